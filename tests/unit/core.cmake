@@ -1,0 +1,1 @@
+tide_test(test_core SOURCES test_core.c DEPS common_core)
