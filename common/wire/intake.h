@@ -54,11 +54,13 @@ void intake_register_close(struct intake_register *r);
  * received, never encode again. Encoding is deterministic. */
 int intake_definition_encode(const struct definition *from, uint8_t **ret_bytes, size_t *ret_size,
                              struct err *err);
-/* *ret from the heap, freed by definition_free(); its epoch hash is that of the bytes. Members
- * and disks 1.., names unique, identities spiffe://SITE/participant/ID, numeric addresses, streams
- * unique. */
-int intake_definition_decode(const void *bytes, size_t size, struct definition **ret,
+/* Into the caller's memory; the epoch's hash is that of the bytes. Beside definition_check():
+ * identities are spiffe://SITE/participant/ID, addresses numeric IP:port. */
+int intake_definition_decode(const void *bytes, size_t size, struct definition *ret,
                              struct err *err);
+/* The two checks of texts, for who makes definitions: */
+bool intake_is_participant(const char *identity); /* spiffe://SITE/participant/ID */
+bool intake_is_address(const char *address);      /* 127.0.0.11:20004, [::1]:20004 */
 
 /* Definitions: what a participant gets for each group it has a member in. */
 struct intake_issued {
