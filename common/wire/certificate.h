@@ -11,7 +11,7 @@
 #define TIDE_ATTESTATION_MAX           8192U /* = TIDE_RECORD_ATTESTATION_MAX, TIDE_TAPCTL_ATTEST_MAX */
 #define TIDE_ATTESTATION_CHAIN_MAX     4U /* certificates in a chain */
 #define TIDE_ATTESTATION_SIGNATURE_MAX 512U
-#define TIDE_STATEMENT_MAX             6144U /* a statement of TIDE_MEMBER_DISKS_MAX disks fits */
+#define TIDE_STATEMENT_MAX             6656U /* a statement of TIDE_MEMBER_DISKS_MAX disks fits */
 #define TIDE_STATEMENT_CONTEXT         "tidemark attestation 1"
 #define TIDE_STATEMENT_SIGNED_MAX      (TIDE_STATEMENT_MAX + 32U)
 

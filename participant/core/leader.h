@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* leader: heartbeats, who leads, and the leader's part of bookmark rounds, as a pure state machine
+ * (proto/protocol.md). One per own member of the daemon, candidate or not: every member needs to
+ * know who leads, to pass requests on. Safety does not rest on any of it.
+ *
+ * Who leads: of the candidates (first three of the definition) that are heard, the one that reaches
+ * the most; the definition's order breaks ties. A candidate is heard while its last heartbeat is
+ * not older than TIDE_LEADER_DEAD_US. One that failed TIDE_LEADER_FAILS_MAX rounds in a row yields
+ * for a time, if another is heard that reaches as many; one that is answered BUSY and is not the
+ * first in the order holds back for a few intervals.
+ *
+ *            due: interval or request      HELD from every member of the set
+ *   IDLE -------------------------> HOLDING -------------------------> SEALING ----> IDLE
+ *     ^        HOLD to all             |            RELEASE to all      SEALED from all,
+ *     +--------------------------------+            or 2 s; then SUM to all
+ *        refused, late, lost, wrong: ABORT to all, SUM
+ *
+ * A member takes part if it is heard, has the same epoch, and its taps are attached and whole. If
+ * one does not: strict takes no round and reports the member and why; partial leaves it out.
+ *
+ * How to drive it. As member.h says: one thread, effects through put() during the step, pointers
+ * valid only then, no step function from within put(). One event gives at most one message per
+ * member of the group, TIDE_LEADER_TAKES_MAX answers, one round, one change, one note. After each
+ * step look at leader_wake_us() and feed LEADER_TICK no later than then: rounds begin only in a
+ * LEADER_TICK, for that is the event that brings randomness.
+ *
+ * A message to the machine's own member (to == self) goes to its member machine, through a queue.
+ * The shell checks that the link a message came on belongs to the member it names in `from`. */
+#ifndef TIDE_PARTICIPANT_CORE_LEADER_H
+#define TIDE_PARTICIPANT_CORE_LEADER_H
+
+#include "common/core/msg.h"
+
+#define TIDE_LEADER_HEARTBEAT_US     1000000U
+#define TIDE_LEADER_HEARTBEAT_MIN_US 50000U   /* between two, when things change quickly */
+#define TIDE_LEADER_DEAD_US          3000000U /* without a heartbeat */
+#define TIDE_LEADER_SEAL_US          2000000U /* for SEALED from all */
+#define TIDE_LEADER_GAP_US           250000U  /* from the end of a round's hold to the next round */
+#define TIDE_LEADER_FAILS_MAX        5
+#define TIDE_LEADER_YIELD_US         30000000U
+#define TIDE_LEADER_BACKOFF          3         /* intervals held back after BUSY */
+#define TIDE_LEADER_TAKES_MAX        8         /* requests waiting; more get BUSY */
+#define TIDE_LEADER_TAKE_US          15000000U /* until a request that nobody answered times out */
+#define TIDE_LEADER_ANSWERS_MAX      16        /* answers kept for repeated requests */
+
+struct leader_config {
+    struct name name;     /* of this member */
+    uint64_t incarnation; /* of the daemon, never 0 */
+};
+
+enum leader_event_type {
+    LEADER_DEFINITION, /* definition (NULL: none), self; links are down until told otherwise */
+    LEADER_POLICY,     /* policy; the defaults hold before */
+    LEADER_LINK,       /* peer, up: never about self */
+    LEADER_MESSAGE,    /* msg: all types; HOLD, RELEASE and ABORT are the member's and ignored */
+    LEADER_TAPS,       /* taps, tap_count: of member_taps() */
+    LEADER_TAKE,       /* take: a request from this machine */
+    LEADER_TICK,       /* random */
+};
+
+struct leader_event {
+    enum leader_event_type type;
+    uint64_t now_us;
+    const struct definition *definition; /* not owned: stays valid and unchanged until the next
+                                            LEADER_DEFINITION or leader_free() */
+    unsigned self;                       /* index of this member in it */
+    const struct policy *policy;         /* copied */
+    unsigned peer;
+    bool up;
+    const struct msg *msg;
+    const struct msg_tap *taps;
+    unsigned tap_count;
+    const struct msg_take *take;
+    struct id random; /* TICK: 16 bytes of the system's generator, fresh each time; the id of the
+                         round if one begins */
+};
+
+enum leader_effect_type {
+    LEADER_SEND,   /* msg, to */
+    LEADER_CHANGE, /* leads: who leads now, as seen from here */
+    LEADER_ROUND,  /* round: one has ended (here, or told by its leader), or could not begin */
+    LEADER_TAKEN,  /* taken: the answer to a LEADER_TAKE of this machine */
+    LEADER_NOTE,   /* text: something was ignored or gone wrong; for the log */
+};
+
+struct leader_round {
+    bool began;         /* false: no HOLD was sent; sum.reason, .member and .text say why */
+    bool own;           /* this machine led it; else it is what the leader told */
+    unsigned leader;    /* index of its leader */
+    unsigned set_disks; /* own: disks in the set, and members; full: all of the definition */
+    unsigned set_members;
+    bool full;
+    uint32_t budget_us; /* own */
+    uint64_t hold_us;   /* own, began: HOLD sent to last HELD heard; 0: never complete */
+    uint64_t total_us;  /* own, began: HOLD sent to the sum */
+    struct msg_sum sum; /* round is zero unless began */
+};
+
+struct leader_effect {
+    enum leader_effect_type type;
+    unsigned to; /* SEND: index in the definition */
+    const struct msg *msg;
+    int leads; /* CHANGE: index, or -1: nobody */
+    const struct leader_round *round;
+    const struct msg_taken *taken;
+    const char *text;
+};
+
+struct leader_outbox {
+    void (*put)(void *context, const struct leader_effect *effect);
+    void *context;
+};
+
+struct leader;
+
+/* NULL without memory. About 350 KiB. */
+struct leader *leader_new(const struct leader_config *config);
+void leader_free(struct leader *leader);
+
+/* One event. Aborts on an index out of range or a wrong type (programmer error). */
+void leader_step(struct leader *leader, const struct leader_event *event,
+                 const struct leader_outbox *outbox);
+
+/* When the next LEADER_TICK is due; UINT64_MAX: no need for one (no definition). */
+uint64_t leader_wake_us(const struct leader *leader);
+
+/* Who leads as seen from here: index, or -1. */
+int leader_leads(const struct leader *leader);
+
+/* Members reached, this one included; 0 without a definition. */
+unsigned leader_reach(const struct leader *leader);
+
+/* Whether the member is heard (own: always), for status. */
+bool leader_hears(const struct leader *leader, unsigned member);
+
+#endif
