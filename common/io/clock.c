@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/io/clock.h"
+
+#include <sys/timex.h>
+#include <time.h>
+
+#include "common/core/check.h"
+
+#define NS_PER_S  1000000000ULL
+#define NS_PER_US 1000ULL
+
+uint64_t clock_mono_us(void)
+{
+    struct timespec now;
+    TIDE_CHECK(clock_gettime(CLOCK_MONOTONIC, &now) == 0);
+    return (uint64_t)now.tv_sec * CLOCK_US_PER_S + (uint64_t)now.tv_nsec / NS_PER_US;
+}
+
+uint64_t clock_wall_ns(void)
+{
+    struct timespec now;
+    TIDE_CHECK(clock_gettime(CLOCK_REALTIME, &now) == 0);
+    return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+bool clock_wall_error_us(uint64_t *ret)
+{
+    struct timex timex = {.modes = 0};
+    int state = adjtimex(&timex);
+    if (state < 0 || state == TIME_ERROR || (timex.status & STA_UNSYNC) != 0 || timex.maxerror < 0)
+        return false;
+    *ret = (uint64_t)timex.maxerror;
+    return true;
+}
