@@ -12,6 +12,11 @@
 #include "common/core/err.h"
 #include "common/core/round.h"
 
+/* Of log files and segments alike. Version 0 is not frozen: while it lasts, every change of meaning
+ * or layout raises the draft, and readers refuse another draft. */
+#define TIDE_HRL_VERSION 0U
+#define TIDE_HRL_DRAFT   1U
+
 #define TIDE_RECORD_HEADER          64U
 #define TIDE_RECORD_WRITE_PREFIX    16U /* offset u64, size u32, zero u32; data follows */
 #define TIDE_RECORD_DATA_MAX        (2U * 1024 * 1024) /* bytes of one write; the tap takes 1 MiB */
