@@ -11,7 +11,7 @@
 
 #define TIDE_MSG_VERSION  1U  /* of the wire */
 #define TIDE_MSG_FEATURES 0U  /* bits this build understands */
-#define TIDE_MSG_TEXT_MAX 127 /* bytes of a text for people, without the NUL */
+#define TIDE_MSG_TEXT_MAX 255 /* bytes of a text for people, without the NUL */
 
 enum msg_type {
     MSG_HEARTBEAT = 16, /* numbers are the field numbers of Envelope */

@@ -40,7 +40,8 @@
     X(NO_DEFINITION, 14, "no-definition") /* the coordinator has issued none yet */                \
     X(NO_LEADER, 15, "no-leader")         /* no candidate is reached */                            \
     X(SEAL, 16, "seal")                   /* a seal could not be appended */                       \
-    X(DISK_SET, 17, "disk-set")           /* the set names a disk that is not the member's */
+    X(DISK_SET, 17, "disk-set")           /* set or marks are not exactly the member's disks */    \
+    X(KIND, 18, "kind")                   /* this build cannot take a round of that kind */
 
 /* The answer of a stream for a round, and of all its streams together. */
 #define TIDE_ANSWERS(X)                                                                            \
