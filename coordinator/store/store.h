@@ -14,8 +14,7 @@
  * without its manifest line, which the next start appends.
  *
  * Threads: functions on different streams may run at once; two on the same stream may too (they
- * queue on the stream's lock). Opening and closing is one thread's. Texts in `struct
- * store_stream_state` are never changed after creation. */
+ * queue on the stream's lock). Opening, closing and creating streams is one thread's. */
 #ifndef TIDE_COORDINATOR_STORE_STORE_H
 #define TIDE_COORDINATOR_STORE_STORE_H
 
@@ -25,6 +24,8 @@
 
 #include "common/core/err.h"
 #include "common/core/id.h"
+#include "coordinator/store/manifest.h"
+#include "coordinator/store/object.h"
 
 #define TIDE_STORE_STREAMS_MAX 65536U
 
@@ -34,43 +35,17 @@ struct store; /* open for writing; one process at a time */
  * forks. */
 typedef void store_note_fn(void *context, const char *text);
 
-/* What a stream is, from the `created` line of its manifest. */
-struct store_stream {
-    struct id stream;
-    struct id timeline;
-    struct id disk_id;
-    struct name group; /* labels at creation */
-    struct name member;
-    struct name disk;
-    uint64_t size; /* of the disk, bytes */
-    uint32_t block_size;
-};
-
 struct store_stream_state {
     uint64_t stored_lsn; /* 0: nothing yet */
     struct hash head;    /* of the last segment; zero: none */
-    bool forked;
-};
-
-struct store_segment {
-    uint64_t first;
-    uint64_t last;
-    struct hash hash;
-    struct hash before; /* as the segment's header says; only set by store_put() */
-    uint64_t size;      /* bytes of the file */
-};
-
-/* A stream's part of a point. */
-struct store_tag {
-    struct id point;
-    uint64_t lsn;
-    struct hash cut;
-    bool unaligned;
+    bool forked;         /* stopped: the same LSN came with another content */
+    bool damaged;        /* stopped: what the manifest names is not in the folder, see the log */
 };
 
 /* Opens STORE (made if absent) for writing, locks it, recovers.
  *   CONFLICT  another process has it open (the text names it)
- *   CORRUPT   a manifest or segment contradicts itself in a way that no crash explains
+ * A stream whose folder contradicts itself in a way that no crash explains is noted and stopped
+ * (damaged); the others go on.
  *   IO, FULL  the system refused */
 int store_open(const char *path, store_note_fn *note, void *context, struct store **ret,
                struct err *err);
@@ -79,11 +54,11 @@ const char *store_path(const struct store *store);
 
 /* Makes the stream's folder and `created` line, durable on return. The same again: nothing to do.
  * Another disk size, timeline or disk id for a known stream: CONFLICT. */
-int store_stream_create(struct store *store, const struct store_stream *stream, struct err *err);
-bool store_stream_get(const struct store *store, const struct id *stream,
-                      struct store_stream *ret_stream, struct store_stream_state *ret_state);
-/* Calls back for every stream, in the order of their ids. Not while streams are created. */
-typedef int store_stream_fn(void *context, const struct store_stream *stream, struct err *err);
+int store_stream_create(struct store *store, const struct manifest_stream *stream, struct err *err);
+bool store_stream_get(struct store *store, const struct id *stream,
+                      struct manifest_stream *ret_stream, struct store_stream_state *ret_state);
+/* Calls back for every stream, in the order of their ids. On the thread that creates them. */
+typedef int store_stream_fn(void *context, const struct manifest_stream *stream, struct err *err);
 int store_stream_each(struct store *store, store_stream_fn *fn, void *context, struct err *err);
 
 enum store_put {
@@ -92,52 +67,16 @@ enum store_put {
 };
 /* Stores a segment whose bytes were verified by the caller; durable when it returns 0.
  *   NOT_FOUND no such stream
- *   CONFLICT  fork (now recorded: ret_state->forked), stopped by an earlier fork, or out of order:
- *             the text says where the stream is
+ *   CONFLICT  fork (now recorded: ret_state->forked), stopped by an earlier one or as damaged, or
+ *             out of order: the text says where the stream is
  *   FULL, IO  the store could not take it; nothing changed, try again later
  * *ret_state is set in every case but NOT_FOUND. */
-int store_put(struct store *store, const struct id *stream, const struct store_segment *segment,
+int store_put(struct store *store, const struct id *stream, const struct manifest_segment *segment,
               const void *bytes, enum store_put *ret_put, struct store_stream_state *ret_state,
               struct err *err);
 
-/* Appends a tag line, durable on return; one that is there already is not appended again. */
-int store_tag(struct store *store, const struct id *stream, const struct store_tag *tag,
+/* Appends a tag line, durable on return. */
+int store_tag(struct store *store, const struct id *stream, const struct manifest_tag *tag,
               struct err *err);
-
-/* Puts an object at a path under STORE, durable on return; folders are made. With replace false
- * an object that exists must have the same bytes, else CONFLICT. */
-int store_object_put(struct store *store, const char *relative, const void *bytes, size_t size,
-                     bool replace, struct err *err);
-
-/* ---- reading; no lock, also beside a running coordinator ---- */
-
-/* Whole file to the heap; at most max bytes (LIMIT). NOT_FOUND where absent. One NUL follows. */
-int store_object_get(const char *store_path, const char *relative, size_t max, char **ret_bytes,
-                     size_t *ret_size, struct err *err);
-
-/* Names in STORE/relative that end with `suffix`, sorted, in a NULL-terminated heap array, to be
- * freed with store_names_free(). An absent folder is an empty list. */
-int store_names(const char *store_path, const char *relative, const char *suffix, char ***ret_names,
-                size_t *ret_count, struct err *err);
-void store_names_free(char **names);
-
-/* The manifest of a stream as it is now. A torn last line is passed over. */
-struct store_manifest {
-    struct store_stream stream;
-    struct store_segment *segments; /* in order, without a hole: checked */
-    size_t segment_count;
-    struct store_tag *tags;
-    size_t tag_count;
-    bool forked;
-    bool torn;           /* the last line was not whole */
-    uint64_t whole_size; /* bytes of the file up to the last whole line */
-};
-int store_manifest_read(const char *store_path, const struct id *stream, struct store_manifest *ret,
-                        struct err *err);
-void store_manifest_close(struct store_manifest *m);
-
-/* STORE/streams/<hex>/segments/<first>-<last>.hrl; ret_path of PATH_MAX bytes. */
-void store_segment_path(const char *store_path, const struct id *stream, uint64_t first,
-                        uint64_t last, char *ret_path);
 
 #endif
