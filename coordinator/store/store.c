@@ -375,6 +375,22 @@ int store_stream_each(struct store *store, store_stream_fn *fn, void *context, s
     return 0;
 }
 
+/* ---- segments ---- */
+
+int store_check_segment(const void *bytes, size_t size, struct segment_info *ret, struct err *err)
+{
+    struct source_part part = {.base = bytes, .size = size};
+    struct source_memory memory = {.parts = &part, .count = 1};
+    struct source source = source_memory(&memory);
+    uint8_t *buffer = malloc(TIDE_SEGMENT_BUFFER);
+    if (buffer == NULL) {
+        return err_set(err, TIDE_ERR_LIMIT, "no memory to check a segment");
+    }
+    int rc = segment_verify(&source, 0, buffer, TIDE_SEGMENT_BUFFER, ret, err);
+    free(buffer);
+    return rc;
+}
+
 /* ---- recovery at start ---- */
 
 static bool segment_name(const char *name, uint64_t *ret_first, uint64_t *ret_last)
@@ -406,17 +422,20 @@ static int verify(struct store *store, struct stream *s, uint64_t first, uint64_
         return -1;
     }
     struct segment_info info;
-    int rc = segment_verify(bytes, size, &info, err);
+    int rc = store_check_segment(bytes, size, &info, err);
     free(bytes);
-    if (rc == 0 && (!id_equal(&info.stream, &s->about.stream) || info.first_lsn != first ||
-                    info.last_lsn != last)) {
+    if (rc == 0 && (!id_equal(&info.header.stream, &s->about.stream) ||
+                    info.header.first_lsn != first || info.last_lsn != last)) {
         rc = err_set(err, TIDE_ERR_CORRUPT, "is of another stream or range than its name says");
     }
     if (rc < 0) {
         return err_wrap(err, "'%s'", path);
     }
-    *ret = (struct manifest_segment){
-        .first = first, .last = last, .hash = info.hash, .before = info.before, .size = size};
+    *ret = (struct manifest_segment){.first = first,
+                                     .last = last,
+                                     .hash = info.hash,
+                                     .before = info.header.before,
+                                     .size = size};
     return 0;
 }
 

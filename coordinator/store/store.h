@@ -24,6 +24,7 @@
 
 #include "common/core/err.h"
 #include "common/core/id.h"
+#include "common/hrl/segment.h"
 #include "coordinator/store/manifest.h"
 #include "coordinator/store/object.h"
 
@@ -74,6 +75,9 @@ enum store_put {
 int store_put(struct store *store, const struct id *stream, const struct manifest_segment *segment,
               const void *bytes, enum store_put *ret_put, struct store_stream_state *ret_state,
               struct err *err);
+
+/* The whole check of a segment in memory (segment_verify()). */
+int store_check_segment(const void *bytes, size_t size, struct segment_info *ret, struct err *err);
 
 /* Appends a tag line, durable on return. */
 int store_tag(struct store *store, const struct id *stream, const struct manifest_tag *tag,
