@@ -26,6 +26,7 @@ void pki_pair_close(struct pki_pair *pair);
 struct pki_request {
     const char *common_name;
     const char *uris[PKI_NAMES_MAX]; /* as given, unchecked: tests ask for bad ones */
+    size_t uri_sizes[PKI_NAMES_MAX]; /* 0: strlen; tests ask for an embedded NUL */
     size_t uri_count;
     const char *dns[PKI_NAMES_MAX];
     size_t dns_count;

@@ -36,12 +36,12 @@ struct sp_decoder {
 void sp_decoder_init(struct sp_decoder *decoder, size_t message_max);
 void sp_decoder_close(struct sp_decoder *decoder);
 
-/* A whole message; false ends the decoding of what is left (the connection went). */
+/* A whole message; false: the connection went, what is left is not decoded. */
 typedef bool sp_message_fn(void *arg, const uint8_t *bytes, size_t size);
 
 /* Takes the next bytes of the stream, calling fn for each message that is complete. CORRUPT: the
- * hello is another; LIMIT: a message of 0 or more than message_max bytes. Then, and after an fn
- * that said false, the decoder takes nothing more. */
+ * hello is another; LIMIT: a message of 0 or more than message_max bytes. Then the
+ * decoder takes nothing more. After an fn that said false it is not touched: fn may close it. */
 int sp_decode(struct sp_decoder *decoder, const uint8_t *bytes, size_t size, sp_message_fn *fn,
               void *arg, struct err *err);
 

@@ -1,0 +1,631 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/io/tls.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/x509v3.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/core/check.h"
+#include "common/io/file.h"
+
+#define TLS_SCHEME      "spiffe://"
+#define TLS_VERIFY_MAX  3 /* certificates between a leaf and the CA */
+#define TLS_CA_MAX      16
+#define TLS_KEY_MODE    0027 /* bits that a key file must not have */
+#define TLS_REASON_MAX  320
+#define TLS_OPENSSL_MAX 256
+
+struct tls_identity {
+    X509 *chain[TLS_CHAIN_MAX];
+    uint8_t *der[TLS_CHAIN_MAX];
+    size_t der_size[TLS_CHAIN_MAX];
+    size_t chain_count;
+    EVP_PKEY *key;
+    X509_STORE *store;
+    char uri[TLS_URI_MAX + 1];
+    struct tls_name name;
+};
+
+/* What the verify callback finds by its SSL_CTX. */
+struct tls_policy {
+    tls_allow_fn *allow;
+    void *arg;
+    char site[TLS_LABEL_MAX + 1];
+};
+
+static pthread_once_t tls_once = PTHREAD_ONCE_INIT;
+static int tls_policy_index; /* in SSL_CTX; set once */
+static int tls_reason_index; /* in SSL: why we refused the peer, a string from malloc */
+
+static void tls_index_free(void *parent, void *data, CRYPTO_EX_DATA *all, int index, long argl,
+                           void *argp)
+{
+    (void)parent;
+    (void)all;
+    (void)index;
+    (void)argl;
+    (void)argp;
+    free(data);
+}
+
+static void tls_start(void)
+{
+    tls_policy_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, tls_index_free);
+    tls_reason_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, tls_index_free);
+    TIDE_CHECK(tls_policy_index >= 0 && tls_reason_index >= 0);
+}
+
+static const char *const tls_roles[] = {
+    [TLS_PARTICIPANT] = "participant",
+    [TLS_COORDINATOR] = "coordinator",
+    [TLS_OPERATOR] = "operator",
+};
+
+const char *tls_role_text(enum tls_role role)
+{
+    TIDE_CHECK((size_t)role < sizeof(tls_roles) / sizeof(tls_roles[0]));
+    return tls_roles[role];
+}
+
+/* Copies text[0..size) if it is a label. */
+static bool tls_label(const char *text, size_t size, const char *others,
+                      char ret[TLS_LABEL_MAX + 1])
+{
+    if (size == 0 || size > TLS_LABEL_MAX)
+        return false;
+    for (size_t i = 0; i < size; i++) {
+        char c = text[i];
+        bool first = (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
+        if (!first && (i == 0 || c == 0 || strchr(others, c) == NULL))
+            return false;
+    }
+    memcpy(ret, text, size);
+    ret[size] = 0;
+    return true;
+}
+
+int tls_name_parse(const char *uri, struct tls_name *ret, struct err *err)
+{
+    struct tls_name name;
+    if (strncmp(uri, TLS_SCHEME, strlen(TLS_SCHEME)) != 0)
+        goto bad;
+    const char *site = uri + strlen(TLS_SCHEME);
+    size_t site_size = strcspn(site, "/");
+    if (site[site_size] != '/' || !tls_label(site, site_size, ".-", name.site))
+        goto bad;
+    const char *role = site + site_size + 1;
+    size_t role_size = strcspn(role, "/");
+    if (role[role_size] != '/')
+        goto bad;
+    size_t k = 0;
+    while (k < sizeof(tls_roles) / sizeof(tls_roles[0]) &&
+           (strlen(tls_roles[k]) != role_size || memcmp(tls_roles[k], role, role_size) != 0))
+        k++;
+    const char *id = role + role_size + 1;
+    if (k == sizeof(tls_roles) / sizeof(tls_roles[0]) || !tls_label(id, strlen(id), "._-", name.id))
+        goto bad;
+    name.role = (enum tls_role)k;
+    *ret = name;
+    return 0;
+bad:
+    return err_set(err, TIDE_ERR_CONFIG,
+                   "\"%.255s\" is not an identity; expected "
+                   "spiffe://SITE/participant|coordinator|operator/ID in lower case",
+                   uri);
+}
+
+char *tls_name_uri(const struct tls_name *name, char ret_uri[TLS_URI_MAX + 1])
+{
+    (void)snprintf(ret_uri, TLS_URI_MAX + 1, TLS_SCHEME "%s/%s/%s", name->site,
+                   tls_role_text(name->role), name->id);
+    return ret_uri;
+}
+
+/* Empties OpenSSL's queue of this thread into text. */
+static void tls_queue(char *ret_text, size_t size)
+{
+    unsigned long code = ERR_get_error();
+    const char *reason = code == 0 ? NULL : ERR_reason_error_string(code);
+    if (code == 0)
+        (void)snprintf(ret_text, size, "no reason given");
+    else if (reason != NULL)
+        (void)snprintf(ret_text, size, "%s", reason);
+    else
+        ERR_error_string_n(code, ret_text, size);
+    ERR_clear_error();
+}
+
+int tls_certificate_uri(X509 *certificate, char ret_uri[TLS_URI_MAX + 1], struct err *err)
+{
+    int status = -1;
+    int critical = 0;
+    unsigned found = 0;
+    char uri[TLS_URI_MAX + 1];
+    struct tls_name name;
+    struct err inner;
+    GENERAL_NAMES *names = X509_get_ext_d2i(certificate, NID_subject_alt_name, &critical, NULL);
+    if (names == NULL) {
+        ERR_clear_error();
+        return err_set(err, TIDE_ERR_DENIED,
+                       critical == -2 ? "the certificate has its alternative names twice"
+                                      : "the certificate has no URI name; exactly one is needed");
+    }
+    for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
+        const GENERAL_NAME *entry = sk_GENERAL_NAME_value(names, i);
+        if (entry->type != GEN_URI)
+            continue;
+        const ASN1_IA5STRING *text = entry->d.uniformResourceIdentifier;
+        const uint8_t *bytes = ASN1_STRING_get0_data(text);
+        int size = ASN1_STRING_length(text);
+        if (++found > 1)
+            break;
+        if (size <= 0 || size > TLS_URI_MAX || memchr(bytes, 0, (size_t)size) != NULL) {
+            err_set(err, TIDE_ERR_DENIED,
+                    "the certificate's URI name is empty, longer than %d bytes, or has a NUL in it",
+                    TLS_URI_MAX);
+            goto out;
+        }
+        memcpy(uri, bytes, (size_t)size);
+        uri[size] = 0;
+    }
+    if (found != 1) {
+        err_set(err, TIDE_ERR_DENIED,
+                found == 0 ? "the certificate has no URI name; exactly one is needed"
+                           : "the certificate has more than one URI name; exactly one is needed");
+        goto out;
+    }
+    if (tls_name_parse(uri, &name, &inner) != 0) {
+        err_set(err, TIDE_ERR_DENIED, "the certificate's URI name: %s", inner.text);
+        goto out;
+    }
+    memcpy(ret_uri, uri, sizeof(uri));
+    status = 0;
+out:
+    GENERAL_NAMES_free(names);
+    return status;
+}
+
+/* Never asks for a pass phrase. */
+static int tls_no_phrase(char *to, int size, int writing, void *arg)
+{
+    (void)to;
+    (void)size;
+    (void)writing;
+    (void)arg;
+    return 0;
+}
+
+/* Reads the certificates of a PEM file into certs; there must be 1 to max. */
+static int tls_read_certs(const char *path, X509 **certs, size_t max, size_t *ret_count,
+                          struct err *err)
+{
+    uint8_t *bytes;
+    size_t size;
+    size_t count = 0;
+    X509 *cert = NULL;
+    if (file_read(path, TLS_PEM_MAX, &bytes, &size, err) != 0)
+        return -1;
+    BIO *bio = BIO_new_mem_buf(bytes, (int)size);
+    TIDE_CHECK(bio != NULL);
+    while ((cert = PEM_read_bio_X509(bio, NULL, tls_no_phrase, NULL)) != NULL && count < max)
+        certs[count++] = cert;
+    BIO_free(bio);
+    free(bytes);
+    bool many = cert != NULL;
+    X509_free(cert);
+    unsigned long last = ERR_peek_last_error();
+    ERR_clear_error();
+    if (!many && count > 0 && ERR_GET_REASON(last) == PEM_R_NO_START_LINE) {
+        *ret_count = count;
+        return 0;
+    }
+    for (size_t i = 0; i < count; i++)
+        X509_free(certs[i]);
+    return err_set(err, TIDE_ERR_CONFIG, "\"%s\" does not hold 1 to %zu certificates in PEM form",
+                   path, max);
+}
+
+static int tls_read_key(const char *path, EVP_PKEY **ret, struct err *err)
+{
+    uint8_t *bytes;
+    size_t size;
+    struct stat stat_;
+    if (stat(path, &stat_) != 0)
+        return file_err(err, errno, "cannot look at key \"%s\"", path);
+    if ((stat_.st_mode & TLS_KEY_MODE) != 0)
+        return err_set(err, TIDE_ERR_CONFIG,
+                       "key \"%s\" has mode %04o and is open to others; chmod 0600 it", path,
+                       (unsigned)(stat_.st_mode & 07777));
+    if (file_read(path, TLS_PEM_MAX, &bytes, &size, err) != 0)
+        return -1;
+    BIO *bio = BIO_new_mem_buf(bytes, (int)size);
+    TIDE_CHECK(bio != NULL);
+    EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, tls_no_phrase, NULL);
+    BIO_free(bio);
+    OPENSSL_cleanse(bytes, size);
+    free(bytes);
+    ERR_clear_error();
+    if (key == NULL)
+        return err_set(err, TIDE_ERR_CONFIG,
+                       "\"%s\" does not hold a private key in PEM form without a pass phrase",
+                       path);
+    *ret = key;
+    return 0;
+}
+
+static int tls_read_ca(const char *path, X509_STORE **ret, struct err *err)
+{
+    X509 *certs[TLS_CA_MAX];
+    size_t count;
+    if (tls_read_certs(path, certs, TLS_CA_MAX, &count, err) != 0)
+        return -1;
+    X509_STORE *store = X509_STORE_new();
+    TIDE_CHECK(store != NULL);
+    for (size_t i = 0; i < count; i++) {
+        TIDE_CHECK(X509_STORE_add_cert(store, certs[i]) == 1);
+        X509_free(certs[i]);
+    }
+    *ret = store;
+    return 0;
+}
+
+/* Is the chain good under the CA in store? 0, or the code of what is wrong with it. */
+static int tls_chain_check(X509_STORE *store, X509 *const *certs, size_t count, unsigned long flags)
+{
+    STACK_OF(X509) *more = sk_X509_new_null();
+    X509_STORE_CTX *check = X509_STORE_CTX_new();
+    TIDE_CHECK(more != NULL && check != NULL);
+    for (size_t i = 1; i < count; i++)
+        TIDE_CHECK(sk_X509_push(more, certs[i]) > 0);
+    TIDE_CHECK(X509_STORE_CTX_init(check, store, certs[0], more) == 1);
+    X509_STORE_CTX_set_flags(check, flags);
+    X509_STORE_CTX_set_depth(check, TLS_VERIFY_MAX);
+    int code = 0;
+    if (X509_verify_cert(check) != 1) {
+        code = X509_STORE_CTX_get_error(check);
+        if (code == X509_V_OK)
+            code = X509_V_ERR_UNSPECIFIED;
+    }
+    X509_STORE_CTX_free(check);
+    sk_X509_free(more);
+    ERR_clear_error();
+    return code;
+}
+
+static int tls_identity_check(struct tls_identity *identity, const char *cert_path,
+                              const char *key_path, const char *ca_path, struct err *err)
+{
+    struct err inner;
+    if (X509_check_private_key(identity->chain[0], identity->key) != 1) {
+        ERR_clear_error();
+        return err_set(err, TIDE_ERR_CONFIG, "key \"%s\" is not that of certificate \"%s\"",
+                       key_path, cert_path);
+    }
+    if (tls_certificate_uri(identity->chain[0], identity->uri, &inner) != 0 ||
+        tls_name_parse(identity->uri, &identity->name, &inner) != 0)
+        return err_set(err, TIDE_ERR_CONFIG, "\"%s\": %s", cert_path, inner.text);
+    int code = tls_chain_check(identity->store, identity->chain, identity->chain_count, 0);
+    if (code != 0)
+        return err_set(err, TIDE_ERR_CONFIG,
+                       "certificate \"%s\" is not good under CA \"%s\": %s; issue it anew with "
+                       "`tidemark pki issue`",
+                       cert_path, ca_path, X509_verify_cert_error_string(code));
+    for (size_t i = 0; i < identity->chain_count; i++) {
+        int size = i2d_X509(identity->chain[i], &identity->der[i]);
+        TIDE_CHECK(size > 0);
+        identity->der_size[i] = (size_t)size;
+        if (identity->der_size[i] > TLS_CERT_DER_MAX)
+            return err_set(err, TIDE_ERR_CONFIG,
+                           "\"%s\" has a certificate of %d bytes; at most %u are taken", cert_path,
+                           size, TLS_CERT_DER_MAX);
+    }
+    return 0;
+}
+
+int tls_identity_load(const char *cert_path, const char *key_path, const char *ca_path,
+                      struct tls_identity **ret, struct err *err)
+{
+    TIDE_CHECK(pthread_once(&tls_once, tls_start) == 0);
+    struct tls_identity *identity = calloc(1, sizeof(*identity));
+    TIDE_CHECK(identity != NULL);
+    size_t count = 0;
+    if (tls_read_certs(cert_path, identity->chain, TLS_CHAIN_MAX, &count, err) != 0)
+        goto bad;
+    identity->chain_count = count;
+    if (tls_read_key(key_path, &identity->key, err) != 0 ||
+        tls_read_ca(ca_path, &identity->store, err) != 0 ||
+        tls_identity_check(identity, cert_path, key_path, ca_path, err) != 0)
+        goto bad;
+    *ret = identity;
+    return 0;
+bad:
+    tls_identity_free(identity);
+    if (err != NULL && err->code != TIDE_ERR_CONFIG)
+        err->code = TIDE_ERR_CONFIG;
+    return -1;
+}
+
+void tls_identity_free(struct tls_identity *identity)
+{
+    if (identity == NULL)
+        return;
+    for (size_t i = 0; i < identity->chain_count; i++) {
+        X509_free(identity->chain[i]);
+        OPENSSL_free(identity->der[i]);
+    }
+    EVP_PKEY_free(identity->key);
+    X509_STORE_free(identity->store);
+    free(identity);
+}
+
+const char *tls_identity_uri(const struct tls_identity *identity)
+{
+    return identity->uri;
+}
+
+const struct tls_name *tls_identity_name(const struct tls_identity *identity)
+{
+    return &identity->name;
+}
+
+size_t tls_identity_chain(const struct tls_identity *identity,
+                          const uint8_t *ret_der[TLS_CHAIN_MAX], size_t ret_size[TLS_CHAIN_MAX])
+{
+    for (size_t i = 0; i < identity->chain_count; i++) {
+        ret_der[i] = identity->der[i];
+        ret_size[i] = identity->der_size[i];
+    }
+    return identity->chain_count;
+}
+
+/* Keeps the reason for tls_failure(); the newest wins. */
+static void tls_remember(SSL *ssl, const char *text)
+{
+    char *old = SSL_get_ex_data(ssl, tls_reason_index);
+    char *copy = strdup(text);
+    if (SSL_set_ex_data(ssl, tls_reason_index, copy) == 1)
+        free(old);
+    else
+        free(copy);
+}
+
+static int tls_verify_peer(int good, X509_STORE_CTX *check)
+{
+    char uri[TLS_URI_MAX + 1];
+    char text[TLS_REASON_MAX];
+    struct err err;
+    struct tls_name name;
+    if (!good || X509_STORE_CTX_get_error_depth(check) != 0)
+        return good;
+    SSL *ssl = X509_STORE_CTX_get_ex_data(check, SSL_get_ex_data_X509_STORE_CTX_idx());
+    TIDE_CHECK(ssl != NULL);
+    const struct tls_policy *policy = SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), tls_policy_index);
+    TIDE_CHECK(policy != NULL);
+    if (tls_certificate_uri(X509_STORE_CTX_get_current_cert(check), uri, &err) != 0) {
+        (void)snprintf(text, sizeof(text), "%s", err.text);
+        goto refuse;
+    }
+    TIDE_CHECK(tls_name_parse(uri, &name, NULL) == 0);
+    if (strcmp(name.site, policy->site) != 0) {
+        (void)snprintf(text, sizeof(text), "%s is of another site than \"%s\"", uri, policy->site);
+        goto refuse;
+    }
+    if (policy->allow != NULL && !policy->allow(policy->arg, uri)) {
+        (void)snprintf(text, sizeof(text), "%s is not one that may be here", uri);
+        goto refuse;
+    }
+    return 1;
+refuse:
+    tls_remember(ssl, text);
+    X509_STORE_CTX_set_error(check, X509_V_ERR_APPLICATION_VERIFICATION);
+    return 0;
+}
+
+int tls_context_apply(SSL_CTX *context, const struct tls_identity *identity, tls_allow_fn *allow,
+                      void *arg, struct err *err)
+{
+    char reason[TLS_OPENSSL_MAX];
+    TIDE_CHECK(pthread_once(&tls_once, tls_start) == 0);
+    ERR_clear_error();
+    struct tls_policy *policy = calloc(1, sizeof(*policy));
+    TIDE_CHECK(policy != NULL);
+    policy->allow = allow;
+    policy->arg = arg;
+    memcpy(policy->site, identity->name.site, sizeof(policy->site));
+    struct tls_policy *old = SSL_CTX_get_ex_data(context, tls_policy_index);
+    if (SSL_CTX_set_ex_data(context, tls_policy_index, policy) != 1) {
+        free(policy);
+        goto bad;
+    }
+    free(old);
+    if (SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) != 1 ||
+        SSL_CTX_set_max_proto_version(context, TLS1_3_VERSION) != 1 ||
+        SSL_CTX_set_num_tickets(context, 0) != 1 || SSL_CTX_set_max_early_data(context, 0) != 1 ||
+        SSL_CTX_use_certificate(context, identity->chain[0]) != 1 ||
+        SSL_CTX_use_PrivateKey(context, identity->key) != 1 ||
+        SSL_CTX_set1_verify_cert_store(context, identity->store) != 1 ||
+        SSL_CTX_clear_chain_certs(context) != 1)
+        goto bad;
+    for (size_t i = 1; i < identity->chain_count; i++) {
+        if (SSL_CTX_add1_chain_cert(context, identity->chain[i]) != 1)
+            goto bad;
+    }
+    SSL_CTX_set_options(context, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION |
+                                     SSL_OP_NO_COMPRESSION | SSL_OP_SINGLE_ECDH_USE);
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
+    SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, tls_verify_peer);
+    SSL_CTX_set_verify_depth(context, TLS_VERIFY_MAX);
+    return 0;
+bad:
+    tls_queue(reason, sizeof(reason));
+    return err_set(err, TIDE_ERR_FAILED, "cannot set up TLS: %s", reason);
+}
+
+SSL_CTX *tls_context(const struct tls_identity *identity, tls_allow_fn *allow, void *arg)
+{
+    struct err err;
+    SSL_CTX *context = SSL_CTX_new(TLS_method());
+    TIDE_CHECK(context != NULL);
+    TIDE_CHECK(tls_context_apply(context, identity, allow, arg, &err) == 0);
+    return context;
+}
+
+int tls_peer_uri(const SSL *ssl, char ret_uri[TLS_URI_MAX + 1], struct err *err)
+{
+    X509 *certificate = SSL_get0_peer_certificate(ssl);
+    /* The result is X509_V_OK also where there was nothing to verify. */
+    if (certificate == NULL)
+        return err_set(err, TIDE_ERR_DENIED, "the peer showed no certificate");
+    long result = SSL_get_verify_result(ssl);
+    if (result != X509_V_OK)
+        return err_set(err, TIDE_ERR_DENIED, "the peer's certificate is not good: %s",
+                       X509_verify_cert_error_string(result));
+    return tls_certificate_uri(certificate, ret_uri, err);
+}
+
+void tls_failure(const SSL *ssl, int result, char *ret_text, size_t size)
+{
+    int error = errno;
+    char reason[TLS_OPENSSL_MAX];
+    const char *own = ssl == NULL ? NULL : SSL_get_ex_data(ssl, tls_reason_index);
+    long verify = ssl == NULL ? X509_V_OK : SSL_get_verify_result(ssl);
+    if (own != NULL) {
+        (void)snprintf(ret_text, size, "%s", own);
+    } else if (verify != X509_V_OK) {
+        (void)snprintf(ret_text, size, "the peer's certificate is not good: %s",
+                       X509_verify_cert_error_string(verify));
+    } else if (ERR_peek_error() != 0) {
+        bool unexpected = ERR_GET_REASON(ERR_peek_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING;
+        tls_queue(reason, sizeof(reason));
+        if (unexpected)
+            (void)snprintf(ret_text, size, "the peer closed the connection");
+        else
+            (void)snprintf(ret_text, size, "TLS: %s", reason);
+    } else if (result == SSL_ERROR_ZERO_RETURN || (result == SSL_ERROR_SYSCALL && error == 0)) {
+        (void)snprintf(ret_text, size, "the peer closed the connection");
+    } else if (result == SSL_ERROR_SYSCALL) {
+        (void)snprintf(ret_text, size, "%s", strerror_r(error, reason, sizeof(reason)));
+    } else {
+        (void)snprintf(ret_text, size, "TLS failed (%d)", result);
+    }
+    ERR_clear_error();
+}
+
+/* context NUL bytes, from malloc. */
+static uint8_t *tls_message(const char *context, const void *bytes, size_t size, size_t *ret_size)
+{
+    size_t head = strlen(context) + 1;
+    uint8_t *message = malloc(head + size);
+    TIDE_CHECK(message != NULL);
+    memcpy(message, context, head);
+    if (size > 0)
+        memcpy(message + head, bytes, size);
+    *ret_size = head + size;
+    return message;
+}
+
+static const EVP_MD *tls_digest(const EVP_PKEY *key)
+{
+    int kind = EVP_PKEY_get_base_id(key);
+    return kind == EVP_PKEY_ED25519 || kind == EVP_PKEY_ED448 ? NULL : EVP_sha256();
+}
+
+int tls_sign(const struct tls_identity *identity, const char *context, const void *bytes,
+             size_t size, uint8_t ret_signature[TLS_SIGNATURE_MAX], size_t *ret_size,
+             struct err *err)
+{
+    int status = -1;
+    uint8_t signature[TLS_SIGNATURE_MAX];
+    char reason[TLS_OPENSSL_MAX];
+    size_t signature_size = sizeof(signature);
+    size_t message_size;
+    uint8_t *message = tls_message(context, bytes, size, &message_size);
+    EVP_MD_CTX *digest = EVP_MD_CTX_new();
+    TIDE_CHECK(digest != NULL);
+    ERR_clear_error();
+    if (EVP_DigestSignInit(digest, NULL, tls_digest(identity->key), NULL, identity->key) == 1 &&
+        EVP_DigestSign(digest, signature, &signature_size, message, message_size) == 1) {
+        memcpy(ret_signature, signature, signature_size);
+        *ret_size = signature_size;
+        status = 0;
+    } else {
+        tls_queue(reason, sizeof(reason));
+        err_set(err, TIDE_ERR_FAILED, "cannot sign as %s: %s", identity->uri, reason);
+    }
+    EVP_MD_CTX_free(digest);
+    free(message);
+    return status;
+}
+
+static int tls_verify_signature(X509 *leaf, const char *context, const void *bytes, size_t size,
+                                const uint8_t *signature, size_t signature_size, struct err *err)
+{
+    size_t message_size;
+    EVP_PKEY *key = X509_get0_pubkey(leaf);
+    if (key == NULL)
+        return err_set(err, TIDE_ERR_CORRUPT, "the signer's certificate has no usable key");
+    uint8_t *message = tls_message(context, bytes, size, &message_size);
+    EVP_MD_CTX *digest = EVP_MD_CTX_new();
+    TIDE_CHECK(digest != NULL);
+    bool good = EVP_DigestVerifyInit(digest, NULL, tls_digest(key), NULL, key) == 1 &&
+                EVP_DigestVerify(digest, signature, signature_size, message, message_size) == 1;
+    EVP_MD_CTX_free(digest);
+    free(message);
+    ERR_clear_error();
+    if (!good)
+        return err_set(err, TIDE_ERR_CORRUPT, "the signature is not the signer's over these bytes");
+    return 0;
+}
+
+int tls_verify(const struct tls_identity *identity, const uint8_t *const *der,
+               const size_t *der_size, size_t count, const char *context, const void *bytes,
+               size_t size, const uint8_t *signature, size_t signature_size,
+               char ret_uri[TLS_URI_MAX + 1], struct err *err)
+{
+    int status = -1;
+    X509 *certs[TLS_CHAIN_MAX] = {NULL};
+    char uri[TLS_URI_MAX + 1];
+    struct tls_name name;
+    if (count == 0 || count > TLS_CHAIN_MAX)
+        return err_set(err, TIDE_ERR_CORRUPT, "a chain of %zu certificates; 1 to %d are taken",
+                       count, TLS_CHAIN_MAX);
+    for (size_t i = 0; i < count; i++) {
+        const uint8_t *at = der[i];
+        if (der_size[i] <= TLS_CERT_DER_MAX)
+            certs[i] = d2i_X509(NULL, &at, (long)der_size[i]);
+        if (certs[i] == NULL || at != der[i] + der_size[i]) {
+            ERR_clear_error();
+            err_set(err, TIDE_ERR_CORRUPT, "part %zu of the chain is not a certificate", i + 1);
+            goto out;
+        }
+    }
+    int code = tls_chain_check(identity->store, certs, count, X509_V_FLAG_NO_CHECK_TIME);
+    if (code != 0) {
+        err_set(err, TIDE_ERR_DENIED, "the signer's chain is not good: %s",
+                X509_verify_cert_error_string(code));
+        goto out;
+    }
+    if (tls_certificate_uri(certs[0], uri, err) != 0)
+        goto out;
+    TIDE_CHECK(tls_name_parse(uri, &name, NULL) == 0);
+    if (strcmp(name.site, identity->name.site) != 0) {
+        err_set(err, TIDE_ERR_DENIED, "the signer %s is of another site", uri);
+        goto out;
+    }
+    if (tls_verify_signature(certs[0], context, bytes, size, signature, signature_size, err) != 0)
+        goto out;
+    memcpy(ret_uri, uri, sizeof(uri));
+    status = 0;
+out:
+    for (size_t i = 0; i < count; i++)
+        X509_free(certs[i]);
+    return status;
+}
