@@ -149,4 +149,28 @@ struct msg {
     };
 };
 
+/* Bytes of struct msg that a message of this type uses, from its start: what to clear and to copy.
+ * Most messages are far smaller than the largest. All of it for a number that is no type. */
+static inline size_t msg_size(enum msg_type type)
+{
+#define TIDE_MSG_SIZE(name, member)                                                                \
+    case MSG_##name:                                                                               \
+        return offsetof(struct msg, member) + sizeof(((struct msg *)NULL)->member);
+    switch (type) {
+        TIDE_MSG_SIZE(HEARTBEAT, heartbeat)
+        TIDE_MSG_SIZE(HOLD, hold)
+        TIDE_MSG_SIZE(HELD, held)
+        TIDE_MSG_SIZE(REFUSED, refused)
+        TIDE_MSG_SIZE(RELEASE, release)
+        TIDE_MSG_SIZE(ABORT, abort)
+        TIDE_MSG_SIZE(SEALED, sealed)
+        TIDE_MSG_SIZE(SUM, sum)
+        TIDE_MSG_SIZE(TAKE, take)
+        TIDE_MSG_SIZE(TAKEN, taken)
+    default:
+        return sizeof(struct msg);
+    }
+#undef TIDE_MSG_SIZE
+}
+
 #endif

@@ -674,7 +674,7 @@ int envelope_decode(const void *from, size_t size, struct msg *ret, struct err *
                    : err_set(err, TIDE_ERR_CORRUPT, "%zu bytes that are not a message", size);
     }
     struct msg msg;
-    memset(&msg, 0, sizeof msg);
+    memset(&msg, 0, msg_size((enum msg_type)e->body_case));
     msg.type = (enum msg_type)e->body_case;
     if (decode_head(e, &msg.head, err) != 0) {
         return err_wrap(err, "link message");
@@ -683,6 +683,6 @@ int envelope_decode(const void *from, size_t size, struct msg *ret, struct err *
         const char *type = envelope_type_name((unsigned)msg.type);
         return err_wrap(err, "%s from \"%s\"", type != NULL ? type : "message", msg.head.from.s);
     }
-    *ret = msg;
+    memcpy(ret, &msg, msg_size(msg.type));
     return 0;
 }

@@ -15,11 +15,11 @@
  * Aborts on a value out of range (programmer error). */
 size_t envelope_encode(const struct msg *msg, uint8_t to[TIDE_ENVELOPE_SIZE_MAX]);
 
-/* Decodes from[0..size). Fields of messages that this build does not know are passed over.
- *   CORRUPT  not a message, a field out of range, no body or one that this build does not know
- *   VERSION  a wire version this build does not speak
- *   LIMIT    over TIDE_ENVELOPE_SIZE_MAX, too many elements, or a shape that would take more
- *            memory than any valid message */
+/* Decodes from[0..size); sets msg_size(ret->type) bytes of *ret. Fields of messages that this build
+ * does not know are passed over. CORRUPT  not a message, a field out of range, no body or one that
+ * this build does not know VERSION  a wire version this build does not speak LIMIT    over
+ * TIDE_ENVELOPE_SIZE_MAX, too many elements, or a shape that would take more memory than any valid
+ * message */
 int envelope_decode(const void *from, size_t size, struct msg *ret, struct err *err);
 
 /* "hold" for MSG_HOLD, for people and traces; NULL where unknown. */

@@ -16,7 +16,8 @@
  * step function: a message to a member of this same daemon is queued (as bytes or copies) and fed
  * as an event afterwards. There is no limit on effects to size for: one event gives at most
  * 1 message, 1 attestation, 1 note, and 2 orders per disk. After each step look at
- * member_wake_us() and feed MEMBER_TICK no later than then.
+ * member_wake_us() and feed MEMBER_TICK no later than then. Effects of a MEMBER_DEFINITION are
+ * about the definition before; after it no tap counts as attached until a MEMBER_TAP says so.
  *
  * Time: microseconds of one monotonic clock; an earlier time than the last counts as the last.
  * Disks are numbered 0.. within the member, in the definition's order. */
