@@ -15,11 +15,11 @@
 #include "common/core/check.h"
 #include "common/core/prng.h"
 
-#define RUN_CHUNK        (64U * 1024U) /* bytes written at once when making files */
-#define RUN_LOAD_WRITE   (16U * 1024U) /* bytes of one background write */
-#define RUN_POLL_NS      50000000L
-#define RUN_LOAD_LATE_NS 1000000000U /* background writes that are later than this are skipped */
-#define RUN_NS           1000000000U
+#define RUN_CHUNK      (64U * 1024U) /* bytes written at once when making files */
+#define RUN_LOAD_WRITE (16U * 1024U) /* bytes of one background write */
+#define RUN_POLL_NS    50000000L
+#define RUN_LATE_NS    100000000U
+#define RUN_NS         UINT64_C(1000000000)
 
 struct run;
 
@@ -72,6 +72,27 @@ static void run_fail(struct run *run, const struct err *err)
     atomic_store(&run->stop, true);
 }
 
+/* Waits until due_ns or the end of the run. */
+static void run_pause(struct run *run, uint64_t due_ns)
+{
+    while (!atomic_load(&run->stop)) {
+        uint64_t now_ns = run_now_ns();
+        if (now_ns >= due_ns)
+            return;
+        uint64_t wait_ns = due_ns - now_ns;
+        struct timespec wait = {.tv_nsec = wait_ns > RUN_POLL_NS ? RUN_POLL_NS : (long)wait_ns};
+        nanosleep(&wait, NULL);
+    }
+}
+
+/* When the next of a series is due. What is too late is left out, so that a pause is not followed
+ * by a storm. */
+static uint64_t run_next(uint64_t due_ns, uint64_t gap_ns)
+{
+    uint64_t now_ns = run_now_ns();
+    return now_ns > due_ns + RUN_LATE_NS ? now_ns + gap_ns : due_ns + gap_ns;
+}
+
 static int run_token_step(struct run *run, uint32_t token, uint64_t step, struct hash *cause,
                           uint8_t *block, struct err *err)
 {
@@ -95,12 +116,18 @@ static void *run_token(void *argument)
     uint8_t *block = run_aligned(CANARY_BLOCK);
     struct hash cause = {0};
     struct err err = {0};
+    uint64_t gap_ns = run->options->steps_per_s == 0
+                          ? 0
+                          : RUN_NS * run->config.tokens / run->options->steps_per_s;
+    uint64_t due_ns = run_now_ns();
     for (uint64_t step = 0; !atomic_load(&run->stop); step++) {
+        run_pause(run, due_ns);
         if (run_token_step(run, self->index, step, &cause, block, &err) != 0) {
             run_fail(run, &err);
             break;
         }
         atomic_fetch_add(&run->steps, 1);
+        due_ns = run_next(due_ns, gap_ns);
     }
     free(block);
     return NULL;
@@ -118,14 +145,8 @@ static void *run_load(void *argument)
     struct err err = {0};
     uint64_t due_ns = run_now_ns();
     while (!atomic_load(&run->stop)) {
-        uint64_t now_ns = run_now_ns();
-        if (now_ns < due_ns) {
-            uint64_t wait_ns = due_ns - now_ns;
-            struct timespec wait = {.tv_nsec = wait_ns > RUN_POLL_NS ? RUN_POLL_NS : (long)wait_ns};
-            nanosleep(&wait, NULL);
-            continue;
-        }
-        due_ns = now_ns - due_ns > RUN_LOAD_LATE_NS ? now_ns + gap_ns : due_ns + gap_ns;
+        run_pause(run, due_ns);
+        due_ns = run_next(due_ns, gap_ns);
         for (size_t k = 0; k < RUN_LOAD_WRITE / sizeof(*buffer); k++)
             buffer[k] = prng_next(&prng);
         uint64_t offset = prng_below(&prng, CANARY_LOAD_SIZE / RUN_LOAD_WRITE) * RUN_LOAD_WRITE;

@@ -13,6 +13,7 @@ struct canary_run_options {
     uint64_t seed;
     uint64_t seconds;          /* ends after so many */
     const char *until_file;    /* or when this file is there; NULL: none */
+    uint64_t steps_per_s;      /* all tokens together, at most; 0: as fast as they come */
     uint64_t background_kib_s; /* a folder; 0: none */
     uint64_t report_seconds;   /* report every so many; 0: never */
     bool fsync;                /* sync after each step, too */

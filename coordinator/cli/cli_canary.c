@@ -11,6 +11,7 @@
 #define CANARY_TOKENS     4
 #define CANARY_SLOTS      64
 #define CANARY_SECONDS    60
+#define CANARY_STEPS_S    1000
 #define CANARY_BACKGROUND 256 /* KiB/s a folder */
 #define CANARY_DAY        86400
 
@@ -19,6 +20,7 @@ enum canary_key {
     CANARY_KEY_SECONDS,
     CANARY_KEY_UNTIL,
     CANARY_KEY_FSYNC,
+    CANARY_KEY_RATE,
     CANARY_KEY_BACKGROUND,
     CANARY_KEY_SLOTS,
     CANARY_KEY_SEED,
@@ -37,6 +39,8 @@ static const struct argp_option canary_run_argp_options[] = {
     {"seconds", CANARY_KEY_SECONDS, "N", 0, "end after so many seconds (60)", 0},
     {"until-file", CANARY_KEY_UNTIL, "FILE", 0, "end when FILE is there", 0},
     {"fsync", CANARY_KEY_FSYNC, NULL, 0, "sync each step before the next: the durable form", 0},
+    {"steps-per-s", CANARY_KEY_RATE, "N", 0,
+     "at most so many, all tokens together (1000; 0: as fast as they come)", 0},
     {"background-kib-s", CANARY_KEY_BACKGROUND, "N", 0,
      "other writes beside the tokens, a folder (256; 0: none)", 0},
     {"slots", CANARY_KEY_SLOTS, "N", 0, "steps of a token that each writer keeps (64)", 0},
@@ -88,6 +92,9 @@ static error_t canary_run_parse(int key, char *arg, struct argp_state *state)
         return 0;
     case CANARY_KEY_FSYNC:
         run->fsync = true;
+        return 0;
+    case CANARY_KEY_RATE:
+        run->steps_per_s = cli_number(state, "--steps-per-s", arg, 0, 10000000);
         return 0;
     case CANARY_KEY_BACKGROUND:
         run->background_kib_s = cli_number(state, "--background-kib-s", arg, 0, 1048576);
@@ -174,6 +181,7 @@ static int canary_run_verb(int argc, char **argv)
     struct canary_arguments arguments = {.run = {.tokens = CANARY_TOKENS,
                                                  .slots = CANARY_SLOTS,
                                                  .seconds = CANARY_SECONDS,
+                                                 .steps_per_s = CANARY_STEPS_S,
                                                  .background_kib_s = CANARY_BACKGROUND,
                                                  .direct = true}};
     struct err err = {0};
