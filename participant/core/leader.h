@@ -49,9 +49,10 @@ struct leader_config {
 };
 
 enum leader_event_type {
-    LEADER_DEFINITION, /* definition (NULL: none), self; links are down until told otherwise */
+    LEADER_DEFINITION, /* definition (NULL: none), self; effects are about the one before. After
+                          it links are down and taps unknown until events say otherwise */
     LEADER_POLICY,     /* policy; the defaults hold before */
-    LEADER_LINK,       /* peer, up: never about self */
+    LEADER_LINK,       /* peer, up: never about self, never without a definition */
     LEADER_MESSAGE,    /* msg: all types; HOLD, RELEASE and ABORT are the member's and ignored */
     LEADER_TAPS,       /* taps, tap_count: of member_taps() */
     LEADER_TAKE,       /* take: a request from this machine */
