@@ -27,9 +27,10 @@
 #define TIDE_SEGMENT_ENTRIES_MAX 1024U
 #define TIDE_SEGMENT_MIN                                                                           \
     (TIDE_SEGMENT_HEADER + TIDE_RECORD_HEADER + TIDE_SEGMENT_TRAILER + TIDE_HASH_SIZE)
-#define TIDE_SEGMENT_BUFFER (TIDE_RECORD_MAX + 64U * 1024) /* a reader's buffer that always does   \
-                                                            */
-#define TIDE_SEGMENT_AGE_MS 1000U                          /* a cut by age: the caller's clock */
+#define TIDE_SEGMENT_BUFFER                                                                        \
+    (TIDE_RECORD_MAX + 64U * 1024) /* a reader's buffer that always does                           \
+                                    */
+#define TIDE_SEGMENT_AGE_MS 1000U  /* a cut by age: the caller's clock */
 
 struct segment_header {
     struct id stream;
@@ -107,16 +108,16 @@ struct segment_reader {
     uint64_t writes; /* found so far, compared with the footer at the end */
     uint64_t zeroes;
     uint64_t data_bytes;
-    uint32_t entries;
+    uint32_t entries_seen;
+    struct segment_entry entries[TIDE_SEGMENT_ENTRIES_MAX]; /* info.entry_count of them */
 };
 
-/* Reads header and footer of a file of the source and checks them against each other and the file's
- * size; neither body nor hash are looked at. Buffer: the caller's, TIDE_SEGMENT_BUFFER always does;
- * 4 KiB are enough for all but segment_reader_next() and segment_verify().
- *   CORRUPT  not a segment, or it breaks the format (the text says where); also bytes past its end
- *   VERSION  another format version or another build's draft
- *   LIMIT    larger than TIDE_SEGMENT_MAX
- *   IO, NOT_FOUND  the source's */
+/* About 24 KiB. Reads header and footer of a file of the source and checks them against each other
+ * and the file's size; neither body nor hash are looked at. Buffer: the caller's,
+ * TIDE_SEGMENT_BUFFER always does; 4 KiB are enough for all but segment_reader_next() and
+ * segment_verify(). CORRUPT  not a segment, or it breaks the format (the text says where); also
+ * bytes past its end VERSION  another format version or another build's draft LIMIT    larger than
+ * TIDE_SEGMENT_MAX IO, NOT_FOUND  the source's */
 int segment_reader_init(struct segment_reader *reader, const struct source *source, uint64_t file,
                         void *buffer, size_t buffer_size, struct err *err);
 
@@ -140,6 +141,9 @@ int segment_reader_next(struct segment_reader *reader, struct record *ret,
 /* All of it: header, footer, hash, every record. The intake's check. */
 int segment_verify(const struct source *source, uint64_t file, void *buffer, size_t buffer_size,
                    struct segment_info *ret, struct err *err);
+
+/* Whether a segment lists records of this type in its footer. */
+bool segment_lists(enum record_type type);
 
 /* Whether `next` continues the chain after `before` (NULL: it must be the first of its stream):
  * CORRUPT with the text saying what does not fit. */

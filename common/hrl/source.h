@@ -5,6 +5,7 @@
 #ifndef TIDE_COMMON_HRL_SOURCE_H
 #define TIDE_COMMON_HRL_SOURCE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
