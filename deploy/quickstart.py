@@ -127,10 +127,12 @@ def write_file(path, text):
 # Processes, mounts and loop devices of ours, and taking them away again.
 
 def start_time(pid):
-    """Start time of a process in ticks: with it, a pid that was given anew is told apart."""
+    """Start time of a process in ticks: with it, a pid that was given anew is told apart. None where
+    it has ended."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
-            return f.read().rsplit(")", 1)[1].split()[19]
+            fields = f.read().rsplit(")", 1)[1].split()
+        return None if fields[0] in "ZX" else fields[19]
     except (OSError, IndexError):
         return None
 
