@@ -1,0 +1,3 @@
+foreach(name IN ITEMS record)
+  tide_test(test_${name} SOURCES test_${name}.c DEPS common_hrl)
+endforeach()
