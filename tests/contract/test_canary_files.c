@@ -88,10 +88,11 @@ static int canary(const char *const *arguments)
 
 #define CANARY(...) canary((const char *const[]){__VA_ARGS__, NULL})
 
+/* Ends at the first look for the file, after some 50 ms. */
 static void run_short(void)
 {
-    int status = CANARY("run", "--seconds", "1", "--slots", "8", "--seed", "7",
-                        "--background-kib-s", "64", dir[0], dir[1], dir[2]);
+    int status = CANARY("run", "--until-file", base, "--slots", "8", "--seed", "7", "--steps-per-s",
+                        "0", "--background-kib-s", "640", dir[0], dir[1], dir[2]);
     if (status != 0)
         print_error("%s", output);
     assert_int_equal(status, 0);
@@ -133,6 +134,7 @@ static void test_a_deleted_step_is_named(void **state)
     assert_int_equal(canary_set_read(DIRS, dirs, &set, &err), 0);
     assert_int_equal(canary_judge(&set.config, set.marks, &verdict, &err), 0);
     assert_int_equal(verdict.tears, 0);
+    assert_true(verdict.last[1] != CANARY_STEP_NONE && verdict.last[1] > 3);
     uint64_t lost = verdict.last[1] - 3;
     uint32_t writer = canary_writer(&set.config, 1, lost);
     uint8_t block[CANARY_BLOCK];
