@@ -520,7 +520,7 @@ local = {folder}/p.ipc
         answer = self.ask("point", "list", GROUP)
         points = answer["points"] if isinstance(answer, dict) else answer
         points = [p for p in points if p["label"] == self.label]
-        return sorted(points, key=lambda p: p["time"])
+        return sorted(points, key=lambda p: p["members"][0]["disks"][0]["lsn"])
 
     def watch(self):
         """Until enough points are at the coordinator, with one line a second."""

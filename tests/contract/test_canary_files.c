@@ -9,6 +9,8 @@
 #include <string.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <spawn.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -55,8 +57,8 @@ static int teardown(void **state)
     return nftw(base, removed, 8, FTW_DEPTH | FTW_PHYS);
 }
 
-/* Runs `tidemark canary ARGUMENTS`; its exit status, with both its outputs in `output`. */
-static int canary(const char *const *arguments)
+/* Starts `tidemark canary ARGUMENTS`; *ret_fd gives both its outputs. */
+static pid_t canary_start(const char *const *arguments, int *ret_fd)
 {
     char program[300];
     snprintf(program, sizeof(program), "%s/bin/tidemark", getenv("TIDE_BUILD"));
@@ -74,16 +76,41 @@ static int canary(const char *const *arguments)
                      0);
     posix_spawn_file_actions_destroy(&actions);
     close(pipe_fd[1]);
-    size_t used = 0;
-    ssize_t n = 0;
-    while ((n = read(pipe_fd[0], output + used, sizeof(output) - 1 - used)) > 0)
-        used += (size_t)n;
-    output[used] = '\0';
-    close(pipe_fd[0]);
+    *ret_fd = pipe_fd[0];
+    return pid;
+}
+
+/* Reads into `output` until it has `until` (NULL: to the end); false where the end came first. */
+static bool canary_read(int fd, const char *until, size_t *used)
+{
+    while (until == NULL || strstr(output, until) == NULL) {
+        ssize_t n = read(fd, output + *used, sizeof(output) - 1 - *used);
+        if (n <= 0)
+            return until == NULL;
+        *used += (size_t)n;
+        output[*used] = '\0';
+    }
+    return true;
+}
+
+static int canary_end(pid_t pid, int fd)
+{
+    close(fd);
     int status = 0;
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_true(WIFEXITED(status));
     return WEXITSTATUS(status);
+}
+
+/* Runs it to its end; its exit status, with both its outputs in `output`. */
+static int canary(const char *const *arguments)
+{
+    int fd = -1;
+    size_t used = 0;
+    output[0] = '\0';
+    pid_t pid = canary_start(arguments, &fd);
+    canary_read(fd, NULL, &used);
+    return canary_end(pid, fd);
 }
 
 #define CANARY(...) canary((const char *const[]){__VA_ARGS__, NULL})
@@ -200,10 +227,31 @@ static void test_two_runs_mixed_are_refused(void **state)
     assert_non_null(strstr(output, "files of two runs"));
 }
 
+static void test_a_signal_ends_it_well(void **state)
+{
+    (void)state;
+    for (int k = 0; k < 2; k++) {
+        int fd = -1;
+        size_t used = 0;
+        output[0] = '\0';
+        pid_t pid = canary_start((const char *const[]){"run", "--seconds", "60", "--report", "60",
+                                                       dir[0], dir[1], dir[2], NULL},
+                                 &fd);
+        bool ready = canary_read(fd, "ready", &used);
+        kill(pid, k == 0 ? SIGTERM : SIGINT);
+        canary_read(fd, NULL, &used);
+        assert_int_equal(canary_end(pid, fd), 0);
+        assert_true(ready);
+        assert_non_null(strstr(output, "canary: ended: "));
+        assert_int_equal(CANARY("check", dir[0], dir[1], dir[2]), 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_a_run_is_consistent, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_signal_ends_it_well, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_deleted_step_is_named, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_cannot_be_judged_says_why, setup, teardown),
         cmocka_unit_test_setup_teardown(test_two_runs_mixed_are_refused, setup, teardown),
