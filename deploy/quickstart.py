@@ -101,6 +101,8 @@ def run(arguments, timeout=60, statuses=(0,), log=None):
                               start_new_session=True, check=False)
     except subprocess.TimeoutExpired as late:
         raise Failed(f"'{' '.join(map(str, arguments))}': not done within {timeout} s", log) from late
+    except OSError as error:
+        raise Failed(f"cannot run '{arguments[0]}': {error.strerror}", log) from error
     out = done.stdout.decode(errors="replace")
     if done.returncode not in statuses:
         text = (out + done.stderr.decode(errors="replace")).strip()
@@ -287,7 +289,7 @@ def preflight(folder):
     for kind in ("ext4", "xfs"):
         with open("/proc/filesystems", encoding="utf-8") as f:
             if kind not in f.read().split():
-                run(["modprobe", kind], 30, statuses=(0, 1))
+                subprocess.run(["sh", "-c", f"modprobe {kind} 2>/dev/null"], timeout=30, check=False)
         with open("/proc/filesystems", encoding="utf-8") as f:
             if kind not in f.read().split():
                 raise Failed(f"this machine lacks the {kind} file system in its kernel")
@@ -715,16 +717,17 @@ def report(site, results):
     """Table of points and the figures above the last line; what failed, as texts."""
     names = [member for member, _ in MEMBERS]
     print(f"\n{site.name}: {'hold on' if site.hold else 'hold switched off (--unsafe-no-hold)'}")
-    print(f"{'POINT':34}{'KIND':8}{'LABEL':11}{'MEMBERS':9}"
-          + "".join(f"{'HOLD ' + name + ' ms':>13}" for name in names)
-          + "".join(f"{'HELD ' + name:>10}" for name in names) + f"{'STEPS':>9}  VERDICT")
+    print(f"{'':43}{'LONGEST HOLD ms':^{8 * len(names)}}{'WRITES HELD':^{7 * len(names)}}")
+    print(f"{'POINT':14}{'KIND':7}{'LABEL':11}{'MEMBERS':>7}    " + "".join(f"{n:>8}" for n in names)
+          + "".join(f"{n:>7}" for n in names) + f"{'STEPS':>8}  VERDICT")
     for point, verdict, steps, text in results:
         hold = holds(point)
         held = writes_held(point)
-        print(f"{point['point']:34}{point['kind']:8}{point['label']:11}{len(point['members']):<9}"
-              + "".join(f"{hold.get(name, 0) / 1000:13.1f}" for name in names)
-              + "".join(f"{held.get(name, 0):10}" for name in names)
-              + f"{steps:9}  {verdict}" + (f": {text}" if text else ""))
+        print(f"{point['point'][:12]:14}{point['kind']:7}{point['label']:11}"
+              f"{len(point['members']):7}    "
+              + "".join(f"{hold.get(n, 0) / 1000:8.1f}" for n in names)
+              + "".join(f"{held.get(n, 0):7}" for n in names)
+              + f"{steps:8}  {verdict}" + (f": {text}" if text else ""))
     end = site.canary_end
     proven = [steps for _, verdict, steps, _ in results if verdict == "consistent"]
     print(f"workload: {end['steps']} steps in {end['seconds']:.1f} s, {end['steps_per_s']:.0f} "
