@@ -1,3 +1,3 @@
-foreach(name IN ITEMS record)
+foreach(name IN ITEMS record log segment)
   tide_test(test_${name} SOURCES test_${name}.c DEPS common_hrl)
 endforeach()

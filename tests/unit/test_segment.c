@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/unit/hrl_make.h"
+
+#include "common/core/sha.h"
+#include "common/hrl/segment.h"
+
+#define SIZE_MAX_TEST 65536U
+
+static uint8_t object[SIZE_MAX_TEST];
+static uint8_t window[TIDE_SEGMENT_BUFFER];
+static struct segment_writer writer;
+static struct segment_reader reader;
+
+static struct source source_of(const void *bytes, size_t size, struct source_part *part,
+                               struct source_memory *memory)
+{
+    *part = (struct source_part){bytes, size};
+    *memory = (struct source_memory){part, 1};
+    return source_memory(memory);
+}
+
+static int verify(const void *bytes, size_t size, struct segment_info *ret, struct err *err)
+{
+    struct source_part part;
+    struct source_memory memory;
+    struct source source = source_of(bytes, size, &part, &memory);
+    return segment_verify(&source, 0, window, sizeof window, ret, err);
+}
+
+static void append(const struct record *record)
+{
+    uint8_t bytes[TIDE_RECORD_SMALL_MAX];
+    struct err err;
+    size_t size = record_encode(record, bytes, sizeof bytes);
+    assert_int_equal(segment_writer_append(&writer, record, bytes, size, &err), 0);
+}
+
+static struct segment_header first_header(void)
+{
+    return (struct segment_header){.stream = make_id(1), .timeline = make_id(2001), .first_lsn = 1};
+}
+
+/* attach, gap, write, zero, seal, attestation, bookmark: LSN 1..7 */
+static struct segment_info make_first(uint8_t *to)
+{
+    struct segment_header header = first_header();
+    struct round_order order = make_order(3, 2);
+    struct hash cut = make_hash(1);
+    struct segment_info info;
+    segment_writer_init(&writer, to, SIZE_MAX_TEST, &header);
+    assert_true(segment_writer_empty(&writer));
+    struct record r = make_attach(1, 1, 77, true);
+    append(&r);
+    r = make_gap(1, 2, 77);
+    append(&r);
+    r = make_write(1, 3, 77, 4096, "write", 5);
+    append(&r);
+    r = make_record(RECORD_ZERO, 1, 4, 77);
+    r.write = (struct record_write){.size = 512};
+    append(&r);
+    r = make_seal(1, 5, 77, &order.round, 2, ROUND_OUTCOME_HELD, &cut);
+    append(&r);
+    r = make_record(RECORD_ATTESTATION, 1, 6, 77);
+    r.attestation = (struct record_attestation){
+        .round = order.round, .bytes = (const uint8_t *)"att", .size = 3};
+    append(&r);
+    assert_false(segment_writer_must_cut(&writer));
+    r = make_bookmark(1, 7, 77, &order, 4);
+    append(&r);
+    assert_true(segment_writer_must_cut(&writer));
+    segment_writer_finish(&writer, &info);
+    return info;
+}
+
+static void round_trip(void **state)
+{
+    (void)state;
+    static uint8_t again[SIZE_MAX_TEST];
+    struct segment_info info = make_first(object);
+    struct segment_info twice = make_first(again);
+    assert_int_equal(info.size, twice.size);
+    assert_memory_equal(object, again, info.size);
+    assert_true(hash_equal(&info.hash, &twice.hash));
+    struct hash whole = sha_of(object, info.size - TIDE_HASH_SIZE);
+    assert_true(hash_equal(&info.hash, &whole));
+
+    struct segment_info got;
+    struct err err;
+    assert_int_equal(verify(object, info.size, &got, &err), 0);
+    assert_memory_equal(&got.hash, &info.hash, sizeof got.hash);
+    assert_int_equal(got.last_lsn, 7);
+    assert_int_equal(got.last_incarnation, 77);
+    assert_int_equal(got.writes, 1);
+    assert_int_equal(got.zeroes, 1);
+    assert_int_equal(got.data_bytes, 5);
+    assert_int_equal(got.entry_count, 4);
+
+    /* what the footer lists, without the rest, through a small window */
+    static const enum record_type listed[] = {RECORD_ATTACH, RECORD_GAP, RECORD_SEAL,
+                                              RECORD_BOOKMARK};
+    static const uint64_t lsns[] = {1, 2, 5, 7};
+    struct source_part part;
+    struct source_memory memory;
+    struct source source = source_of(object, info.size, &part, &memory);
+    assert_int_equal(segment_reader_init(&reader, &source, 0, window, 4096, &err), 0);
+    for (uint32_t i = 0; i < 4; i++) {
+        struct segment_entry entry;
+        struct record record;
+        assert_int_equal(segment_reader_entry(&reader, i, &entry, &record, &err), 0);
+        assert_int_equal(entry.type, listed[i]);
+        assert_int_equal(record.type, listed[i]);
+        assert_int_equal(record.lsn, lsns[i]);
+    }
+}
+
+/* A flipped bit is refused: by the hash alone where nothing else looks. */
+static void flipped_bits(void **state)
+{
+    (void)state;
+    struct segment_info info = make_first(object);
+    struct segment_info got;
+    struct err err;
+    for (size_t bit = 0; bit < 8 * info.size; bit++) {
+        object[bit / 8] ^= (uint8_t)(1U << bit % 8);
+        assert_int_equal(verify(object, info.size, &got, &err), -1);
+        assert_true(err.code == TIDE_ERR_CORRUPT || err.code == TIDE_ERR_VERSION);
+        object[bit / 8] ^= (uint8_t)(1U << bit % 8);
+    }
+}
+
+/* The same with the hash made right again, as someone who forges would: what still passes is
+ * another segment, with another hash. */
+static void forged_bits(void **state)
+{
+    (void)state;
+    static uint8_t forged[SIZE_MAX_TEST];
+    struct segment_info info = make_first(object);
+    size_t body = info.size - TIDE_HASH_SIZE;
+    unsigned passed = 0;
+    for (size_t bit = 0; bit < 8 * body; bit++) {
+        memcpy(forged, object, info.size);
+        forged[bit / 8] ^= (uint8_t)(1U << bit % 8);
+        struct hash hash = sha_of(forged, body);
+        memcpy(forged + body, hash.b, sizeof hash.b);
+        struct segment_info got;
+        struct err err;
+        if (verify(forged, info.size, &got, &err) == 0) {
+            passed++;
+            assert_false(hash_equal(&got.hash, &info.hash));
+        }
+    }
+    assert_int_equal(passed, 0); /* first segment: no free field in header or footer */
+}
+
+static void wrong_sizes(void **state)
+{
+    (void)state;
+    static uint8_t longer[SIZE_MAX_TEST];
+    struct segment_info info = make_first(object);
+    struct segment_info got;
+    struct err err;
+    for (size_t size = 0; size < info.size; size++) {
+        assert_int_equal(verify(object, size, &got, &err), -1);
+        assert_int_equal(err.code, TIDE_ERR_CORRUPT);
+    }
+    memcpy(longer, object, info.size);
+    for (size_t more = 1; more < 200; more++) {
+        assert_int_equal(verify(longer, info.size + more, &got, &err), -1);
+        assert_int_equal(err.code, TIDE_ERR_CORRUPT);
+    }
+    struct source_part part;
+    struct source_memory memory;
+    struct source source = source_of(object, (size_t)TIDE_SEGMENT_MAX + 1, &part, &memory);
+    assert_int_equal(segment_reader_init(&reader, &source, 0, window, sizeof window, &err), -1);
+    assert_int_equal(err.code, TIDE_ERR_LIMIT);
+}
+
+/* Rewrites a u64 of a good segment and its hash; must be refused. */
+static void refuse_u64(size_t offset, uint64_t value, size_t size)
+{
+    static uint8_t forged[SIZE_MAX_TEST];
+    memcpy(forged, object, size);
+    for (size_t i = 0; i < 8; i++) {
+        forged[offset + i] = (uint8_t)(value >> 8 * i);
+    }
+    struct hash hash = sha_of(forged, size - TIDE_HASH_SIZE);
+    memcpy(forged + size - TIDE_HASH_SIZE, hash.b, sizeof hash.b);
+    struct segment_info got;
+    struct err err;
+    assert_int_equal(verify(forged, size, &got, &err), -1);
+    assert_int_equal(err.code, TIDE_ERR_CORRUPT);
+}
+
+static void huge_numbers(void **state)
+{
+    (void)state;
+    struct segment_info info = make_first(object);
+    size_t trailer = info.size - TIDE_HASH_SIZE - TIDE_SEGMENT_TRAILER;
+    size_t entries = trailer - 4 * TIDE_SEGMENT_ENTRY;
+    static const uint64_t values[] = {UINT64_MAX,          INT64_MAX, 1ULL << 32, 0xFFFFFFFF,
+                                      0xFFFFFFFF00000000U, 0,         1ULL << 63, UINT64_MAX - 7};
+    for (size_t v = 0; v < sizeof values / sizeof values[0]; v++) {
+        for (size_t field = 8; field <= 56; field += 8) {
+            refuse_u64(trailer + field, values[v], info.size);
+        }
+        for (size_t entry = 0; entry < 4; entry++) {
+            refuse_u64(entries + entry * TIDE_SEGMENT_ENTRY, values[v], info.size);
+            refuse_u64(entries + entry * TIDE_SEGMENT_ENTRY + 8, values[v], info.size);
+        }
+        refuse_u64(TIDE_SEGMENT_HEADER + 12, values[v], info.size); /* body size, half the LSN */
+    }
+}
+
+static void chain(void **state)
+{
+    (void)state;
+    static uint8_t next_object[SIZE_MAX_TEST];
+    struct err err;
+    struct segment_info first = make_first(object);
+    struct segment_header header = segment_next_header(&first);
+    segment_writer_init(&writer, next_object, sizeof next_object, &header);
+    struct record attach = make_attach(1, 8, 88, false);
+    append(&attach);
+    struct record write = make_write(1, 9, 88, 0, "x", 1);
+    append(&write);
+    struct segment_info made;
+    segment_writer_finish(&writer, &made);
+    struct segment_info next;
+    assert_int_equal(verify(next_object, made.size, &next, &err), 0);
+    assert_int_equal(next.last_incarnation, 88);
+    assert_int_equal(segment_follows(NULL, &first, &err), 0);
+    assert_int_equal(segment_follows(&first, &next, &err), 0);
+    assert_int_equal(segment_follows(NULL, &next, &err), -1);
+    assert_int_equal(segment_follows(&next, &first, &err), -1);
+    assert_int_equal(segment_follows(&first, &first, &err), -1);
+    struct segment_info other = first;
+    other.hash.b[3] ^= 1;
+    assert_int_equal(segment_follows(&other, &next, &err), -1);
+    other = first;
+    other.header.timeline = make_id(99);
+    assert_int_equal(segment_follows(&other, &next, &err), -1);
+    other = first;
+    other.header.stream = make_id(99);
+    assert_int_equal(segment_follows(&other, &next, &err), -1);
+    other = first;
+    other.last_incarnation++;
+    assert_int_equal(segment_follows(&other, &next, &err), -1);
+}
+
+/* The writer takes only what is due. */
+static void writer_refuses(void **state)
+{
+    (void)state;
+    struct segment_header header = first_header();
+    segment_writer_init(&writer, object, sizeof object, &header);
+    struct record attach = make_attach(1, 1, 77, true);
+    struct record cases[] = {
+        make_write(1, 1, 77, 0, "x", 1), make_write(2, 2, 77, 0, "x", 1),
+        make_write(1, 3, 77, 0, "x", 1), make_write(1, 2, 78, 0, "x", 1),
+        make_attach(1, 2, 77, false),    make_attach(1, 2, 79, false),
+        make_attach(1, 1, 77, true),
+    };
+    cases[5].attach.timeline = make_id(3);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        uint8_t bytes[TIDE_RECORD_SMALL_MAX];
+        struct err err;
+        size_t size = record_encode(&cases[i], bytes, sizeof bytes);
+        assert_int_equal(segment_writer_append(&writer, &cases[i], bytes, size, &err), -1);
+        assert_int_equal(err.code, TIDE_ERR_CORRUPT);
+        if (i == 0) {
+            append(&attach);
+        }
+    }
+}
+
+/* Cut by size: never over the limit, nothing lost, and every piece verifies and follows. */
+static void cut_by_size(void **state)
+{
+    (void)state;
+    static uint8_t data[900];
+    struct segment_header header = first_header();
+    struct segment_info before;
+    struct segment_info info;
+    struct err err;
+    unsigned pieces = 0;
+    struct record r = make_attach(1, 1, 77, true);
+    segment_writer_init(&writer, object, 4096, &header);
+    for (uint64_t lsn = 1; lsn <= 200; lsn++) {
+        if (lsn > 1) {
+            r = make_write(1, lsn, 77, 0, data, 1 + lsn * 4 % sizeof data);
+        }
+        if (!segment_writer_fits(&writer, r.type, record_size(&r))) {
+            segment_writer_finish(&writer, &info);
+            assert_true(info.size <= 4096);
+            struct segment_info got;
+            assert_int_equal(verify(object, info.size, &got, &err), 0);
+            assert_int_equal(segment_follows(pieces == 0 ? NULL : &before, &got, &err), 0);
+            assert_int_equal(got.last_lsn, lsn - 1);
+            before = got;
+            pieces++;
+            header = segment_next_header(&got);
+            segment_writer_init(&writer, object, 4096, &header);
+        }
+        append(&r);
+    }
+    assert_true(pieces > 20);
+}
+
+/* A footer can list no more than it may. */
+static void many_entries(void **state)
+{
+    (void)state;
+    static uint8_t big[1 << 20];
+    struct segment_header header = first_header();
+    segment_writer_init(&writer, big, sizeof big, &header);
+    struct record r = make_attach(1, 1, 77, true);
+    append(&r);
+    uint64_t lsn = 2;
+    for (; lsn <= TIDE_SEGMENT_ENTRIES_MAX; lsn++) {
+        r = make_gap(1, lsn, 77);
+        append(&r);
+    }
+    r = make_gap(1, lsn, 77);
+    assert_false(segment_writer_fits(&writer, r.type, record_size(&r)));
+    struct segment_info info;
+    struct err err;
+    segment_writer_finish(&writer, &info);
+    assert_int_equal(verify(big, info.size, &info, &err), 0);
+    assert_int_equal(info.entry_count, TIDE_SEGMENT_ENTRIES_MAX);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(round_trip),     cmocka_unit_test(flipped_bits),
+        cmocka_unit_test(forged_bits),    cmocka_unit_test(wrong_sizes),
+        cmocka_unit_test(huge_numbers),   cmocka_unit_test(chain),
+        cmocka_unit_test(writer_refuses), cmocka_unit_test(cut_by_size),
+        cmocka_unit_test(many_entries),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
