@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "common/io/local.h"
+
+#include <errno.h>
+#include <nng/nng.h>
+#include <nng/protocol/reqrep0/rep.h>
+#include <nng/protocol/reqrep0/req.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "common/core/check.h"
+#include "common/io/clock.h"
+#include "common/io/daemon.h"
+#include "common/io/file.h"
+
+#define LOCAL_URL_MAX     (LOCAL_PATH_MAX + 8)
+#define LOCAL_FOLDER_MODE 0750
+#define LOCAL_SOCKET_MODE 0660
+#define LOCAL_LOOK_MS     500  /* how often a worker looks whether it should end */
+#define LOCAL_SEND_MS     5000 /* for the asker to take its answer */
+
+struct local_worker {
+    struct local_server *server;
+    pthread_t thread;
+    nng_ctx context;
+    nng_aio *aio;
+};
+
+struct local_server {
+    char path[LOCAL_PATH_MAX + 1];
+    local_fn *fn;
+    void *arg;
+    nng_socket socket; /* left open: see local_server_free() */
+    atomic_bool stopping;
+    struct local_worker workers[LOCAL_WORKERS];
+};
+
+json_t *local_ok(void)
+{
+    return json_pack("{s:b}", "ok", 1);
+}
+
+json_t *local_error(const struct err *err)
+{
+    json_t *answer =
+        json_pack("{s:b, s:s, s:s}", "ok", 0, "error", err_name(err->code), "text", err->text);
+    if (answer == NULL) /* the text is not UTF-8 */
+        answer = json_pack("{s:b, s:s, s:s}", "ok", 0, "error", err_name(err->code), "text",
+                           "(an error text that cannot be shown)");
+    return answer;
+}
+
+static int local_path_check(const char *path, struct err *err)
+{
+    size_t size = strlen(path);
+    if (size == 0 || size > LOCAL_PATH_MAX)
+        return err_set(err, TIDE_ERR_LIMIT,
+                       "socket path \"%.120s\" has %zu bytes; 1 to %u can be used", path, size,
+                       LOCAL_PATH_MAX);
+    return 0;
+}
+
+/* Connects and hangs up: who is there? 0: someone listens; else an errno value. */
+static int local_probe(const char *path)
+{
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    memcpy(to.sun_path, path, strlen(path));
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return errno;
+    int error = connect(fd, (const struct sockaddr *)&to, sizeof(to)) == 0 ? 0 : errno;
+    (void)close(fd);
+    return error == EAGAIN ? 0 : error; /* its queue is full: someone is there */
+}
+
+static json_t *local_answer(struct local_server *server, const char *bytes, size_t size)
+{
+    struct err err;
+    json_error_t where;
+    json_t *answer;
+    json_t *request = json_loadb(bytes, size, JSON_REJECT_DUPLICATES, &where);
+    const char *command = json_string_value(json_object_get(request, "command"));
+    if (request == NULL)
+        err_set(&err, TIDE_ERR_USAGE, "the request is not JSON: %s (byte %d)", where.text,
+                where.position);
+    else if (command == NULL)
+        err_set(&err, TIDE_ERR_USAGE, "the request is not an object with a string \"command\"");
+    if (command == NULL) {
+        json_decref(request);
+        return local_error(&err);
+    }
+    answer = server->fn(server->arg, command, request);
+    json_decref(request);
+    return answer;
+}
+
+/* Answers what is in the message, and into it. */
+static void local_serve(struct local_server *server, nng_msg *message)
+{
+    static const char no_memory[] =
+        "{\"ok\": false, \"error\": \"LIMIT\", \"text\": \"no memory for the answer\"}";
+    struct err err;
+    json_t *answer = local_answer(server, nng_msg_body(message), nng_msg_len(message));
+    char *text = answer == NULL ? NULL : json_dumps(answer, JSON_COMPACT);
+    if (text != NULL && strlen(text) > LOCAL_MESSAGE_MAX) {
+        err_set(&err, TIDE_ERR_LIMIT,
+                "the answer has %zu bytes; at most %u can be sent; ask for "
+                "less",
+                strlen(text), LOCAL_MESSAGE_MAX);
+        free(text);
+        json_decref(answer);
+        answer = local_error(&err);
+        text = answer == NULL ? NULL : json_dumps(answer, JSON_COMPACT);
+    }
+    const char *send = text == NULL ? no_memory : text;
+    nng_msg_clear(message);
+    if (nng_msg_append(message, send, strlen(send)) != 0)
+        nng_msg_clear(message); /* an empty answer is CORRUPT for who asked */
+    free(text);
+    json_decref(answer);
+}
+
+static void *local_work(void *arg)
+{
+    struct local_worker *worker = arg;
+    struct local_server *server = worker->server;
+    daemon_thread_init("local");
+    while (!atomic_load(&server->stopping)) {
+        nng_aio_set_timeout(worker->aio, LOCAL_LOOK_MS);
+        nng_ctx_recv(worker->context, worker->aio);
+        nng_aio_wait(worker->aio);
+        int result = nng_aio_result(worker->aio);
+        if (result == NNG_ECLOSED)
+            break;
+        if (result != 0)
+            continue;
+        nng_msg *message = nng_aio_get_msg(worker->aio);
+        local_serve(server, message);
+        nng_aio_set_msg(worker->aio, message);
+        nng_aio_set_timeout(worker->aio, LOCAL_SEND_MS);
+        nng_ctx_send(worker->context, worker->aio);
+        nng_aio_wait(worker->aio);
+        if (nng_aio_result(worker->aio) != 0)
+            nng_msg_free(nng_aio_get_msg(worker->aio)); /* the asker went away */
+    }
+    return NULL;
+}
+
+/* The folder and the place of the socket. */
+static int local_prepare(const char *path, struct err *err)
+{
+    char folder[LOCAL_PATH_MAX + 1];
+    memcpy(folder, path, strlen(path) + 1);
+    char *slash = strrchr(folder, '/');
+    if (slash != NULL && slash != folder) {
+        *slash = 0;
+        if (file_mkdirs(folder, LOCAL_FOLDER_MODE, err) != 0)
+            return -1;
+    }
+    int error = local_probe(path);
+    if (error == ENOENT)
+        return 0;
+    if (error == 0)
+        return err_set(err, TIDE_ERR_CONFLICT,
+                       "another process answers on \"%s\"; end it or take another path", path);
+    struct stat stat_;
+    if (lstat(path, &stat_) != 0 || !S_ISSOCK(stat_.st_mode))
+        return err_set(err, TIDE_ERR_CONFLICT, "\"%s\" is in the way and not a socket", path);
+    if (unlink(path) != 0)
+        return file_err(err, errno, "cannot take the old socket \"%s\" away", path);
+    return 0;
+}
+
+static int local_listen(struct local_server *server, struct err *err)
+{
+    char url[LOCAL_URL_MAX];
+    nng_listener listener;
+    int result = nng_rep0_open(&server->socket);
+    if (result != 0)
+        return err_set(err, TIDE_ERR_IO, "libnng: no socket: %s", nng_strerror(result));
+    (void)snprintf(url, sizeof(url), "ipc://%s", server->path);
+    if ((result = nng_socket_set_size(server->socket, NNG_OPT_RECVMAXSZ, LOCAL_MESSAGE_MAX)) != 0 ||
+        (result = nng_listener_create(&listener, server->socket, url)) != 0 ||
+        (result = nng_listener_set_int(listener, NNG_OPT_IPC_PERMISSIONS, LOCAL_SOCKET_MODE)) !=
+            0 ||
+        (result = nng_listener_start(listener, 0)) != 0) {
+        err_set(err, TIDE_ERR_IO, "cannot listen on \"%s\": %s", server->path,
+                nng_strerror(result));
+        (void)nng_close(server->socket); /* nobody has connected: not busy */
+        return -1;
+    }
+    return 0;
+}
+
+int local_server_new(const char *path, local_fn *fn, void *arg, struct local_server **ret,
+                     struct err *err)
+{
+    if (local_path_check(path, err) != 0 || local_prepare(path, err) != 0)
+        return -1;
+    struct local_server *server = calloc(1, sizeof(*server));
+    TIDE_CHECK(server != NULL);
+    memcpy(server->path, path, strlen(path) + 1);
+    server->fn = fn;
+    server->arg = arg;
+    atomic_init(&server->stopping, false);
+    if (local_listen(server, err) != 0) {
+        free(server);
+        return -1;
+    }
+    for (unsigned i = 0; i < LOCAL_WORKERS; i++) {
+        struct local_worker *worker = &server->workers[i];
+        worker->server = server;
+        TIDE_CHECK(nng_ctx_open(&worker->context, server->socket) == 0);
+        TIDE_CHECK(nng_aio_alloc(&worker->aio, NULL, NULL) == 0);
+        TIDE_CHECK(pthread_create(&worker->thread, NULL, local_work, worker) == 0);
+    }
+    *ret = server;
+    return 0;
+}
+
+void local_server_free(struct local_server *server)
+{
+    if (server == NULL)
+        return;
+    (void)unlink(server->path);
+    atomic_store(&server->stopping, true);
+    for (unsigned i = 0; i < LOCAL_WORKERS; i++) {
+        (void)pthread_join(server->workers[i].thread, NULL);
+        nng_aio_free(server->workers[i].aio);
+    }
+    free(server); /* the socket and its contexts stay */
+}
+
+/* The answer's bytes into *ret, or its error into *err. */
+static int local_parse(const char *path, const char *bytes, size_t size, json_t **ret,
+                       struct err *err)
+{
+    json_error_t where;
+    json_t *answer = json_loadb(bytes, size, JSON_REJECT_DUPLICATES, &where);
+    const json_t *ok = json_object_get(answer, "ok");
+    if (json_is_true(ok)) {
+        *ret = answer;
+        return 0;
+    }
+    const char *code = json_string_value(json_object_get(answer, "error"));
+    const char *text = json_string_value(json_object_get(answer, "text"));
+    enum err_code found = TIDE_ERR_OK;
+#define LOCAL_CODE(name, status, meaning)                                                          \
+    if (code != NULL && strcmp(code, #name) == 0)                                                  \
+        found = TIDE_ERR_##name;
+    TIDE_ERR_CODES(LOCAL_CODE)
+#undef LOCAL_CODE
+    if (json_is_false(ok) && found != TIDE_ERR_OK && text != NULL)
+        err_set(err, found, "%s", text);
+    else
+        err_set(err, TIDE_ERR_CORRUPT, "what \"%s\" answered is not an answer of ours", path);
+    json_decref(answer);
+    return -1;
+}
+
+static int local_failed(const char *path, int result, uint32_t timeout_ms, struct err *err)
+{
+    if (result == NNG_ETIMEDOUT)
+        return err_set(err, TIDE_ERR_UNREACHABLE, "no answer on \"%s\" within %u ms", path,
+                       timeout_ms);
+    return err_set(err, TIDE_ERR_UNREACHABLE, "cannot ask on \"%s\": %s", path,
+                   nng_strerror(result));
+}
+
+/* Connects (in the background), asks, waits. 0, or a number of libnng. */
+static int local_ask(nng_socket socket, const char *path, const char *text, uint32_t timeout_ms,
+                     nng_msg **ret)
+{
+    char url[LOCAL_URL_MAX];
+    int result;
+    nng_msg *message = NULL;
+    uint64_t until = clock_mono_us() + (uint64_t)timeout_ms * CLOCK_US_PER_MS;
+    (void)snprintf(url, sizeof(url), "ipc://%s", path);
+    if ((result = nng_socket_set_size(socket, NNG_OPT_RECVMAXSZ, LOCAL_MESSAGE_MAX)) != 0 ||
+        (result = nng_socket_set_ms(socket, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE)) != 0 ||
+        (result = nng_socket_set_ms(socket, NNG_OPT_SENDTIMEO, (nng_duration)timeout_ms)) != 0 ||
+        (result = nng_dial(socket, url, NULL, NNG_FLAG_NONBLOCK)) != 0 ||
+        (result = nng_msg_alloc(&message, 0)) != 0)
+        return result;
+    if ((result = nng_msg_append(message, text, strlen(text))) != 0 ||
+        (result = nng_sendmsg(socket, message, 0)) != 0) {
+        nng_msg_free(message);
+        return result;
+    }
+    uint64_t now = clock_mono_us();
+    uint64_t left = now < until ? (until - now) / CLOCK_US_PER_MS + 1 : 1;
+    if ((result = nng_socket_set_ms(socket, NNG_OPT_RECVTIMEO, (nng_duration)left)) != 0)
+        return result;
+    return nng_recvmsg(socket, ret, 0);
+}
+
+int local_call(const char *path, const json_t *request, uint32_t timeout_ms, json_t **ret_answer,
+               struct err *err)
+{
+    nng_socket socket;
+    nng_msg *message = NULL;
+    TIDE_CHECK(timeout_ms > 0 && timeout_ms < INT32_MAX);
+    if (local_path_check(path, err) != 0)
+        return -1;
+    int error = local_probe(path);
+    if (error != 0)
+        return err_set(err,
+                       error == EACCES || error == EPERM ? TIDE_ERR_DENIED : TIDE_ERR_UNREACHABLE,
+                       "nobody answers on \"%s\": %s", path, strerror(error));
+    char *text = json_dumps(request, JSON_COMPACT);
+    if (text == NULL)
+        return err_set(err, TIDE_ERR_FAILED, "the request cannot be written as JSON");
+    if (strlen(text) > LOCAL_MESSAGE_MAX) {
+        free(text);
+        return err_set(err, TIDE_ERR_LIMIT, "a request of more than %u bytes", LOCAL_MESSAGE_MAX);
+    }
+    int result = nng_req0_open(&socket);
+    if (result != 0) {
+        free(text);
+        return local_failed(path, result, timeout_ms, err);
+    }
+    result = local_ask(socket, path, text, timeout_ms, &message);
+    free(text);
+    if (result != 0)
+        return local_failed(path, result, timeout_ms, err); /* busy: the socket is left */
+    int status = local_parse(path, nng_msg_body(message), nng_msg_len(message), ret_answer, err);
+    nng_msg_free(message);
+    (void)nng_close(socket); /* idle now */
+    return status;
+}
