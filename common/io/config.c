@@ -114,6 +114,7 @@ static void config_library(void)
     ini_initial_alloc = (int)CONFIG_LINE_MAX + 4;
     ini_allow_multiline = false;
     ini_allow_bom = false;
+    ini_stop_on_first_error = true;
 }
 
 int config_load(const char *path, config_fn *fn, void *arg, struct err *err)

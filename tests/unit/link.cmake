@@ -1,0 +1,1 @@
+tide_test(test_io SOURCES test_io.c DEPS common_io common_core)
