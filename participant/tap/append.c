@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "participant/tap/append.h"
+
+#include "common/core/check.h"
+#include "participant/tap/checkpoint.h"
+#include "participant/tap/file.h"
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define GAP_RESERVE (16U * 1024) /* a second gap record is not worth the last of the reserve */
+
+void append_lock(struct tap *tap, bool urgent)
+{
+    if (!urgent) {
+        pthread_mutex_lock(&tap->entry);
+    }
+    pthread_mutex_lock(&tap->append);
+    if (!urgent) {
+        pthread_mutex_unlock(&tap->entry);
+    }
+}
+
+void append_unlock(struct tap *tap)
+{
+    pthread_mutex_unlock(&tap->append);
+}
+
+bool append_room(const struct tap *tap)
+{
+    return tap->logging && ring_room(&tap->ring, TIDE_RECORD_SMALL_MAX, 0);
+}
+
+static void set_head(struct tap *tap, uint64_t lsn)
+{
+    tap->log_lsn = lsn;
+    pthread_mutex_lock(&tap->head);
+    tap->head_lsn = lsn;
+    tap->head_position = tap->ring.position;
+    pthread_mutex_unlock(&tap->head);
+    if (tap->ring.position - tap->checkpoint_from > ring_capacity(&tap->ring) / 4) {
+        tap->checkpoint_from = tap->ring.position;
+        checkpoint_kick(tap);
+    }
+}
+
+static void fill(const struct tap *tap, struct record *record)
+{
+    record->stream = tap->ring.geometry.stream;
+    record->mono_ns = tap_now_us() * 1000;
+    if (record->incarnation == 0) {
+        record->incarnation = tap->incarnation;
+    }
+}
+
+int append_record(struct tap *tap, struct record *record)
+{
+    fill(tap, record);
+    size_t size = record_encode(record, tap->small, TIDE_TAP_SMALL_MAX);
+    struct iovec part = {.iov_base = tap->small, .iov_len = size};
+    uint64_t position = 0;
+    if (ring_append(&tap->ring, record->lsn, &part, 1, size, &position) != 0) {
+        return -1;
+    }
+    tap->ring.incarnation = record->incarnation;
+    set_head(tap, record->lsn);
+    return 0;
+}
+
+static bool is_whole(struct tap *tap)
+{
+    pthread_mutex_lock(&tap->state_lock);
+    bool whole = tap->state.whole;
+    pthread_mutex_unlock(&tap->state_lock);
+    return whole;
+}
+
+/* The state word: not whole, why, and (due_lsn not 0) where replay starts from now on. */
+static void record_gap_state(struct tap *tap, unsigned reason, uint64_t gap_lsn, uint64_t due_lsn,
+                             uint64_t due_position, bool end)
+{
+    struct err err;
+    pthread_mutex_lock(&tap->state_lock);
+    struct state *s = &tap->state;
+    if (s->whole || s->gap_reason == 0) {
+        s->gap_reason = (uint8_t)reason;
+        s->gap_lsn = gap_lsn;
+    }
+    s->whole = false;
+    if (due_lsn != 0) {
+        s->due_lsn = due_lsn;
+        s->due_position = due_position;
+        s->due_incarnation = tap->ring.incarnation;
+        s->open_lsn = 0;
+    }
+    if (end) {
+        s->end_lsn = due_lsn;
+        s->end_position = due_position;
+    }
+    int result = state_write(tap->state_fd, s, &err);
+    pthread_mutex_unlock(&tap->state_lock);
+    if (result != 0) {
+        nbdkit_error("%s (the log's end and the image's time must tell the gap)", err.text);
+    }
+    tap_post(tap, TAP_WORK_STATE);
+}
+
+/* Steps a gap: lets a hold go at once. Appends the record if wanted and possible. */
+static int step_gap(struct tap *tap, bool append, unsigned reason, uint64_t offset, uint64_t size)
+{
+    struct gate_out out;
+    struct gate_event event = {.type = GATE_GAP, .log_ok = append};
+    tap_step(tap, &event, &out);
+    if (out.lsn == 0) {
+        return 0;
+    }
+    struct record record = {
+        .type = RECORD_GAP,
+        .lsn = out.lsn,
+        .gap = {.reason = reason, .from_lsn = out.lsn, .offset = offset, .size = size}};
+    (void)snprintf(record.gap.text, sizeof record.gap.text, "%s", record_gap_name(reason));
+    return append_record(tap, &record);
+}
+
+void append_failed(struct tap *tap, uint64_t end_lsn, uint64_t end_position)
+{
+    if (tap->failed) {
+        return;
+    }
+    (void)step_gap(tap, false, RECORD_GAP_LOG, 0, 0);
+    tap->failed = true;
+    tap->unlogged = true;
+    tap->logging = false;
+    range_drain(&tap->range);
+    (void)fdatasync(tap->image_fd); /* a failure has no better answer: the stream has its gap */
+    record_gap_state(tap, RECORD_GAP_LOG, end_lsn, end_lsn, end_position, true);
+    nbdkit_error(
+        "log \"%s\" failed at lsn %llu: writes go on without a log, no point can be taken; "
+        "mend the log's disk and restart",
+        tap->config.folder, (unsigned long long)end_lsn);
+}
+
+int append_sync(struct tap *tap, uint64_t lsn)
+{
+    pthread_mutex_lock(&tap->sync);
+    pthread_mutex_lock(&tap->head);
+    uint64_t head_lsn = tap->head_lsn;
+    uint64_t head_position = tap->head_position;
+    uint64_t from = tap->synced_position;
+    bool done = tap->synced_lsn >= lsn;
+    bool failed = tap->sync_failed;
+    pthread_mutex_unlock(&tap->head);
+    int result = failed ? -1 : 0;
+    if (!failed && !done) {
+        result = ring_sync(&tap->ring, from, head_position);
+        pthread_mutex_lock(&tap->head);
+        if (result == 0) {
+            tap->synced_lsn = head_lsn;
+            tap->synced_position = head_position;
+        } else {
+            tap->sync_failed = true;
+        }
+        pthread_mutex_unlock(&tap->head);
+    }
+    pthread_mutex_unlock(&tap->sync);
+    return result;
+}
+
+static void sync_failed_locked(struct tap *tap)
+{
+    pthread_mutex_lock(&tap->head);
+    uint64_t lsn = tap->synced_lsn + 1;
+    uint64_t position = tap->synced_position;
+    pthread_mutex_unlock(&tap->head);
+    append_failed(tap, lsn, position);
+}
+
+void append_sync_failed(struct tap *tap)
+{
+    struct gate_out out;
+    struct gate_event event = {.type = GATE_GAP, .log_ok = false};
+    tap_step(tap, &event, &out); /* let go before anything waits for a lock */
+    append_lock(tap, true);
+    sync_failed_locked(tap);
+    append_unlock(tap);
+}
+
+/* The ring is full: from here on changes go unlogged. Replay must never cross this: what is under
+ * way is finished, and replay starts behind here, durably, before the first unlogged write. */
+static void overflow(struct tap *tap)
+{
+    uint64_t lsn = tap->log_lsn + 1;
+    bool record = is_whole(tap) ? append_room(tap) : ring_room(&tap->ring, GAP_RESERVE, 0);
+    if (step_gap(tap, record, RECORD_GAP_OVERFLOW, 0, 0) != 0) {
+        append_failed(tap, lsn, tap->ring.position);
+        return;
+    }
+    tap->unlogged = true;
+    range_drain(&tap->range);
+    if (append_sync(tap, tap->log_lsn) != 0) {
+        sync_failed_locked(tap);
+        return;
+    }
+    if (fdatasync(tap->image_fd) != 0) {
+        nbdkit_error("image \"%s\" cannot be synced: %m", tap->config.image);
+    }
+    record_gap_state(tap, RECORD_GAP_OVERFLOW, lsn, tap->log_lsn + 1, tap->ring.position, false);
+    tap->logging = false;
+    nbdkit_error("log \"%s\" is full: writes go on without it, no point can be taken; is the far "
+                 "side reached? (a larger log-size bridges longer outages)",
+                 tap->config.folder);
+}
+
+void append_image_gap(struct tap *tap, uint64_t offset, uint64_t size, int why)
+{
+    append_lock(tap, true);
+    if (is_whole(tap)) {
+        uint64_t lsn = tap->log_lsn + 1;
+        if (step_gap(tap, append_room(tap), RECORD_GAP_IMAGE, offset, size) != 0) {
+            append_failed(tap, lsn, tap->ring.position);
+        }
+        record_gap_state(tap, RECORD_GAP_IMAGE, lsn, 0, 0, false);
+    }
+    append_unlock(tap);
+    nbdkit_error("image \"%s\" failed at offset %llu, %llu bytes: %s", tap->config.image,
+                 (unsigned long long)offset, (unsigned long long)size, strerror(why));
+}
+
+int append_attach(struct tap *tap)
+{
+    struct gate_out out;
+    if (!ring_room(&tap->ring, (uint64_t)2 * TIDE_RECORD_SMALL_MAX, 0)) {
+        return -1;
+    }
+    struct gate_event event = {.type = GATE_APPEND};
+    tap_step(tap, &event, &out);
+    struct record record = {.type = RECORD_ATTACH, .lsn = out.lsn, .attach = tap->attach};
+    if (append_record(tap, &record) != 0) {
+        return -1;
+    }
+    tap->attached = true;
+    pthread_mutex_lock(&tap->state_lock);
+    bool whole = tap->state.whole;
+    unsigned reason = tap->state.gap_reason;
+    pthread_mutex_unlock(&tap->state_lock);
+    return whole ? 0 : step_gap(tap, true, reason != 0 ? reason : RECORD_GAP_STATE, 0, 0);
+}
+
+void append_resume(struct tap *tap)
+{
+    if (tap->logging || tap->failed ||
+        !ring_room(&tap->ring, TIDE_TAP_REQUEST_MAX, ring_capacity(&tap->ring) / 16)) {
+        return;
+    }
+    if (!tap->attached) {
+        uint64_t lsn = tap->log_lsn + 1;
+        if (append_attach(tap) != 0) {
+            append_failed(tap, lsn, tap->ring.position);
+            return;
+        }
+    }
+    tap->logging = true;
+    tap_post(tap, TAP_WORK_STATE);
+}
+
+/* The record of a change, under the append lock: head and data in one vector. */
+static int append_data(struct tap *tap, struct record *record, uint64_t *ret_position)
+{
+    uint8_t head[TIDE_RECORD_HEADER + TIDE_RECORD_WRITE_PREFIX];
+    static const uint8_t zeroes[8];
+    fill(tap, record);
+    struct iovec parts[3];
+    int count = 0;
+    if (record->type == RECORD_WRITE) {
+        record_encode_write_head(record, head);
+        parts[count++] = (struct iovec){.iov_base = head, .iov_len = sizeof head};
+        parts[count++] = (struct iovec){.iov_base = (void *)(uintptr_t)record->write.data,
+                                        .iov_len = (size_t)record->write.size};
+        if (record_padding(record) > 0) {
+            parts[count++] = (struct iovec){.iov_base = (void *)(uintptr_t)zeroes,
+                                            .iov_len = record_padding(record)};
+        }
+    } else {
+        size_t size = record_encode(record, tap->small, TIDE_TAP_SMALL_MAX);
+        parts[count++] = (struct iovec){.iov_base = tap->small, .iov_len = size};
+    }
+    return ring_append(&tap->ring, record->lsn, parts, count, record_size(record), ret_position);
+}
+
+enum attempt { ATTEMPT_DONE, ATTEMPT_AGAIN, ATTEMPT_WAIT, ATTEMPT_SPACE };
+
+static enum attempt try_change(struct tap *tap, struct range_node *node, struct record *record,
+                               bool may_wait, uint64_t *ret_ticket)
+{
+    if (!tap->logging) {
+        return ATTEMPT_DONE;
+    }
+    if (!ring_room(&tap->ring, record_size(record), TIDE_RING_RESERVE)) {
+        /* Stored by the far side, only not yet checkpointed: that is our own disk's to wait for. */
+        if (may_wait && ring_can_free(&tap->ring, tap->stored_lsn)) {
+            return ATTEMPT_SPACE;
+        }
+        overflow(tap);
+        return ATTEMPT_AGAIN;
+    }
+    struct gate_out out;
+    struct gate_event event = {.type = GATE_WRITE, .bytes = record->write.size};
+    tap_step(tap, &event, &out);
+    if (out.ack == GATE_ACK_ENTRY) {
+        *ret_ticket = out.ticket;
+        return ATTEMPT_WAIT;
+    }
+    uint64_t position = 0;
+    uint64_t before = tap->ring.position;
+    record->lsn = out.lsn;
+    if (append_data(tap, record, &position) != 0) {
+        record->lsn = 0;
+        append_failed(tap, out.lsn, before);
+        return ATTEMPT_AGAIN;
+    }
+    range_logged(&tap->range, node, out.lsn, position);
+    set_head(tap, out.lsn);
+    *ret_ticket = out.ack == GATE_ACK_HOLD ? out.ticket : 0;
+    return ATTEMPT_DONE;
+}
+
+void append_change(struct tap *tap, struct range_node *node, struct record *record,
+                   uint64_t *ret_ticket)
+{
+    record->lsn = 0;
+    enum attempt attempt = ATTEMPT_AGAIN;
+    for (unsigned waited = 0; attempt != ATTEMPT_DONE;) {
+        *ret_ticket = 0;
+        append_lock(tap, false);
+        attempt = try_change(tap, node, record, waited < 3, ret_ticket);
+        append_unlock(tap);
+        if (attempt == ATTEMPT_WAIT) {
+            tap_wait_let_go(tap, *ret_ticket);
+        } else if (attempt == ATTEMPT_SPACE) {
+            waited++;
+            checkpoint_wait(tap);
+        }
+    }
+    tap->writes++;
+    tap->bytes += record->write.size;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* append: what goes into the log, when it cannot, and its sync. */
+#ifndef TIDE_PARTICIPANT_TAP_APPEND_H
+#define TIDE_PARTICIPANT_TAP_APPEND_H
+
+#include "participant/tap/tap.h"
+
+void append_lock(struct tap *tap, bool urgent);
+void append_unlock(struct tap *tap);
+
+/* Logs one write or zero (range locked by node). *ret_ticket: hold to wait for before the
+ * acknowledgement, 0: none. record->lsn is set, to 0 where it went unlogged. Never fails: where the
+ * log cannot take it the stream is no longer whole, and production goes on. */
+void append_change(struct tap *tap, struct range_node *node, struct record *record,
+                   uint64_t *ret_ticket);
+
+/* Under the append lock: appends a small record whose LSN the gate gave; other header fields are
+ * set here, incarnation where it is 0. -1: the log failed (the caller calls append_failed()). */
+int append_record(struct tap *tap, struct record *record);
+
+/* Under the append lock. Room for a record of the tap's own, the reserve included. */
+bool append_room(const struct tap *tap);
+
+/* Makes the log durable through lsn at least. -1: a sync failed, now or before; the caller without
+ * the append lock calls append_sync_failed(). */
+int append_sync(struct tap *tap, uint64_t lsn);
+void append_sync_failed(struct tap *tap);
+
+/* Under the append lock: a write of the log failed; record end_lsn was to lie at end_position.
+ * Nothing from there on counts, now or after a restart. */
+void append_failed(struct tap *tap, uint64_t end_lsn, uint64_t end_position);
+
+/* An image write or sync failed: the stream is not whole. Range 0, 0: not known. */
+void append_image_gap(struct tap *tap, uint64_t offset, uint64_t size, int why);
+
+/* Under the append lock: logging goes on where the ring has room again. */
+void append_resume(struct tap *tap);
+
+/* Under the append lock, at attach and at the first resume after it: ATTACH (tap->attach), and GAP
+ * if the stream is not whole. -1: there is no room, or the log failed. */
+int append_attach(struct tap *tap);
+
+#endif

@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "participant/tap/attach.h"
+
+#include "common/core/check.h"
+#include "participant/tap/append.h"
+#include "participant/tap/file.h"
+#include "participant/tap/replay.h"
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MTIME_SLACK_NS UINT64_C(2000000000)
+
+static int read_boot_id(struct id *ret, struct err *err)
+{
+    char text[64] = {0};
+    char hex[TIDE_ID_HEX] = {0};
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (fd >= 0) {
+        close(fd);
+    }
+    size_t used = 0;
+    for (ssize_t i = 0; i < got && used < TIDE_ID_HEX - 1; i++) {
+        if (text[i] != '-' && text[i] != '\n') {
+            hex[used++] = text[i];
+        }
+    }
+    if (!id_parse(hex, ret)) {
+        return err_set(err, TIDE_ERR_IO, "cannot read /proc/sys/kernel/random/boot_id");
+    }
+    return 0;
+}
+
+static int lock_file(int fd, const char *what, const char *path, struct err *err)
+{
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+        return 0;
+    }
+    if (errno == EWOULDBLOCK) {
+        return err_set(err, TIDE_ERR_BUSY, "%s \"%s\" is served by another tap: end that one first",
+                       what, path);
+    }
+    return err_set(err, TIDE_ERR_IO, "cannot lock %s \"%s\": %s", what, path, strerror(errno));
+}
+
+static int open_files(struct tap *tap, struct err *err)
+{
+    const struct tap_config *c = &tap->config;
+    char path[PATH_MAX];
+    tap->image_fd = open(c->image, O_RDWR | O_CLOEXEC);
+    if (tap->image_fd < 0 || file_size(tap->image_fd, &tap->size) != 0) {
+        return err_set(err, TIDE_ERR_IO,
+                       "cannot open image \"%s\": %s; give a file or block device that exists",
+                       c->image, strerror(errno));
+    }
+    if (tap->size == 0) {
+        return err_set(err, TIDE_ERR_CONFIG, "image \"%s\" is empty: give it its size first",
+                       c->image);
+    }
+    if (lock_file(tap->image_fd, "image", c->image, err) != 0) {
+        return -1;
+    }
+    if (mkdir(c->folder, 0700) != 0 && errno != EEXIST) {
+        return err_set(err, TIDE_ERR_IO, "cannot make log folder \"%s\": %s", c->folder,
+                       strerror(errno));
+    }
+    (void)snprintf(path, sizeof path, "%s/lock", c->folder);
+    tap->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (tap->lock_fd < 0) {
+        return err_set(err, TIDE_ERR_IO, "cannot open \"%s\": %s", path, strerror(errno));
+    }
+    if (lock_file(tap->lock_fd, "log", c->folder, err) != 0) {
+        return -1;
+    }
+    (void)snprintf(path, sizeof path, "%s/state", c->folder);
+    tap->state_fd = open(path, O_RDWR | O_CLOEXEC);
+    if (tap->state_fd < 0 && errno != ENOENT) {
+        return err_set(err, TIDE_ERR_IO, "cannot open \"%s\": %s", path, strerror(errno));
+    }
+    return 0;
+}
+
+/* A log folder without a state: a new stream. Its first state says what must hold until it is
+ * attached: not whole. */
+static int begin_fresh(struct tap *tap, struct err *err)
+{
+    struct state *s = &tap->state;
+    *s = (struct state){.due_lsn = 1, .image_size = tap->size, .clean = true, .boot = tap->boot};
+    if (!file_random(&s->stream, sizeof s->stream) ||
+        !file_random(&s->timeline, sizeof s->timeline) || !file_random(&s->disk, sizeof s->disk)) {
+        return err_set(err, TIDE_ERR_IO, "no randomness for ids: %s", strerror(errno));
+    }
+    struct log_ring geometry = ring_geometry(tap->config.log_size, &s->stream);
+    s->ring_files = geometry.files;
+    s->ring_file_size = geometry.file_size;
+    s->image_mtime_ns = file_mtime_ns(tap->image_fd);
+    if (ring_create(&tap->ring, tap->config.folder, &geometry, err) != 0) {
+        return -1;
+    }
+    return state_create(tap->config.folder, s, &tap->state_fd, err);
+}
+
+static int open_known(struct tap *tap, struct err *err)
+{
+    struct state *s = &tap->state;
+    if (state_read(tap->state_fd, s, err) != 0) {
+        return -1;
+    }
+    if (s->ring_files < TIDE_LOG_FILES_MIN || s->ring_files > TIDE_LOG_FILES_MAX ||
+        s->ring_file_size < TIDE_LOG_FILE_MIN || s->ring_file_size > TIDE_LOG_FILE_MAX ||
+        s->ring_file_size % 512 != 0 || s->due_lsn == 0) {
+        return err_set(err, TIDE_ERR_CORRUPT, "state of log \"%s\" has impossible numbers",
+                       tap->config.folder);
+    }
+    struct log_ring geometry = {
+        .stream = s->stream, .files = s->ring_files, .file_size = s->ring_file_size};
+    struct log_ring wanted = ring_geometry(tap->config.log_size, &s->stream);
+    if (wanted.files != geometry.files || wanted.file_size != geometry.file_size) {
+        nbdkit_error("log \"%s\" keeps the size it was made with, %llu bytes", tap->config.folder,
+                     (unsigned long long)geometry.files * geometry.file_size);
+    }
+    return ring_open(&tap->ring, tap->config.folder, &geometry, err);
+}
+
+/* When the tap was last seen alive: its last append, or last write of the state. */
+static uint64_t last_alive_ns(const struct tap *tap)
+{
+    uint64_t newest = file_mtime_ns(tap->state_fd);
+    for (uint32_t i = 0; i < tap->ring.geometry.files; i++) {
+        uint64_t at = file_mtime_ns(tap->ring.fds[i]);
+        newest = at > newest ? at : newest;
+    }
+    return newest;
+}
+
+/* What happened while no tap ran; 0: nothing. *ret_touched: others wrote, so no replay. */
+static unsigned meanwhile(const struct tap *tap, bool *ret_touched)
+{
+    const struct state *s = &tap->state;
+    uint64_t mtime = file_mtime_ns(tap->image_fd);
+    *ret_touched = true;
+    if (s->image_size != tap->size) {
+        return RECORD_GAP_SIZE;
+    }
+    if (mtime != 0 && s->clean && mtime != s->image_mtime_ns) {
+        return RECORD_GAP_MTIME;
+    }
+    if (mtime != 0 && !s->clean && mtime > last_alive_ns(tap) + MTIME_SLACK_NS) {
+        return RECORD_GAP_MTIME;
+    }
+    *ret_touched = false;
+    return !s->clean && !id_equal(&s->boot, &tap->boot) ? RECORD_GAP_POWER : 0;
+}
+
+/* The seal of a bookmark that the last incarnation left open: still in its name, before ATTACH. */
+static int seal_open(struct tap *tap, const struct replay *r)
+{
+    struct gate_out out;
+    if (r->open_lsn == 0 || !ring_room(&tap->ring, TIDE_RECORD_SMALL_MAX, 0)) {
+        return 0; /* without room: the ATTACH that follows answers the same "no" */
+    }
+    struct gate_event event = {.type = GATE_APPEND};
+    tap_step(tap, &event, &out);
+    struct record record = {.type = RECORD_SEAL,
+                            .lsn = out.lsn,
+                            .incarnation = r->end_incarnation,
+                            .seal = {.round = r->open_round,
+                                     .bookmark_lsn = r->open_lsn,
+                                     .outcome = ROUND_OUTCOME_ABORTED}};
+    return append_record(tap, &record);
+}
+
+static void describe(struct tap *tap, const struct replay *r, bool first)
+{
+    const char *slash = strrchr(tap->config.image, '/');
+    struct record_attach *a = &tap->attach;
+    *a = (struct record_attach){.boot = tap->boot,
+                                .disk = tap->state.disk,
+                                .timeline = tap->state.timeline,
+                                .size = tap->size,
+                                .block_size = TIDE_TAP_BLOCK_SIZE,
+                                .clean = tap->state.clean,
+                                .first = first,
+                                .base_zero = first && tap->state.whole,
+                                .replayed_from = r->first_lsn,
+                                .replayed_to = r->last_lsn,
+                                .mtime_ns = file_mtime_ns(tap->image_fd)};
+    (void)snprintf(a->serial, sizeof a->serial, "%s",
+                   slash != NULL ? slash + 1 : tap->config.image);
+}
+
+/* Replay, then whether the stream is whole, as far as the past tells. */
+static int settle(struct tap *tap, struct replay *r, struct err *err)
+{
+    struct state *s = &tap->state;
+    if (replay_scan(&tap->ring, s, r, err) != 0 ||
+        ring_resume(&tap->ring, r->end_position, r->end_lsn, r->end_incarnation, err) != 0) {
+        return -1;
+    }
+    if (r->torn) {
+        nbdkit_debug("log \"%s\": torn end dropped: %s", tap->config.folder, r->torn_text);
+    }
+    bool touched = false;
+    unsigned gap = 0;
+    if (r->end_lsn == 1) {
+        int zero = file_is_zero(tap->image_fd, tap->size);
+        if (zero < 0) {
+            return err_set(err, TIDE_ERR_IO, "cannot read image \"%s\": %s", tap->config.image,
+                           strerror(errno));
+        }
+        s->whole = zero == 1;
+        s->clean = true;
+        s->image_size = tap->size;
+        gap = zero == 1 ? 0 : RECORD_GAP_BASE;
+    } else {
+        gap = meanwhile(tap, &touched);
+        s->whole = s->whole && !r->gap;
+    }
+    if (!touched &&
+        replay_apply(&tap->ring, tap->image_fd, tap->size, tap->state_fd, r, err) != 0) {
+        return -1;
+    }
+    if (fdatasync(tap->image_fd) != 0) {
+        return err_set(err, TIDE_ERR_IO, "cannot sync image \"%s\": %s", tap->config.image,
+                       strerror(errno));
+    }
+    if (gap != 0) {
+        s->whole = false;
+        s->gap_reason = (uint8_t)gap;
+        s->gap_lsn = r->end_lsn;
+    }
+    return 0;
+}
+
+/* Seal, ATTACH, GAP; all synced; then the state, from which this incarnation is known. */
+static int enter(struct tap *tap, struct replay *r, struct err *err)
+{
+    struct state *s = &tap->state;
+    if (!file_random(&tap->incarnation, sizeof tap->incarnation) || tap->incarnation == 0) {
+        return err_set(err, TIDE_ERR_IO, "no randomness for the incarnation: %s", strerror(errno));
+    }
+    struct gate_config gate = {.stream = s->stream,
+                               .incarnation = tap->incarnation,
+                               .next_lsn = r->end_lsn,
+                               .cap_us = tap->config.hold_max_us,
+                               .held_max = tap->config.held_max,
+                               .whole = s->whole};
+    gate_init(&tap->gate, &gate);
+    describe(tap, r, r->end_lsn == 1);
+    tap->log_lsn = tap->head_lsn = tap->synced_lsn = r->end_lsn - 1;
+    tap->head_position = tap->ring.position;
+    tap->synced_position = s->due_position; /* a tail may be in the page cache only */
+    tap->checkpoint_from = tap->ring.position;
+    tap->stored_lsn = s->stored_lsn;
+    ring_free(&tap->ring, s->due_lsn - 1 < s->stored_lsn ? s->due_lsn - 1 : s->stored_lsn);
+    bool room = ring_room(&tap->ring, (uint64_t)3 * TIDE_RECORD_SMALL_MAX, 0);
+    if (!room) { /* full to the last: served without a log until space returns */
+        struct gate_event event = {.type = GATE_GAP};
+        struct gate_out out;
+        tap_step(tap, &event, &out);
+        s->whole = false;
+        s->gap_reason = RECORD_GAP_OVERFLOW;
+        s->gap_lsn = r->end_lsn;
+        tap->unlogged = true;
+    } else if (seal_open(tap, r) != 0 || append_attach(tap) != 0) {
+        return err_set(err, TIDE_ERR_IO, "cannot write log \"%s\": %s", tap->config.folder,
+                       strerror(errno));
+    }
+    if (ring_sync(&tap->ring, s->due_position, tap->ring.position) != 0) {
+        return err_set(err, TIDE_ERR_IO, "cannot sync log \"%s\": %s", tap->config.folder,
+                       strerror(errno));
+    }
+    tap->synced_lsn = tap->log_lsn;
+    tap->synced_position = tap->ring.position;
+    tap->logging = room;
+    s->image_size = tap->size;
+    s->boot = tap->boot;
+    s->clean = false;
+    s->due_lsn = tap->log_lsn + 1;
+    s->due_position = tap->ring.position;
+    s->due_incarnation = tap->ring.incarnation;
+    s->open_lsn = 0;
+    s->end_lsn = 0;
+    s->end_position = 0;
+    return state_write(tap->state_fd, s, err);
+}
+
+static void close_files(struct tap *tap)
+{
+    ring_close(&tap->ring);
+    int *const fds[] = {&tap->state_fd, &tap->lock_fd, &tap->image_fd};
+    for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++) {
+        if (*fds[i] >= 0) {
+            close(*fds[i]);
+            *fds[i] = -1;
+        }
+    }
+}
+
+int attach_open(struct tap *tap, struct err *err)
+{
+    struct replay replay = {0};
+    tap->image_fd = tap->lock_fd = tap->state_fd = -1;
+    for (size_t i = 0; i < TIDE_LOG_FILES_MAX; i++) {
+        tap->ring.fds[i] = -1;
+    }
+    if (read_boot_id(&tap->boot, err) != 0 || open_files(tap, err) != 0 ||
+        (tap->state_fd < 0 ? begin_fresh(tap, err) : open_known(tap, err)) != 0 ||
+        settle(tap, &replay, err) != 0 || enter(tap, &replay, err) != 0) {
+        close_files(tap);
+        return -1;
+    }
+    return 0;
+}
+
+void attach_close(struct tap *tap)
+{
+    struct err err;
+    struct state *s = &tap->state;
+    if (!tap->failed && append_sync(tap, tap->log_lsn) != 0) {
+        append_sync_failed(tap);
+    }
+    if (fsync(tap->image_fd) != 0) { /* with its times: they are compared at the next attach */
+        append_image_gap(tap, 0, 0, errno);
+    } else {
+        if (!tap->failed) {
+            s->due_lsn = tap->log_lsn + 1;
+            s->due_position = tap->ring.position;
+            s->due_incarnation = tap->ring.incarnation;
+            s->open_lsn = 0;
+        }
+        s->stored_lsn = tap->stored_lsn;
+        s->image_mtime_ns = file_mtime_ns(tap->image_fd);
+        s->clean = true;
+        if (state_write(tap->state_fd, s, &err) != 0) {
+            nbdkit_error("detach: %s", err.text);
+        }
+    }
+    close_files(tap);
+}

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "participant/tap/checkpoint.h"
+
+#include "participant/tap/append.h"
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+#include <errno.h>
+#include <time.h>
+#include <unistd.h>
+
+struct snapshot {
+    uint64_t due_lsn;
+    uint64_t due_position;
+    uint64_t incarnation;
+    uint64_t open_lsn;
+    struct id open_round;
+};
+
+static struct timespec in_seconds(unsigned seconds)
+{
+    struct timespec at;
+    clock_gettime(CLOCK_MONOTONIC, &at);
+    at.tv_sec += seconds;
+    return at;
+}
+
+void checkpoint_kick(struct tap *tap)
+{
+    pthread_mutex_lock(&tap->checkpoint);
+    tap->checkpoint_wanted = true;
+    pthread_cond_signal(&tap->checkpoint_due);
+    pthread_mutex_unlock(&tap->checkpoint);
+}
+
+void checkpoint_wait(struct tap *tap)
+{
+    struct timespec until = in_seconds(TIDE_CHECKPOINT_WAIT_S);
+    pthread_mutex_lock(&tap->checkpoint);
+    uint64_t seen = tap->checkpoints;
+    tap->checkpoint_wanted = true;
+    pthread_cond_signal(&tap->checkpoint_due);
+    while (tap->checkpoints == seen && !tap->checkpoint_stop &&
+           pthread_cond_timedwait(&tap->checkpoint_done, &tap->checkpoint, &until) != ETIMEDOUT) {
+    }
+    pthread_mutex_unlock(&tap->checkpoint);
+}
+
+static struct snapshot take(struct tap *tap)
+{
+    struct snapshot s = {0};
+    append_lock(tap, true);
+    if (!range_oldest(&tap->range, &s.due_lsn, &s.due_position)) {
+        s.due_lsn = tap->log_lsn + 1;
+        s.due_position = tap->ring.position;
+    }
+    s.incarnation = tap->ring.incarnation;
+    pthread_mutex_lock(&tap->gate_lock);
+    if (tap->gate.state != GATE_IDLE && tap->gate.mark.lsn < s.due_lsn) {
+        s.open_lsn = tap->gate.mark.lsn;
+        s.open_round = tap->gate.seal.round;
+    }
+    pthread_mutex_unlock(&tap->gate_lock);
+    append_unlock(tap);
+    return s;
+}
+
+/* Whether there is something to do. */
+static bool stale(struct tap *tap, const struct snapshot *s)
+{
+    pthread_mutex_lock(&tap->state_lock);
+    bool result = s->due_lsn != tap->state.due_lsn || tap->stored_lsn != tap->state.stored_lsn;
+    pthread_mutex_unlock(&tap->state_lock);
+    return result;
+}
+
+static int record_it(struct tap *tap, const struct snapshot *s, uint64_t stored)
+{
+    struct err err;
+    pthread_mutex_lock(&tap->state_lock);
+    struct state *state = &tap->state;
+    struct state before = *state;
+    if (s->due_lsn > state->due_lsn) { /* an overflow meanwhile is further on, and stays */
+        state->due_lsn = s->due_lsn;
+        state->due_position = s->due_position;
+        state->due_incarnation = s->incarnation;
+        state->open_lsn = s->open_lsn;
+        state->open_round = s->open_round;
+    }
+    state->stored_lsn = stored;
+    int result = state_write(tap->state_fd, state, &err);
+    if (result != 0) {
+        before.sequence = state->sequence;
+        *state = before;
+    }
+    pthread_mutex_unlock(&tap->state_lock);
+    if (result != 0) {
+        nbdkit_error("checkpoint: %s; the log cannot be recycled", err.text);
+    }
+    return result;
+}
+
+int checkpoint_run(struct tap *tap)
+{
+    unsigned gaps = tap->image_gaps;
+    struct snapshot s = take(tap);
+    uint64_t stored = tap->stored_lsn;
+    if (!stale(tap, &s)) {
+        return 0;
+    }
+    if (!tap->failed && append_sync(tap, s.due_lsn - 1) != 0) {
+        append_sync_failed(tap);
+        return -1;
+    }
+    if (fdatasync(tap->image_fd) != 0) {
+        append_image_gap(tap, 0, 0, errno);
+        return -1;
+    }
+    /* A change that failed on its way to the image must not be passed before its gap is recorded.
+     */
+    if (gaps != 0 || tap->image_gaps != 0 || record_it(tap, &s, stored) != 0) {
+        return -1;
+    }
+    append_lock(tap, true);
+    pthread_mutex_lock(&tap->state_lock);
+    uint64_t free = tap->state.due_lsn - 1 < stored ? tap->state.due_lsn - 1 : stored;
+    pthread_mutex_unlock(&tap->state_lock);
+    ring_free(&tap->ring, free);
+    append_resume(tap);
+    append_unlock(tap);
+    return 0;
+}
+
+void *checkpoint_main(void *context)
+{
+    struct tap *tap = context;
+    pthread_mutex_lock(&tap->checkpoint);
+    while (!tap->checkpoint_stop) {
+        struct timespec until = in_seconds(TIDE_CHECKPOINT_PERIOD_S);
+        while (!tap->checkpoint_wanted && !tap->checkpoint_stop &&
+               pthread_cond_timedwait(&tap->checkpoint_due, &tap->checkpoint, &until) !=
+                   ETIMEDOUT) {
+        }
+        tap->checkpoint_wanted = false;
+        if (!tap->checkpoint_stop) {
+            pthread_mutex_unlock(&tap->checkpoint);
+            (void)checkpoint_run(tap);
+            pthread_mutex_lock(&tap->checkpoint);
+            tap->checkpoints++;
+            pthread_cond_broadcast(&tap->checkpoint_done);
+        }
+    }
+    pthread_mutex_unlock(&tap->checkpoint);
+    return NULL;
+}

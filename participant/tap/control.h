@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* control: the tap's control socket (common/core/tapctl.h), its thread and its one controller. The
+ * thread never syncs and never waits for a sync, so that RELEASE is heard at once; a controller
+ * that does not read what it is told is cut off rather than waited for. */
+#ifndef TIDE_PARTICIPANT_TAP_CONTROL_H
+#define TIDE_PARTICIPANT_TAP_CONTROL_H
+
+#include "participant/tap/tap.h"
+
+#define TIDE_CONTROL_HELLO_S 2 /* a connection that has not said HELLO by then is closed */
+
+/* Binds the socket (a stale one is replaced). CONFIG: the path is too long; BUSY: another process
+ * listens there; IO. */
+int control_open(struct tap *tap, struct err *err);
+int control_start(struct tap *tap, struct err *err); /* the thread */
+void control_stop(struct tap *tap);
+void control_close(struct tap *tap); /* removes the socket */
+
+/* From any thread but under no lock: to the controller, if there is one. */
+void control_tell(struct tap *tap, const struct tapctl *message);
+/* As control_tell(), only if it is still the one of that session. */
+void control_answer(struct tap *tap, const struct tapctl *message, uint64_t session);
+void control_tell_state(struct tap *tap);
+
+#endif

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "participant/tap/disk.h"
+
+#include "participant/tap/append.h"
+#include "participant/tap/file.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+int disk_read(struct tap *tap, void *to, uint32_t size, uint64_t offset)
+{
+    return file_read(tap->image_fd, to, size, offset) == 0 ? 0 : errno;
+}
+
+/* Log, then image, under the range lock. */
+static int change(struct tap *tap, struct record *record, bool punch, uint64_t *ticket)
+{
+    struct range_node node;
+    struct record_write *w = &record->write;
+    uint64_t wait_for = 0;
+    range_lock(&tap->range, &node, w->offset, w->size);
+    append_change(tap, &node, record, &wait_for);
+    int result = record->type == RECORD_WRITE
+                     ? file_write(tap->image_fd, w->data, (size_t)w->size, w->offset)
+                     : file_zero(tap->image_fd, w->offset, w->size, punch);
+    int why = result == 0 ? 0 : errno;
+    if (why != 0) {
+        tap->image_gaps++;
+    }
+    range_unlock(&tap->range, &node);
+    if (why != 0) {
+        append_image_gap(tap, w->offset, w->size, why);
+        tap->image_gaps--;
+    }
+    if (wait_for != 0) {
+        *ticket = wait_for;
+    }
+    return why;
+}
+
+static int finish(struct tap *tap, int why, bool fua, uint64_t ticket)
+{
+    if (why == 0 && fua) {
+        why = disk_flush(tap);
+    }
+    if (ticket != 0) {
+        tap_wait_let_go(tap, ticket);
+    }
+    return why;
+}
+
+int disk_write(struct tap *tap, const void *from, uint32_t size, uint64_t offset, bool fua)
+{
+    uint64_t ticket = 0;
+    int why = 0;
+    const uint8_t *at = from;
+    while (size > 0 && why == 0) {
+        uint32_t part = size < TIDE_TAP_REQUEST_MAX ? size : TIDE_TAP_REQUEST_MAX;
+        struct record record = {.type = RECORD_WRITE,
+                                .write = {.offset = offset, .size = part, .data = at}};
+        why = change(tap, &record, false, &ticket);
+        at += part;
+        offset += part;
+        size -= part;
+    }
+    return finish(tap, why, fua, ticket);
+}
+
+int disk_zero(struct tap *tap, uint64_t size, uint64_t offset, bool discard, bool punch, bool fua)
+{
+    uint64_t ticket = 0;
+    struct record record = {.type = RECORD_ZERO,
+                            .write = {.offset = offset, .size = size, .discard = discard}};
+    int why = size == 0 ? 0 : change(tap, &record, punch, &ticket);
+    return finish(tap, why, fua, ticket);
+}
+
+int disk_flush(struct tap *tap)
+{
+    bool image = !tap->config.flush_log || tap->unlogged;
+    if (!tap->failed) {
+        pthread_mutex_lock(&tap->head);
+        uint64_t lsn = tap->head_lsn;
+        pthread_mutex_unlock(&tap->head);
+        if (append_sync(tap, lsn) != 0) {
+            append_sync_failed(tap); /* the image alone can still keep the promise */
+            image = true;
+        }
+    }
+    if (image && fdatasync(tap->image_fd) != 0) {
+        int why = errno;
+        append_image_gap(tap, 0, 0, why);
+        return why;
+    }
+    return 0;
+}

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "participant/tap/replay.h"
+
+#include "participant/tap/file.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define TOUCH_EVERY 64U /* records */
+
+static void note(struct replay *r, const struct record *record, const struct log_reader *reader)
+{
+    switch (record->type) {
+    case RECORD_BOOKMARK:
+        r->open_lsn = record->lsn;
+        r->open_round = record->bookmark.order.round;
+        break;
+    case RECORD_SEAL:
+    case RECORD_ATTACH:
+        r->open_lsn = 0;
+        break;
+    case RECORD_GAP:
+        r->open_lsn = 0;
+        r->gap = true;
+        if (record->gap.reason == RECORD_GAP_OVERFLOW || record->gap.reason == RECORD_GAP_LOG) {
+            r->start_lsn = reader->lsn;
+            r->start_position = reader->position;
+            r->start_incarnation = reader->incarnation;
+        }
+        break;
+    case RECORD_WRITE:
+    case RECORD_ZERO:
+    case RECORD_DETACH:
+    case RECORD_ATTESTATION:
+    case RECORD_COPY_BEGIN:
+    case RECORD_COPY_BLOCK:
+    case RECORD_COPY_END:
+    case RECORD_RESIZE:
+    case RECORD_DEFINITION:
+        break;
+    }
+}
+
+int replay_scan(struct ring *ring, const struct state *state, struct replay *ret, struct err *err)
+{
+    struct replay r = {.open_lsn = state->open_lsn,
+                       .open_round = state->open_round,
+                       .start_lsn = state->due_lsn,
+                       .start_position = state->due_position,
+                       .start_incarnation = state->due_incarnation};
+    uint8_t *buffer = malloc(TIDE_LOG_BUFFER);
+    if (buffer == NULL) {
+        return err_set(err, TIDE_ERR_LIMIT, "no memory to read the log");
+    }
+    struct source source = ring_source(ring);
+    struct log_reader reader;
+    log_reader_init(&reader, &source, &ring->geometry, state->due_position, state->due_lsn,
+                    state->due_incarnation, buffer, TIDE_LOG_BUFFER);
+    if (state->end_lsn != 0) {
+        reader.through_lsn = state->end_lsn - 1;
+    }
+    int result = 0;
+    do {
+        struct record record;
+        const uint8_t *bytes = NULL;
+        size_t size = 0;
+        result = log_reader_next(&reader, &record, &bytes, &size, err);
+        if (result == 0 && reader.end == LOG_END_NONE) {
+            note(&r, &record, &reader);
+        }
+    } while (result == 0 && reader.end == LOG_END_NONE);
+    if (result == 0) {
+        r.end_lsn = reader.lsn;
+        r.end_position = reader.position;
+        r.end_incarnation = reader.incarnation;
+        r.torn = reader.end == LOG_END_TORN;
+        if (r.torn) {
+            (void)snprintf(r.torn_text, sizeof r.torn_text, "%s", reader.torn.text);
+        }
+        *ret = r;
+    }
+    free(buffer);
+    return result;
+}
+
+static int apply(int image_fd, uint64_t image_size, const struct record *record, struct err *err)
+{
+    const struct record_write *w = &record->write;
+    if (w->offset > image_size || w->size > image_size - w->offset) {
+        return err_set(err, TIDE_ERR_CORRUPT, "record %llu lies past the image's end",
+                       (unsigned long long)record->lsn);
+    }
+    int result = record->type == RECORD_WRITE
+                     ? file_write(image_fd, w->data, (size_t)w->size, w->offset)
+                     : file_zero(image_fd, w->offset, w->size, w->discard);
+    if (result != 0) {
+        return err_set(err, TIDE_ERR_IO, "cannot replay record %llu into the image: %s",
+                       (unsigned long long)record->lsn, strerror(errno));
+    }
+    return 0;
+}
+
+int replay_apply(struct ring *ring, int image_fd, uint64_t image_size, int touch_fd,
+                 struct replay *replay, struct err *err)
+{
+    uint8_t *buffer = malloc(TIDE_LOG_BUFFER);
+    if (buffer == NULL) {
+        return err_set(err, TIDE_ERR_LIMIT, "no memory to read the log");
+    }
+    struct source source = ring_source(ring);
+    struct log_reader reader;
+    log_reader_init(&reader, &source, &ring->geometry, replay->start_position, replay->start_lsn,
+                    replay->start_incarnation, buffer, TIDE_LOG_BUFFER);
+    reader.through_lsn = replay->end_lsn - 1;
+    int result = 0;
+    for (unsigned n = 0; result == 0 && reader.lsn < replay->end_lsn; n++) {
+        struct record record;
+        const uint8_t *bytes = NULL;
+        size_t size = 0;
+        if (n % TOUCH_EVERY == 0) {
+            (void)futimens(touch_fd, NULL);
+        }
+        result = log_reader_next(&reader, &record, &bytes, &size, err);
+        if (result != 0 || reader.end != LOG_END_NONE) {
+            break;
+        }
+        if (record.type == RECORD_WRITE || record.type == RECORD_ZERO) {
+            result = apply(image_fd, image_size, &record, err);
+            replay->first_lsn = replay->first_lsn == 0 ? record.lsn : replay->first_lsn;
+            replay->last_lsn = record.lsn;
+        }
+    }
+    if (result == 0 && reader.lsn != replay->end_lsn) {
+        result =
+            err_set(err, TIDE_ERR_CORRUPT, "the log changed while it was replayed, at lsn %llu",
+                    (unsigned long long)reader.lsn);
+    }
+    free(buffer);
+    return result;
+}

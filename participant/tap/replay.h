@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* replay: reads the log's tail from the checkpoint: where it ends, what it left open, and, in a
+ * second pass, its changes into the image. */
+#ifndef TIDE_PARTICIPANT_TAP_REPLAY_H
+#define TIDE_PARTICIPANT_TAP_REPLAY_H
+
+#include "participant/tap/ring.h"
+#include "participant/tap/state.h"
+
+struct replay {
+    uint64_t end_lsn; /* due next */
+    uint64_t end_position;
+    uint64_t end_incarnation;
+    uint64_t open_lsn; /* a bookmark without its seal; 0: none */
+    struct id open_round;
+    bool gap; /* the tail has a gap record */
+    uint64_t
+        start_lsn; /* replay starts here: behind the last gap after which writes went unlogged */
+    uint64_t start_position;
+    uint64_t start_incarnation;
+    uint64_t first_lsn; /* of what replay_apply() wrote; 0: nothing */
+    uint64_t last_lsn;
+    bool torn; /* a record was half there; text says where */
+    char torn_text[TIDE_ERR_TEXT_MAX];
+};
+
+/* Reads from the state's checkpoint to the end. Errors: those of log_reader_next(). */
+int replay_scan(struct ring *ring, const struct state *state, struct replay *ret, struct err *err);
+
+/* Writes the changes [start, end) into the image of image_size bytes. touch_fd's modification time
+ * is kept fresh meanwhile, so that a kill in mid-replay does not look like someone else's write. */
+int replay_apply(struct ring *ring, int image_fd, uint64_t image_size, int touch_fd,
+                 struct replay *replay, struct err *err);
+
+#endif

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tap: the engine between the NBD front and image + log. It owns the locks, in this order:
+ *
+ *   entry, append   every append to the log, LSNs included. Writers pass `entry` before `append`;
+ *                   bookmarks and seals take `append` alone, so they wait for two appends at most
+ *   sync            one fdatasync of the log at a time
+ *   gate            the hold (participant/core/gate.h). Never held over I/O: budget expiry,
+ * RELEASE, ABORT and a lost controller take it alone, and whoever waits for the end of a hold lets
+ * go by himself at the deadline state           the state file (held over its write; innermost but
+ * for work) head, range, work   small, innermost
+ *
+ * Threads: nbdkit's (requests), control (socket), timer (deadline of the hold), worker (seals,
+ * syncs asked for, what is told unasked), checkpoint. */
+#ifndef TIDE_PARTICIPANT_TAP_TAP_H
+#define TIDE_PARTICIPANT_TAP_TAP_H
+
+#include "common/core/err.h"
+#include "common/hrl/record.h"
+#include "participant/core/gate.h"
+#include "participant/tap/range.h"
+#include "participant/tap/ring.h"
+#include "participant/tap/state.h"
+
+#include <limits.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define TIDE_TAP_REQUEST_MAX (1024U * 1024) /* bytes of one record; larger requests are split */
+#define TIDE_TAP_BLOCK_SIZE  512U
+#define TIDE_TAP_SMALL_MAX   (16U * 1024) /* encoded size of any record but a write */
+#define TIDE_TAP_SYNCS_MAX   64           /* SYNC requests that wait for their answer */
+
+struct tap_config {
+    char image[PATH_MAX];
+    char folder[PATH_MAX];
+    char control[108]; /* a unix socket's path */
+    uint64_t log_size;
+    uint32_t hold_max_us;
+    uint64_t held_max; /* bytes */
+    bool flush_log;    /* flush=log: the log alone */
+};
+
+enum tap_work {
+    TAP_WORK_SEAL = 1U,  /* the gate has a seal due */
+    TAP_WORK_LOST = 2U,  /* a seal was given up: tap->lost */
+    TAP_WORK_SYNC = 4U,  /* tap->syncs */
+    TAP_WORK_STATE = 8U, /* whole or logging changed: tell the controller */
+    TAP_WORK_STOP = 16U,
+};
+
+struct tap_sync_request {
+    uint64_t lsn;
+    uint32_t serial;
+    uint64_t session; /* of the controller that asked */
+};
+
+struct tap {
+    struct tap_config config;
+    int lock_fd;  /* folder/lock: one tap a log */
+    int image_fd; /* with flock: one tap an image */
+    int state_fd;
+    uint64_t size;
+    uint64_t incarnation;
+    struct id boot;
+
+    pthread_mutex_t entry;
+    pthread_mutex_t append;
+    struct ring ring;      /* append */
+    uint64_t log_lsn;      /* append: of the last record in the log */
+    uint8_t *small;        /* append: TIDE_TAP_SMALL_MAX bytes for encoding */
+    _Atomic bool logging;  /* changed under append */
+    _Atomic bool failed;   /* log write or sync failed: it stays off in this incarnation */
+    _Atomic bool unlogged; /* a change went past the log: flushes sync the image from now on */
+    bool attached;         /* append: the ATTACH of this incarnation is in the log */
+    struct record_attach attach; /* what it says */
+    _Atomic unsigned image_gaps; /* failed image writes whose gap is not recorded yet */
+
+    pthread_mutex_t sync;
+    pthread_mutex_t head;
+    uint64_t head_lsn; /* head: as log_lsn, for those without the append lock */
+    uint64_t head_position;
+    uint64_t synced_lsn;
+    uint64_t synced_position;
+    bool sync_failed;
+
+    pthread_mutex_t gate_lock;
+    pthread_cond_t let_go; /* the hold ended */
+    pthread_cond_t begun;  /* a hold began, or stop: for the timer */
+    struct gate gate;
+    struct gate_seal lost; /* given up, not yet told */
+    bool timer_stop;
+
+    struct range range;
+
+    pthread_mutex_t state_lock;
+    struct state state;
+
+    pthread_mutex_t work;
+    pthread_cond_t work_due;
+    unsigned work_bits;
+    struct tap_sync_request syncs[TIDE_TAP_SYNCS_MAX];
+    unsigned syncs_count;
+
+    pthread_mutex_t checkpoint;
+    pthread_cond_t checkpoint_due;
+    pthread_cond_t checkpoint_done;
+    bool checkpoint_wanted;
+    bool checkpoint_stop;
+    uint64_t checkpoints;             /* tried */
+    _Atomic uint64_t checkpoint_from; /* log position of the last one */
+    _Atomic uint64_t stored_lsn;      /* as the controller says, at most synced */
+    _Atomic uint64_t writes;
+    _Atomic uint64_t bytes;
+
+    struct control *control;
+    pthread_t timer_thread;
+    pthread_t worker_thread;
+    pthread_t checkpoint_thread;
+    bool threads;
+};
+
+/* Opens image and log, replays, attaches: after it the disk can be served. Errors are for people.
+ */
+int tap_open(struct tap *tap, const struct tap_config *config, struct err *err);
+/* After the last fork: threads, and the control socket's. */
+int tap_start(struct tap *tap, struct err *err);
+/* Ends threads, syncs everything and records a clean detach. */
+void tap_close(struct tap *tap);
+
+uint64_t tap_now_us(void); /* CLOCK_MONOTONIC */
+
+/* One step of the gate under its lock; wakes whom the outcome concerns. now_us is set here. */
+void tap_step(struct tap *tap, struct gate_event *event, struct gate_out *ret);
+
+/* Returns when that hold has ended, at its deadline at the latest. */
+void tap_wait_let_go(struct tap *tap, uint64_t ticket);
+
+void tap_post(struct tap *tap, unsigned work_bits);
+
+#endif
