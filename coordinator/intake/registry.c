@@ -1,0 +1,924 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "coordinator/intake/registry.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/core/check.h"
+#include "common/core/sha.h"
+#include "common/io/file.h"
+
+#define DEFINITION_MAX (2U * 1024 * 1024)
+
+struct disk {
+    struct name name;
+    uint16_t member;
+    bool registered; /* the four below are set */
+    struct id stream;
+    struct id timeline;
+    struct id disk_id;
+    uint64_t size;
+    uint32_t block_size;
+};
+
+struct member {
+    struct name name;
+    char identity[TIDE_IDENTITY_MAX + 1];
+    char address[TIDE_ADDRESS_MAX + 1];
+};
+
+struct group {
+    struct name name;
+    struct id id;
+    struct policy policy;
+    bool dirty; /* registered since it was last saved and issued */
+    uint16_t member_count;
+    uint16_t disk_count;
+    struct member *members;
+    struct disk *disks;            /* in member order */
+    struct definition *definition; /* the last issued, or NULL */
+    uint8_t *issued;               /* its stored bytes */
+    size_t issued_size;
+};
+
+struct registry {
+    struct store *store;
+    struct catalog *catalog;
+    registry_issued_fn *issued;
+    void *context;
+    struct group **groups;
+    size_t count;
+    uint64_t generation;
+    struct definition *scratch; /* an older definition that was asked for */
+};
+
+static void group_free(struct group *g)
+{
+    if (g != NULL) {
+        free(g->members);
+        free(g->disks);
+        free(g->definition);
+        free(g->issued);
+        free(g);
+    }
+}
+
+static struct group *find(const struct registry *r, const struct name *name)
+{
+    for (size_t k = 0; k < r->count; k++) {
+        if (name_equal(&r->groups[k]->name, name)) {
+            return r->groups[k];
+        }
+    }
+    return NULL;
+}
+
+static struct group *find_id(const struct registry *r, const struct id *id)
+{
+    for (size_t k = 0; k < r->count; k++) {
+        if (id_equal(&r->groups[k]->id, id)) {
+            return r->groups[k];
+        }
+    }
+    return NULL;
+}
+
+static struct member *find_member(const struct group *g, const struct name *name)
+{
+    for (unsigned k = 0; k < g->member_count; k++) {
+        if (name_equal(&g->members[k].name, name)) {
+            return &g->members[k];
+        }
+    }
+    return NULL;
+}
+
+static struct disk *find_disk(const struct group *g, const struct name *member,
+                              const struct name *name)
+{
+    for (unsigned k = 0; k < g->disk_count; k++) {
+        struct disk *d = &g->disks[k];
+        if (name_equal(&d->name, name) && name_equal(&g->members[d->member].name, member)) {
+            return d;
+        }
+    }
+    return NULL;
+}
+
+/* ---- a group as JSON ---- */
+
+static const char *text_of(const json_t *o, const char *key)
+{
+    const char *text = json_string_value(json_object_get(o, key));
+    return text == NULL ? "" : text;
+}
+
+static int parse_disk(struct group *g, const json_t *from, struct err *err)
+{
+    struct disk d = {.member = (uint16_t)(g->member_count - 1)};
+    const struct name *member = &g->members[d.member].name;
+    const char *text = json_is_string(from) ? json_string_value(from) : text_of(from, "name");
+    if (!name_parse(text, &d.name)) {
+        return err_set(err, TIDE_ERR_CONFIG, "member '%s': '%.64s' is not a disk's name", member->s,
+                       text);
+    }
+    if (find_disk(g, member, &d.name) != NULL) {
+        return err_set(err, TIDE_ERR_CONFIG, "member '%s': disk '%s' is there twice", member->s,
+                       d.name.s);
+    }
+    if (g->disk_count == TIDE_DISKS_MAX) {
+        return err_set(err, TIDE_ERR_CONFIG, "more than %u disks", TIDE_DISKS_MAX);
+    }
+    if (json_object_get(from, "stream") != NULL) {
+        json_int_t block = json_integer_value(json_object_get(from, "block_size"));
+        json_int_t size = json_integer_value(json_object_get(from, "size"));
+        if (!id_parse(text_of(from, "stream"), &d.stream) ||
+            !id_parse(text_of(from, "timeline"), &d.timeline) ||
+            !id_parse(text_of(from, "disk_id"), &d.disk_id) || size < 512 || block < 512 ||
+            block > (json_int_t)TIDE_BLOCK_SIZE_MAX) {
+            return err_set(err, TIDE_ERR_CORRUPT, "member '%s': disk '%s': its stream is wrong",
+                           member->s, d.name.s);
+        }
+        d.size = (uint64_t)size;
+        d.block_size = (uint32_t)block;
+        d.registered = true;
+    }
+    g->disks[g->disk_count++] = d;
+    return 0;
+}
+
+/* Who stands for several members has one address; two participants have two. */
+static int check_address(const struct group *g, const struct member *m, struct err *err)
+{
+    for (unsigned k = 0; k < g->member_count; k++) {
+        const struct member *o = &g->members[k];
+        if ((strcmp(o->identity, m->identity) == 0) != (strcmp(o->address, m->address) == 0)) {
+            return err_set(err, TIDE_ERR_CONFIG,
+                           "members '%s' and '%s': one participant has one address, and no two "
+                           "participants share one",
+                           o->name.s, m->name.s);
+        }
+    }
+    return 0;
+}
+
+static int parse_member(struct group *g, const json_t *from, struct err *err)
+{
+    struct member m = {0};
+    const json_t *disks = json_object_get(from, "disks");
+    const char *identity = text_of(from, "participant");
+    const char *address = text_of(from, "address");
+    if (!name_parse(text_of(from, "name"), &m.name)) {
+        return err_set(err, TIDE_ERR_CONFIG, "'%.64s' is not a member's name",
+                       text_of(from, "name"));
+    }
+    if (find_member(g, &m.name) != NULL) {
+        return err_set(err, TIDE_ERR_CONFIG, "member '%s' is there twice", m.name.s);
+    }
+    if (!intake_is_participant(identity)) {
+        return err_set(err, TIDE_ERR_CONFIG,
+                       "member '%s': participant '%.64s' is not spiffe://SITE/participant/ID",
+                       m.name.s, identity);
+    }
+    if (!intake_is_address(address)) {
+        return err_set(err, TIDE_ERR_CONFIG, "member '%s': address '%.64s' is not numeric IP:port",
+                       m.name.s, address);
+    }
+    snprintf(m.identity, sizeof(m.identity), "%s", identity);
+    snprintf(m.address, sizeof(m.address), "%s", address);
+    size_t count = json_array_size(disks);
+    if (count < 1 || count > TIDE_MEMBER_DISKS_MAX) {
+        return err_set(err, TIDE_ERR_CONFIG, "member '%s': %zu disks; 1 to %d are taken", m.name.s,
+                       count, TIDE_MEMBER_DISKS_MAX);
+    }
+    if (check_address(g, &m, err) < 0) {
+        return -1;
+    }
+    g->members[g->member_count++] = m;
+    for (size_t k = 0; k < count; k++) {
+        if (parse_disk(g, json_array_get(disks, k), err) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int parse_policy(struct group *g, const json_t *from, struct err *err)
+{
+    const char *missing = text_of(from, "missing");
+    json_int_t interval = json_integer_value(json_object_get(from, "interval_ms"));
+    json_int_t hold = json_integer_value(json_object_get(from, "hold_us_max"));
+    policy_init(&g->policy);
+    if (interval < (json_int_t)TIDE_INTERVAL_MS_MIN ||
+        interval > (json_int_t)TIDE_INTERVAL_MS_MAX) {
+        return err_set(err, TIDE_ERR_CONFIG,
+                       "interval of %" JSON_INTEGER_FORMAT " ms; 1s to 24h are taken", interval);
+    }
+    if (hold < (json_int_t)TIDE_HOLD_US_MIN || hold > (json_int_t)TIDE_HOLD_US_MAX) {
+        return err_set(err, TIDE_ERR_CONFIG,
+                       "hold-max of %" JSON_INTEGER_FORMAT " us; 5ms to 300ms are taken", hold);
+    }
+    g->policy.interval_ms = (uint64_t)interval;
+    g->policy.hold_us_max = (uint32_t)hold;
+    if (strcmp(missing, "partial") == 0) {
+        g->policy.missing = POLICY_MISSING_PARTIAL;
+    } else if (strcmp(missing, "strict") == 0) {
+        g->policy.missing = POLICY_MISSING_STRICT;
+    } else {
+        return err_set(err, TIDE_ERR_CONFIG, "missing is '%.64s'; strict or partial are taken",
+                       missing);
+    }
+    return policy_check(&g->policy, err);
+}
+
+static int group_fill(struct group *g, const json_t *from, struct err *err)
+{
+    const json_t *members = json_object_get(from, "members");
+    size_t count = json_array_size(members);
+    if (!name_parse(text_of(from, "group"), &g->name)) {
+        return err_set(err, TIDE_ERR_CONFIG, "'%.64s' is not a group's name",
+                       text_of(from, "group"));
+    }
+    if (count < 1 || count > TIDE_MEMBERS_MAX) {
+        return err_set(err, TIDE_ERR_CONFIG, "%zu members; 1 to %u are taken", count,
+                       TIDE_MEMBERS_MAX);
+    }
+    g->members = calloc(count, sizeof(*g->members));
+    g->disks = calloc(TIDE_DISKS_MAX, sizeof(*g->disks));
+    if (g->members == NULL || g->disks == NULL) {
+        return err_set(err, TIDE_ERR_LIMIT, "no memory for a group");
+    }
+    if (parse_policy(g, from, err) < 0) {
+        return -1;
+    }
+    for (size_t k = 0; k < count; k++) {
+        if (parse_member(g, json_array_get(members, k), err) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int group_new(const json_t *from, struct group **ret, struct err *err)
+{
+    struct group *g = calloc(1, sizeof(*g));
+    if (g == NULL) {
+        return err_set(err, TIDE_ERR_LIMIT, "no memory for a group");
+    }
+    if (group_fill(g, from, err) < 0) {
+        group_free(g);
+        return err_wrap(err, "group '%.64s'", text_of(from, "group"));
+    }
+    *ret = g;
+    return 0;
+}
+
+static json_t *disk_json(const struct disk *d)
+{
+    char stream[TIDE_ID_HEX];
+    char timeline[TIDE_ID_HEX];
+    char disk_id[TIDE_ID_HEX];
+    if (!d->registered) {
+        return json_pack("{s:s}", "name", d->name.s);
+    }
+    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I}", "name", d->name.s, "stream",
+                     id_hex(&d->stream, stream), "timeline", id_hex(&d->timeline, timeline),
+                     "disk_id", id_hex(&d->disk_id, disk_id), "size", (json_int_t)d->size,
+                     "block_size", (json_int_t)d->block_size);
+}
+
+static json_t *group_json(const struct group *g)
+{
+    char id[TIDE_ID_HEX];
+    json_t *members = json_array();
+    for (unsigned k = 0; k < g->member_count; k++) {
+        const struct member *m = &g->members[k];
+        json_t *disks = json_array();
+        for (unsigned j = 0; j < g->disk_count; j++) {
+            if (g->disks[j].member == k) {
+                json_array_append_new(disks, disk_json(&g->disks[j]));
+            }
+        }
+        json_array_append_new(members,
+                              json_pack("{s:s, s:s, s:s, s:o}", "name", m->name.s, "participant",
+                                        m->identity, "address", m->address, "disks", disks));
+    }
+    return json_pack("{s:s, s:s, s:I, s:I, s:s, s:o}", "group", g->name.s, "id", id_hex(&g->id, id),
+                     "interval_ms", (json_int_t)g->policy.interval_ms, "hold_us_max",
+                     (json_int_t)g->policy.hold_us_max, "missing",
+                     g->policy.missing == POLICY_MISSING_PARTIAL ? "partial" : "strict", "members",
+                     members);
+}
+
+static int save(struct registry *r, const struct group *g, struct err *err)
+{
+    char relative[128];
+    json_t *o = group_json(g);
+    char *text = o == NULL ? NULL : json_dumps(o, JSON_INDENT(2));
+    json_decref(o);
+    if (text == NULL) {
+        return err_set(err, TIDE_ERR_LIMIT, "no memory to write group '%s'", g->name.s);
+    }
+    snprintf(relative, sizeof(relative), "groups/%s.json", g->name.s);
+    int rc = object_put(store_path(r->store), relative, text, strlen(text), true, err);
+    if (rc == 0) {
+        rc = catalog_put_group(r->catalog, g->name.s, text, err);
+    }
+    free(text);
+    return rc;
+}
+
+/* ---- issuing ---- */
+
+static int build(const struct group *g, uint64_t epoch, struct definition *ret, struct err *err)
+{
+    definition_init(ret, &g->id, &g->name, epoch);
+    for (unsigned k = 0; k < g->member_count; k++) {
+        struct definition_member m = {.name = g->members[k].name};
+        memcpy(m.identity, g->members[k].identity, sizeof(m.identity));
+        memcpy(m.address, g->members[k].address, sizeof(m.address));
+        if (definition_add_member(ret, &m, err) < 0) {
+            return -1;
+        }
+        for (unsigned j = 0; j < g->disk_count; j++) {
+            const struct disk *d = &g->disks[j];
+            struct definition_disk out = {.name = d->name,
+                                          .stream = d->stream,
+                                          .timeline = d->timeline,
+                                          .disk = d->disk_id,
+                                          .size = d->size,
+                                          .block_size = d->block_size};
+            if (d->member == k && definition_add_disk(ret, &out, err) < 0) {
+                return -1;
+            }
+        }
+    }
+    return definition_check(ret, err);
+}
+
+static json_t *definition_json(const struct definition *d)
+{
+    char hash[TIDE_HASH_HEX];
+    char id[TIDE_ID_HEX];
+    json_t *members = json_array();
+    for (unsigned k = 0; k < d->member_count; k++) {
+        const struct definition_member *m = &d->members[k];
+        json_t *disks = json_array();
+        for (unsigned j = 0; j < m->disk_count; j++) {
+            const struct definition_disk *disk = &d->disks[m->disk_first + j];
+            char stream[TIDE_ID_HEX];
+            json_array_append_new(disks, json_pack("{s:s, s:s, s:I, s:I}", "disk", disk->name.s,
+                                                   "stream", id_hex(&disk->stream, stream), "size",
+                                                   (json_int_t)disk->size, "block_size",
+                                                   (json_int_t)disk->block_size));
+        }
+        json_array_append_new(members,
+                              json_pack("{s:s, s:s, s:s, s:o}", "member", m->name.s, "participant",
+                                        m->identity, "address", m->address, "disks", disks));
+    }
+    return json_pack("{s:s, s:s, s:I, s:s, s:o}", "group", d->group_name.s, "group_id",
+                     id_hex(&d->group, id), "epoch", (json_int_t)d->epoch.number, "hash",
+                     hash_hex(&d->epoch.hash, hash), "members", members);
+}
+
+/* Takes over bytes and definition. */
+static void adopt(struct group *g, uint8_t *bytes, size_t size, struct definition *d)
+{
+    free(g->issued);
+    free(g->definition);
+    g->issued = bytes;
+    g->issued_size = size;
+    g->definition = d;
+}
+
+static void definition_path(const struct name *group, uint64_t epoch, const char *suffix,
+                            char ret[160])
+{
+    snprintf(ret, 160, "definitions/%s/%020" PRIu64 "%s", group->s, epoch, suffix);
+}
+
+static int put_definition(struct registry *r, const struct group *g, const uint8_t *bytes,
+                          size_t size, const struct definition *d, struct err *err)
+{
+    char path[160];
+    char hash[TIDE_HASH_HEX];
+    definition_path(&g->name, d->epoch.number, ".pb", path);
+    if (object_put(store_path(r->store), path, bytes, size, false, err) < 0) {
+        return -1;
+    }
+    json_t *o = definition_json(d);
+    char *text = o == NULL ? NULL : json_dumps(o, JSON_INDENT(2));
+    json_decref(o);
+    definition_path(&g->name, d->epoch.number, ".json", path);
+    int rc = text == NULL ? err_set(err, TIDE_ERR_LIMIT, "no memory for a definition")
+                          : object_put(store_path(r->store), path, text, strlen(text), true, err);
+    free(text);
+    if (rc == 0) {
+        rc = catalog_put_definition(r->catalog, g->name.s, d->epoch.number,
+                                    hash_hex(&d->epoch.hash, hash), err);
+    }
+    return rc;
+}
+
+/* Encodes what the group is now under an epoch; sets the epoch's hash. */
+static int encode(const struct group *g, uint64_t epoch, struct definition *d, uint8_t **ret_bytes,
+                  size_t *ret_size, struct err *err)
+{
+    if (build(g, epoch, d, err) < 0 || intake_definition_encode(d, ret_bytes, ret_size, err) < 0) {
+        return -1;
+    }
+    d->epoch.hash = sha_of(*ret_bytes, *ret_size);
+    return 0;
+}
+
+static int issue_if_due(struct registry *r, struct group *g, struct err *err)
+{
+    for (unsigned k = 0; k < g->disk_count; k++) {
+        if (!g->disks[k].registered) {
+            return 0;
+        }
+    }
+    struct definition *d = calloc(1, sizeof(*d));
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    int rc = -1;
+    uint64_t last = g->definition == NULL ? 0 : g->definition->epoch.number;
+    if (d == NULL) {
+        err_set(err, TIDE_ERR_LIMIT, "no memory for a definition");
+        goto out;
+    }
+    if (last > 0) {
+        if (encode(g, last, d, &bytes, &size, err) < 0) {
+            goto out;
+        }
+        if (size == g->issued_size && memcmp(bytes, g->issued, size) == 0) {
+            rc = 0;
+            goto out;
+        }
+        free(bytes);
+        bytes = NULL;
+    }
+    if (encode(g, last + 1, d, &bytes, &size, err) < 0 ||
+        put_definition(r, g, bytes, size, d, err) < 0) {
+        goto out;
+    }
+    adopt(g, bytes, size, d);
+    bytes = NULL;
+    d = NULL;
+    r->generation++;
+    rc = r->issued(r->context, g->definition, err);
+out:
+    free(bytes);
+    free(d);
+    return rc < 0 ? err_wrap(err, "issue a definition of group '%s'", g->name.s) : 0;
+}
+
+/* ---- loading ---- */
+
+static int load_definition(struct registry *r, struct group *g, const char *name, struct err *err)
+{
+    char path[PATH_MAX];
+    char hash[TIDE_HASH_HEX];
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    struct definition *d = calloc(1, sizeof(*d));
+    snprintf(path, sizeof(path), "definitions/%s/%s", g->name.s, name);
+    if (d == NULL) {
+        return err_set(err, TIDE_ERR_LIMIT, "no memory for a definition");
+    }
+    int rc = object_get(store_path(r->store), path, DEFINITION_MAX, &bytes, &size, err);
+    if (rc == 0) {
+        rc = intake_definition_decode(bytes, size, d, err);
+    }
+    if (rc == 0 && !id_equal(&d->group, &g->id)) {
+        rc = err_set(err, TIDE_ERR_CORRUPT, "is of another group");
+    }
+    if (rc == 0) {
+        rc = catalog_put_definition(r->catalog, g->name.s, d->epoch.number,
+                                    hash_hex(&d->epoch.hash, hash), err);
+    }
+    if (rc == 0) {
+        rc = r->issued(r->context, d, err);
+    }
+    if (rc < 0) {
+        free(bytes);
+        free(d);
+        return err_wrap(err, "'%s'", path);
+    }
+    adopt(g, bytes, size, d);
+    return 0;
+}
+
+static int load_definitions(struct registry *r, struct group *g, struct err *err)
+{
+    char relative[128];
+    char **names = NULL;
+    size_t count = 0;
+    snprintf(relative, sizeof(relative), "definitions/%s", g->name.s);
+    if (object_names(store_path(r->store), relative, ".pb", &names, &count, err) < 0) {
+        return -1;
+    }
+    int rc = 0;
+    for (size_t k = 0; k < count && rc == 0; k++) {
+        rc = load_definition(r, g, names[k], err);
+    }
+    object_names_free(names);
+    return rc;
+}
+
+static int add(struct registry *r, struct group *g, struct err *err)
+{
+    struct group **more = NULL;
+    if (r->count < TIDE_REGISTRY_GROUPS_MAX) {
+        more = realloc(r->groups, (r->count + 1) * sizeof(*more));
+    }
+    if (more == NULL) {
+        return err_set(err, TIDE_ERR_LIMIT, "no room for group '%s'; %u groups are the most",
+                       g->name.s, TIDE_REGISTRY_GROUPS_MAX);
+    }
+    r->groups = more;
+    r->groups[r->count++] = g;
+    return 0;
+}
+
+static int load_group(struct registry *r, const char *name, struct err *err)
+{
+    char path[PATH_MAX];
+    uint8_t *text = NULL;
+    size_t size = 0;
+    struct group *g = NULL;
+    snprintf(path, sizeof(path), "groups/%s", name);
+    if (object_get(store_path(r->store), path, TIDE_REGISTRY_GROUP_MAX, &text, &size, err) < 0) {
+        return -1;
+    }
+    json_t *o = json_loadb((const char *)text, size, JSON_REJECT_DUPLICATES, NULL);
+    int rc = o == NULL ? err_set(err, TIDE_ERR_CORRUPT, "is not JSON") : group_new(o, &g, err);
+    if (rc == 0 && !id_parse(text_of(o, "id"), &g->id)) {
+        rc = err_set(err, TIDE_ERR_CORRUPT, "its 'id' is wrong");
+    }
+    if (rc == 0) {
+        rc = catalog_put_group(r->catalog, g->name.s, (const char *)text, err);
+    }
+    json_decref(o);
+    free(text);
+    if (rc == 0) {
+        rc = add(r, g, err);
+    }
+    if (rc < 0) {
+        group_free(g);
+        return err_wrap(err, "'%s/%s'", store_path(r->store), path);
+    }
+    if (load_definitions(r, g, err) < 0) {
+        return -1;
+    }
+    return issue_if_due(r, g, err);
+}
+
+static int catalog_stream(void *context, const struct manifest_stream *s, struct err *err)
+{
+    struct registry *r = context;
+    char hex[TIDE_ID_HEX];
+    return catalog_put_stream(r->catalog, id_hex(&s->stream, hex), s->group.s, s->member.s,
+                              s->disk.s, s->size, err);
+}
+
+static int load(struct registry *r, struct err *err)
+{
+    char **names = NULL;
+    size_t count = 0;
+    if (object_names(store_path(r->store), "groups", ".json", &names, &count, err) < 0) {
+        return -1;
+    }
+    int rc = catalog_begin(r->catalog, err);
+    if (rc == 0) {
+        rc = store_stream_each(r->store, catalog_stream, r, err);
+        for (size_t k = 0; k < count && rc == 0; k++) {
+            rc = load_group(r, names[k], err);
+        }
+        if (catalog_commit(r->catalog, rc == 0 ? err : NULL) < 0) {
+            rc = -1;
+        }
+    }
+    object_names_free(names);
+    return rc;
+}
+
+int registry_open(struct store *store, struct catalog *catalog, registry_issued_fn *issued,
+                  void *context, struct registry **ret, struct err *err)
+{
+    struct registry *r = calloc(1, sizeof(*r));
+    if (r == NULL) {
+        return err_set(err, TIDE_ERR_LIMIT, "no memory for the registry");
+    }
+    r->store = store;
+    r->catalog = catalog;
+    r->issued = issued;
+    r->context = context;
+    if (load(r, err) < 0) {
+        registry_free(r);
+        return -1;
+    }
+    *ret = r;
+    return 0;
+}
+
+void registry_free(struct registry *registry)
+{
+    if (registry == NULL) {
+        return;
+    }
+    for (size_t k = 0; k < registry->count; k++) {
+        group_free(registry->groups[k]);
+    }
+    free(registry->groups);
+    free(registry->scratch);
+    free(registry);
+}
+
+/* ---- applying and registering ---- */
+
+/* What was registered stays so for disks that are still there. */
+static void keep_registered(struct group *to, const struct group *from)
+{
+    to->id = from->id;
+    for (unsigned k = 0; k < to->disk_count; k++) {
+        struct disk *d = &to->disks[k];
+        const struct disk *old = find_disk(from, &to->members[d->member].name, &d->name);
+        d->registered = false;
+        if (old != NULL && old->registered) {
+            uint16_t member = d->member;
+            *d = *old;
+            d->member = member;
+        }
+    }
+}
+
+int registry_apply(struct registry *registry, const json_t *group, struct err *err)
+{
+    struct group *g = NULL;
+    if (group_new(group, &g, err) < 0) {
+        return -1;
+    }
+    struct group *old = find(registry, &g->name);
+    if (old == NULL) {
+        file_random(&g->id, sizeof(g->id));
+        for (unsigned k = 0; k < g->disk_count; k++) {
+            g->disks[k].registered = false;
+        }
+    } else {
+        keep_registered(g, old);
+    }
+    if (save(registry, g, err) < 0) {
+        group_free(g);
+        return -1;
+    }
+    if (old == NULL) {
+        if (add(registry, g, err) < 0) {
+            group_free(g);
+            return -1;
+        }
+        old = g;
+    } else {
+        g->definition = old->definition;
+        g->issued = old->issued;
+        g->issued_size = old->issued_size;
+        old->definition = NULL;
+        old->issued = NULL;
+        for (size_t k = 0; k < registry->count; k++) {
+            if (registry->groups[k] == old) {
+                registry->groups[k] = g;
+            }
+        }
+        group_free(old);
+    }
+    registry->generation++;
+    return issue_if_due(registry, g, err);
+}
+
+/* *ret_disk is NULL where nothing needs to change. */
+static int check_disk(struct registry *r, const char *identity, const struct intake_disk *in,
+                      struct group **ret_group, struct disk **ret_disk, struct err *err)
+{
+    struct group *g = find(r, &in->group);
+    if (g == NULL) {
+        return err_set(err, TIDE_ERR_NOT_FOUND,
+                       "group '%s' is not applied here; `tidemark group apply` does it",
+                       in->group.s);
+    }
+    struct member *m = find_member(g, &in->member);
+    if (m == NULL) {
+        return err_set(err, TIDE_ERR_NOT_FOUND, "group '%s' has no member '%s'", g->name.s,
+                       in->member.s);
+    }
+    if (strcmp(m->identity, identity) != 0) {
+        return err_set(err, TIDE_ERR_DENIED,
+                       "'%s' does not stand for member '%s' of group '%s', '%s' does", identity,
+                       m->name.s, g->name.s, m->identity);
+    }
+    struct disk *d = find_disk(g, &in->member, &in->disk);
+    if (d == NULL) {
+        return err_set(err, TIDE_ERR_NOT_FOUND, "member '%s' of group '%s' has no disk '%s'",
+                       m->name.s, g->name.s, in->disk.s);
+    }
+    struct manifest_stream known;
+    struct store_stream_state state;
+    if (store_stream_get(r->store, &in->stream, &known, &state) &&
+        (!name_equal(&known.group, &in->group) || !name_equal(&known.member, &in->member) ||
+         !name_equal(&known.disk, &in->disk))) {
+        return err_set(err, TIDE_ERR_CONFLICT,
+                       "the stream of disk '%s' of member '%s' is that of '%s/%s/%s' already",
+                       in->disk.s, in->member.s, known.group.s, known.member.s, known.disk.s);
+    }
+    *ret_group = g;
+    *ret_disk = d;
+    return 0;
+}
+
+static int register_disk(struct registry *r, struct group *g, struct disk *d,
+                         const struct intake_disk *in, struct err *err)
+{
+    struct manifest_stream about = {.stream = in->stream,
+                                    .timeline = in->timeline,
+                                    .disk_id = in->disk_id,
+                                    .group = in->group,
+                                    .member = in->member,
+                                    .disk = in->disk,
+                                    .size = in->size,
+                                    .block_size = in->block_size};
+    char hex[TIDE_ID_HEX];
+    if (store_stream_create(r->store, &about, err) < 0) {
+        return -1;
+    }
+    if (d->registered && id_equal(&d->stream, &in->stream)) {
+        return 0;
+    }
+    if (catalog_put_stream(r->catalog, id_hex(&in->stream, hex), in->group.s, in->member.s,
+                           in->disk.s, in->size, err) < 0) {
+        return -1;
+    }
+    d->registered = true;
+    d->stream = in->stream;
+    d->timeline = in->timeline;
+    d->disk_id = in->disk_id;
+    d->size = in->size;
+    d->block_size = in->block_size;
+    g->dirty = true;
+    return 0;
+}
+
+int registry_register(struct registry *registry, const char *identity,
+                      const struct intake_register *disks, struct err *err)
+{
+    struct err missing = {0};
+    struct err e = {0};
+    struct group *g = NULL;
+    struct disk *d = NULL;
+    /* Nothing is registered for who may not: denied and contradicting ones first. */
+    for (unsigned k = 0; k < disks->count; k++) {
+        if (check_disk(registry, identity, &disks->disks[k], &g, &d, &e) < 0 &&
+            e.code != TIDE_ERR_NOT_FOUND) {
+            return err_set(err, e.code, "%s", e.text);
+        }
+    }
+    for (unsigned k = 0; k < disks->count; k++) {
+        if (check_disk(registry, identity, &disks->disks[k], &g, &d, &missing) == 0 &&
+            register_disk(registry, g, d, &disks->disks[k], err) < 0) {
+            return -1;
+        }
+    }
+    for (size_t k = 0; k < registry->count; k++) {
+        g = registry->groups[k];
+        if (g->dirty && (save(registry, g, err) < 0 || issue_if_due(registry, g, err) < 0)) {
+            return -1;
+        }
+        g->dirty = false;
+    }
+    if (missing.code != TIDE_ERR_OK) {
+        return err_set(err, missing.code, "%s", missing.text);
+    }
+    return 0;
+}
+
+/* ---- asking ---- */
+
+static bool stands_in(const struct group *g, const char *identity)
+{
+    for (unsigned k = 0; k < g->member_count; k++) {
+        if (strcmp(g->members[k].identity, identity) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+int registry_definitions(struct registry *registry, const char *identity, struct hash *ret_digest,
+                         uint8_t **ret_bytes, size_t *ret_size, struct err *err)
+{
+    struct intake_issued issued[TIDE_INTAKE_GROUPS_MAX];
+    struct intake_definitions out = {.groups = issued};
+    for (size_t k = 0; k < registry->count; k++) {
+        const struct group *g = registry->groups[k];
+        if (g->definition == NULL || !stands_in(g, identity)) {
+            continue;
+        }
+        if (out.count == TIDE_INTAKE_GROUPS_MAX) {
+            return err_set(err, TIDE_ERR_LIMIT, "'%s' has members in more than %u groups", identity,
+                           TIDE_INTAKE_GROUPS_MAX);
+        }
+        issued[out.count++] = (struct intake_issued){
+            .definition = g->issued, .definition_size = g->issued_size, .policy = g->policy};
+    }
+    if (intake_definitions_encode(&out, ret_bytes, ret_size, err) < 0) {
+        return -1;
+    }
+    *ret_digest = out.digest;
+    return 0;
+}
+
+uint64_t registry_generation(const struct registry *registry)
+{
+    return registry->generation;
+}
+
+const char *registry_owner(const struct registry *registry, const struct manifest_stream *stream)
+{
+    const struct group *g = find(registry, &stream->group);
+    const struct member *m = g == NULL ? NULL : find_member(g, &stream->member);
+    return m == NULL ? NULL : m->identity;
+}
+
+bool registry_has(const struct registry *registry, const char *identity, const struct id *group)
+{
+    const struct group *g = find_id(registry, group);
+    return g != NULL && stands_in(g, identity);
+}
+
+json_t *registry_list(const struct registry *registry)
+{
+    json_t *list = json_array();
+    for (size_t k = 0; list != NULL && k < registry->count; k++) {
+        const struct group *g = registry->groups[k];
+        json_t *o = group_json(g);
+        json_object_set_new(
+            o, "epoch",
+            json_integer(g->definition == NULL ? 0 : (json_int_t)g->definition->epoch.number));
+        json_array_append_new(list, o);
+    }
+    return list;
+}
+
+int registry_definition(struct registry *registry, const struct id *group,
+                        const struct epoch *epoch, const struct definition **ret, struct err *err)
+{
+    char path[160];
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    const struct group *g = find_id(registry, group);
+    if (g == NULL) {
+        return err_set(err, TIDE_ERR_NOT_FOUND, "the group is not known here");
+    }
+    if (g->definition != NULL && epoch_equal(&g->definition->epoch, epoch)) {
+        *ret = g->definition;
+        return 0;
+    }
+    if (registry->scratch == NULL) {
+        registry->scratch = calloc(1, sizeof(*registry->scratch));
+        if (registry->scratch == NULL) {
+            return err_set(err, TIDE_ERR_LIMIT, "no memory for a definition");
+        }
+    } else if (id_equal(&registry->scratch->group, group) &&
+               epoch_equal(&registry->scratch->epoch, epoch)) {
+        *ret = registry->scratch;
+        return 0;
+    }
+    definition_path(&g->name, epoch->number, ".pb", path);
+    if (object_get(store_path(registry->store), path, DEFINITION_MAX, &bytes, &size, err) < 0) {
+        return -1;
+    }
+    int rc = intake_definition_decode(bytes, size, registry->scratch, err);
+    free(bytes);
+    if (rc == 0 && !epoch_equal(&registry->scratch->epoch, epoch)) {
+        rc = err_set(err, TIDE_ERR_NOT_FOUND, "epoch %" PRIu64 " has another hash here",
+                     epoch->number);
+    }
+    if (rc == 0) {
+        *ret = registry->scratch;
+    }
+    return rc;
+}
+
+size_t registry_count(const struct registry *registry)
+{
+    return registry->count;
+}
+
+void registry_at(const struct registry *registry, size_t index, struct name *ret_name,
+                 struct id *ret_id)
+{
+    TIDE_CHECK(index < registry->count);
+    *ret_name = registry->groups[index]->name;
+    *ret_id = registry->groups[index]->id;
+}
