@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* round_cut_hash() of round.h: apart from the words of round.c, so that the tap, which needs only
- * those, does not link a hash. */
-#include "common/core/round.h"
+#include "common/core/cut.h"
 
 #include "common/core/bytes.h"
 #include "common/core/check.h"
