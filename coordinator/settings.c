@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "coordinator/settings.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/io/config.h"
+#include "common/io/local.h"
+
+static int entry(void *arg, const struct config_entry *e, struct err *err)
+{
+    struct settings *s = arg;
+    const struct {
+        const char *key;
+        char *to;
+    } paths[] = {{"identity-cert", s->cert}, {"identity-key", s->key}, {"ca", s->ca},
+                 {"store", s->store},        {"catalog", s->catalog},  {"local", s->local}};
+    if (strcmp(e->section, "coordinator") != 0) {
+        return err_set(err, TIDE_ERR_CONFIG, "unknown section [%s]; expected [coordinator]",
+                       e->section);
+    }
+    if (e->key == NULL) {
+        return 0;
+    }
+    for (size_t k = 0; k < sizeof(paths) / sizeof(paths[0]); k++) {
+        if (strcmp(e->key, paths[k].key) == 0) {
+            return config_path(e, paths[k].to, PATH_MAX, err);
+        }
+    }
+    if (strcmp(e->key, "listen") == 0) {
+        if (config_text(e, s->listen_text, sizeof(s->listen_text), err) < 0) {
+            return -1;
+        }
+        return address_parse(s->listen_text, true, &s->listen, err);
+    }
+    return config_unknown(e, "listen, identity-cert, identity-key, ca, store, catalog, local", err);
+}
+
+int settings_load(const char *path, struct settings *ret, struct err *err)
+{
+    struct settings s = {0};
+    if (config_load(path, entry, &s, err) < 0) {
+        return -1;
+    }
+    const struct {
+        const char *key;
+        const char *value;
+    } needed[] = {{"listen", s.listen_text}, {"identity-cert", s.cert},
+                  {"identity-key", s.key},   {"ca", s.ca},
+                  {"store", s.store},        {"catalog", s.catalog}};
+    for (size_t k = 0; k < sizeof(needed) / sizeof(needed[0]); k++) {
+        if (needed[k].value[0] == '\0') {
+            return err_set(err, TIDE_ERR_CONFIG, "%s: [coordinator] has no '%s'", path,
+                           needed[k].key);
+        }
+    }
+    if (s.local[0] == '\0') {
+        snprintf(s.local, sizeof(s.local), "%s", LOCAL_COORDINATOR);
+    }
+    if (strlen(s.local) > LOCAL_PATH_MAX) {
+        return err_set(err, TIDE_ERR_CONFIG, "%s: local = '%s' is over %u bytes", path, s.local,
+                       LOCAL_PATH_MAX);
+    }
+    *ret = s;
+    return 0;
+}
