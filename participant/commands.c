@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "participant/commands.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "common/core/check.h"
+#include "common/hrl/record.h"
+#include "common/io/clock.h"
+#include "participant/uplink.h"
+
+#define VIEW_MS     2000U
+#define TAKE_MS     30000U
+#define POLL_MIN_US 50000U
+#define POLL_MAX_US 500000U
+
+static void put_text(json_t *to, const char *key, const char *text)
+{
+    json_object_set_new(to, key, json_string(text));
+}
+
+static void put_number(json_t *to, const char *key, uint64_t number)
+{
+    json_object_set_new(to, key, json_integer((json_int_t)number));
+}
+
+static void put_bool(json_t *to, const char *key, bool value)
+{
+    json_object_set_new(to, key, json_boolean(value));
+}
+
+static void put_id(json_t *to, const char *key, const struct id *id)
+{
+    char hex[TIDE_ID_HEX];
+    put_text(to, key, id_is_zero(id) ? "" : id_hex(id, hex));
+}
+
+static void put_time(json_t *to, const char *key, uint64_t wall_ns)
+{
+    char text[64];
+    struct tm tm;
+    time_t seconds = (time_t)(wall_ns / 1000000000U);
+    gmtime_r(&seconds, &tm);
+    size_t used = strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(text + used, sizeof text - used, ".%03uZ", (unsigned)(wall_ns / 1000000U % 1000U));
+    put_text(to, key, text);
+}
+
+static json_t *disk_object(const struct commands *c, const struct holder_view *view, unsigned i)
+{
+    const struct settings_disk *settings = &c->settings->disks[i];
+    const struct holder_disk *disk = &view->disks[i];
+    const struct tapctl_state *state = &disk->state;
+    struct shipper_status ship;
+    json_t *to = json_object();
+    const char *gap = record_gap_name(state->gap_reason);
+    shipper_status(&c->shippers[i], &ship);
+    put_text(to, "group", c->settings->members[settings->member].group.s);
+    put_text(to, "member", c->settings->members[settings->member].name.s);
+    put_text(to, "disk", settings->name.s);
+    put_text(to, "tap", settings->tap);
+    put_bool(to, "attached", disk->attached);
+    put_text(to, "reason", disk->attached ? "" : disk->reason);
+    put_id(to, "stream", &disk->welcome.stream);
+    put_text(to, "image", disk->welcome.name);
+    put_number(to, "size", disk->welcome.size);
+    put_bool(to, "whole", disk->attached && disk->welcome.whole);
+    put_bool(to, "logging", disk->attached && disk->welcome.logging);
+    put_bool(to, "holding", disk->attached && state->holding);
+    put_text(to, "gap_reason", gap == NULL ? "" : gap);
+    put_number(to, "gap_lsn", state->gap_lsn);
+    put_number(to, "next_lsn", state->next_lsn > 0 ? state->next_lsn : disk->welcome.next_lsn);
+    put_number(to, "synced_lsn", state->synced_lsn);
+    put_number(to, "checkpoint_lsn", state->checkpoint_lsn);
+    put_number(to, "ring_bytes", state->ring_bytes);
+    put_number(to, "ring_used", state->ring_used);
+    put_number(to, "writes", state->writes);
+    put_number(to, "bytes", state->bytes);
+    put_number(to, "holds", state->holds);
+    put_number(to, "hold_us_max", state->hold_us_max);
+    put_text(to, "shipping", shipper_state_name(ship.state));
+    put_number(to, "cut_lsn", ship.cut_lsn);
+    put_number(to, "stored_lsn", ship.stored_lsn);
+    put_number(to, "segments", ship.segments);
+    put_number(to, "shipped_bytes", ship.bytes);
+    put_number(to, "failures", ship.failures);
+    put_text(to, "error", ship.text_now ? ship.text : "");
+    put_text(to, "last_error", ship.text);
+    return to;
+}
+
+static json_t *member_object(const struct commands *c, const struct holder_view *view, unsigned i)
+{
+    const struct holder_seat *seat = &view->seats[i];
+    json_t *to = json_object();
+    json_t *peers = json_array();
+    put_text(to, "group", c->settings->members[i].group.s);
+    put_text(to, "member", c->settings->members[i].name.s);
+    put_bool(to, "defined", seat->defined);
+    put_number(to, "epoch", seat->epoch.number);
+    put_text(to, "leader", seat->leads.s);
+    put_number(to, "reach", seat->reach);
+    put_number(to, "of", seat->member_count);
+    put_number(to, "interval_ms", seat->policy.interval_ms);
+    put_number(to, "hold_us_max", seat->policy.hold_us_max);
+    put_text(to, "missing", seat->policy.missing == POLICY_MISSING_PARTIAL ? "partial" : "strict");
+    for (unsigned k = 0; k < seat->member_count; k++) {
+        json_t *peer = json_object();
+        put_text(peer, "member", seat->peers[k].name.s);
+        put_bool(peer, "own", seat->peers[k].own);
+        put_bool(peer, "linked", seat->peers[k].link);
+        put_bool(peer, "up", seat->peers[k].up);
+        put_bool(peer, "heard", seat->peers[k].heard);
+        json_array_append_new(peers, peer);
+    }
+    json_object_set_new(to, "peers", peers);
+    return to;
+}
+
+static json_t *round_object(const struct commands *c, const struct holder_round *round)
+{
+    const struct msg_sum *sum = &round->round.sum;
+    json_t *to = json_object();
+    json_t *members = json_array();
+    put_id(to, "round", &sum->round);
+    put_text(to, "group", c->settings->members[round->seat].group.s);
+    put_time(to, "time", round->wall_ns);
+    put_text(to, "leader", round->leader.s);
+    put_bool(to, "own", round->round.own);
+    put_bool(to, "began", round->round.began);
+    put_bool(to, "sealed", sum->sealed_by_all);
+    put_text(to, "reason", round_reason_name(sum->reason));
+    put_text(to, "member", sum->member.s);
+    put_text(to, "text", sum->text);
+    put_number(to, "hold_us_max", sum->hold_us_max);
+    for (unsigned i = 0; i < sum->member_count; i++) {
+        const struct msg_member_sum *m = &sum->members[i];
+        const char *outcome = round_outcome_name(m->outcome);
+        json_t *member = json_object();
+        put_text(member, "member", m->member.s);
+        put_text(member, "outcome", outcome == NULL ? "" : outcome);
+        put_number(member, "hold_us_max", m->hold_us_max);
+        put_number(member, "writes_held", m->writes_held);
+        json_array_append_new(members, member);
+    }
+    json_object_set_new(to, "members", members);
+    return to;
+}
+
+static json_t *switches_object(const struct commands *c)
+{
+    json_t *to = json_object();
+    put_bool(to, "unsafe_no_hold", c->unsafe_no_hold);
+    put_number(to, "hold_skew_ms", c->hold_skew_us / CLOCK_US_PER_MS);
+    put_number(to, "seed", c->seed);
+    return to;
+}
+
+static json_t *registration_object(const struct commands *c)
+{
+    struct control_status status;
+    char hex[TIDE_HASH_HEX];
+    json_t *to = json_object();
+    control_status(c->control, &status);
+    put_bool(to, "reached", status.reached);
+    put_number(to, "registered", status.registered);
+    put_text(to, "digest", hash_is_zero(&status.digest) ? "" : hash_hex(&status.digest, hex));
+    put_text(to, "error", status.text);
+    return to;
+}
+
+static json_t *link_object(const struct holder_view *view)
+{
+    json_t *to = json_object();
+    put_number(to, "live", view->link.live);
+    put_number(to, "accepted", view->link.accepted);
+    put_number(to, "dialed", view->link.dialed);
+    put_number(to, "refused", view->link.refused);
+    put_number(to, "dropped", view->link.dropped);
+    put_number(to, "sent", view->link.sent);
+    put_number(to, "received", view->link.received);
+    return to;
+}
+
+static json_t *status(const struct commands *c)
+{
+    struct holder_view *view = NULL;
+    struct err err = {0};
+    char address[ADDRESS_TEXT_MAX];
+    if (holder_view(c->holder, VIEW_MS, &view, &err) != 0) {
+        return local_error(&err);
+    }
+    json_t *to = local_ok();
+    json_t *members = json_array();
+    json_t *disks = json_array();
+    json_t *rounds = json_array();
+    put_text(to, "identity", tls_identity_uri(c->identity));
+    put_text(to, "version", TIDE_VERSION);
+    put_text(to, "listen", address_text(&c->settings->listen, address));
+    put_text(to, "coordinator", address_text(&c->settings->coordinator, address));
+    json_object_set_new(to, "switches", switches_object(c));
+    json_object_set_new(to, "registration", registration_object(c));
+    json_object_set_new(to, "link", link_object(view));
+    for (unsigned i = 0; i < view->seat_count; i++) {
+        json_array_append_new(members, member_object(c, view, i));
+    }
+    for (unsigned i = 0; i < view->disk_count; i++) {
+        json_array_append_new(disks, disk_object(c, view, i));
+    }
+    for (unsigned i = 0; i < view->round_count; i++) {
+        json_array_append_new(rounds, round_object(c, &view->rounds[i]));
+    }
+    json_object_set_new(to, "members", members);
+    json_object_set_new(to, "disks", disks);
+    json_object_set_new(to, "rounds", rounds);
+    put_number(to, "rounds_sealed", view->rounds_sealed);
+    put_number(to, "rounds_failed", view->rounds_failed);
+    put_number(to, "attestations_lost", signer_lost(c->signer));
+    holder_view_free(view);
+    return to;
+}
+
+/* Asks the coordinator until it can say yes or no of the round. */
+static int wait_stored(const struct commands *c, const struct id *round, uint64_t deadline_us,
+                       struct intake_point_state *ret, struct err *err)
+{
+    struct uplink *uplink = NULL;
+    uint64_t pause = POLL_MIN_US;
+    int result = -1;
+    struct err last = {0};
+    if (uplink_new(c->identity, c->settings, &uplink, err) != 0) {
+        return -1;
+    }
+    for (;;) {
+        struct intake_point_state state = {0};
+        if (uplink_point(uplink, round, &state, &last) == 0) {
+            if (state.answer != ROUND_ANSWER_UNKNOWN) {
+                *ret = state;
+                result = 0;
+                break;
+            }
+            snprintf(last.text, sizeof last.text, "%s", state.text);
+        }
+        if (clock_mono_us() + pause >= deadline_us) {
+            err_set(err, TIDE_ERR_UNREACHABLE,
+                    "sealed, but not stored at the coordinator in time%s%s",
+                    last.text[0] != '\0' ? ": " : "", last.text);
+            break;
+        }
+        struct timespec wait = {.tv_nsec = (long)pause * 1000};
+        nanosleep(&wait, NULL);
+        pause = pause * 2 > POLL_MAX_US ? POLL_MAX_US : pause * 2;
+    }
+    uplink_free(uplink);
+    return result;
+}
+
+static const char *text_of(const json_t *value)
+{
+    const char *text = json_string_value(value);
+    return text == NULL ? "" : text;
+}
+
+static json_t *usage(const char *text)
+{
+    struct err err = {0};
+    err_set(&err, TIDE_ERR_USAGE, "%s", text);
+    return local_error(&err);
+}
+
+static json_t *take(const struct commands *c, const json_t *request)
+{
+    const json_t *group_json = json_object_get(request, "group");
+    const json_t *kind_json = json_object_get(request, "kind");
+    const json_t *wait_json = json_object_get(request, "wait");
+    const json_t *timeout_json = json_object_get(request, "timeout_ms");
+    struct name group;
+    struct msg_taken taken = {0};
+    struct err err = {0};
+    json_int_t timeout_ms = timeout_json != NULL ? json_integer_value(timeout_json) : TAKE_MS;
+    bool stored = wait_json != NULL && strcmp(text_of(wait_json), "stored") == 0;
+    if (group_json != NULL &&
+        (!json_is_string(group_json) || !name_parse(json_string_value(group_json), &group))) {
+        return usage("\"group\" is not a group's name");
+    }
+    if (kind_json != NULL && strcmp(text_of(kind_json), "crash") != 0) {
+        return usage("\"kind\" must be \"crash\"; application-consistent rounds are not taken yet");
+    }
+    if (wait_json != NULL && !stored && strcmp(text_of(wait_json), "sealed") != 0) {
+        return usage("\"wait\" must be \"sealed\" or \"stored\"");
+    }
+    if (timeout_ms < 1 || timeout_ms > (json_int_t)COMMANDS_TAKE_MS_MAX) {
+        return usage("\"timeout_ms\" must be 1 to 600000");
+    }
+    uint64_t deadline = clock_mono_us() + (uint64_t)timeout_ms * CLOCK_US_PER_MS;
+    if (holder_take(c->holder, group_json != NULL ? &group : NULL, ROUND_KIND_CRASH,
+                    (uint32_t)timeout_ms, &taken, &err) != 0) {
+        return local_error(&err);
+    }
+    json_t *to = local_ok();
+    put_id(to, "round", &taken.round);
+    put_bool(to, "sealed", taken.sealed);
+    put_text(to, "reason", round_reason_name(taken.reason));
+    put_text(to, "member", taken.member.s);
+    put_text(to, "text", taken.text);
+    if (stored && taken.sealed) {
+        struct intake_point_state point = {0};
+        if (wait_stored(c, &taken.round, deadline, &point, &err) != 0) {
+            json_decref(to);
+            return local_error(&err);
+        }
+        put_bool(to, "stored", point.answer == ROUND_ANSWER_YES);
+        put_text(to, "answer", round_answer_name(point.answer));
+        put_text(to, "label", point.label);
+        put_text(to, "text", point.text);
+    }
+    return to;
+}
+
+json_t *commands_answer(void *arg, const char *command, const json_t *request)
+{
+    const struct commands *c = arg;
+    if (strcmp(command, "status") == 0) {
+        return status(c);
+    }
+    if (strcmp(command, "take") == 0) {
+        return take(c, request);
+    }
+    struct err err = {0};
+    err_set(&err, TIDE_ERR_USAGE, "unknown command \"%s\"; expected status or take", command);
+    return local_error(&err);
+}

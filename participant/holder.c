@@ -1,0 +1,660 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "participant/holder.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/core/check.h"
+#include "common/io/clock.h"
+#include "common/io/daemon.h"
+#include "common/io/file.h"
+#include "common/io/log.h"
+#include "participant/call.h"
+#include "participant/router.h"
+#include "participant/seat.h"
+#include "participant/tapclient.h"
+
+#define PRIORITY 10 /* of SCHED_RR */
+
+struct slot { /* one disk */
+    struct holder *holder;
+    unsigned index;
+    struct tapclient *client;
+    struct port *port;
+    struct holder_disk view;
+};
+
+struct take {
+    struct call *call; /* NULL: this place is free */
+    struct id request;
+    uint64_t until_us; /* nobody waits longer */
+};
+
+struct take_question {
+    struct holder *holder;
+    struct call *call;
+    bool any; /* the group does not matter: there is one member only */
+    struct name group;
+    struct msg_take take;
+    struct msg_taken taken;
+    enum err_code code; /* TIDE_ERR_OK: taken is set */
+};
+
+struct view_question {
+    struct holder *holder;
+    struct call *call;
+    struct holder_view *view;
+};
+
+struct holder {
+    struct holder_options options;
+    struct loop *loop;
+    struct router *router;
+    struct loop_timer wake;
+    pthread_t thread;
+    atomic_bool kicked;
+    struct signer *_Atomic signer;
+    struct groups *groups; /* NULL: none yet; seats point into it */
+    unsigned seat_count;
+    struct seat *seats[SETTINGS_MEMBERS_MAX];
+    struct slot slots[SETTINGS_DISKS_MAX];
+    struct take takes[HOLDER_TAKES_MAX];
+    unsigned round_count;
+    unsigned round_next;
+    struct holder_round rounds[HOLDER_ROUNDS_MAX];
+    uint64_t rounds_sealed;
+    uint64_t rounds_failed;
+};
+
+/* After whatever was fed: messages between own members, then the next timer. */
+static void settle(struct holder *h)
+{
+    uint64_t wake = UINT64_MAX;
+    router_drain(h->router);
+    for (unsigned i = 0; i < h->seat_count; i++) {
+        uint64_t due = seat_wake_us(h->seats[i]);
+        wake = due < wake ? due : wake;
+    }
+    if (wake == UINT64_MAX) {
+        loop_timer_clear(&h->wake);
+    } else {
+        loop_timer_set(&h->wake, wake);
+    }
+}
+
+static void on_wake(void *arg)
+{
+    struct holder *h = arg;
+    for (unsigned i = 0; i < h->seat_count; i++) {
+        seat_tick(h->seats[i], clock_mono_us());
+    }
+    settle(h);
+}
+
+static void on_routed(void *arg)
+{
+    settle(arg);
+}
+
+/* ---- what the seats want done ---- */
+
+static void seat_send(void *arg, struct seat *seat, const struct definition_member *to,
+                      const struct msg *msg)
+{
+    struct holder *h = arg;
+    (void)seat;
+    router_send(h->router, to, msg);
+}
+
+static void seat_order(void *arg, unsigned disk, struct tapctl *message)
+{
+    struct holder *h = arg;
+    tapclient_send(h->slots[disk].client, message);
+}
+
+static void seat_attest(void *arg, unsigned disk, const struct statement *statement)
+{
+    struct holder *h = arg;
+    struct signer *signer = h->signer;
+    if (signer != NULL) {
+        signer_put(signer, disk, statement);
+    }
+}
+
+static void seat_round(void *arg, struct seat *seat, const struct leader_round *round)
+{
+    struct holder *h = arg;
+    const struct definition *definition = seat_definition(seat);
+    struct holder_round *place = &h->rounds[h->round_next];
+    char hex[TIDE_ID_HEX];
+    place->seat = seat_index(seat);
+    place->wall_ns = clock_wall_ns();
+    place->round = *round;
+    place->leader = (struct name){{0}};
+    if (definition != NULL && round->leader < definition->member_count) {
+        place->leader = definition->members[round->leader].name;
+    }
+    h->round_next = (h->round_next + 1) % HOLDER_ROUNDS_MAX;
+    h->round_count += h->round_count < HOLDER_ROUNDS_MAX;
+    if (round->sum.sealed_by_all) {
+        h->rounds_sealed++;
+    } else {
+        h->rounds_failed++;
+        log_warn("round %s of group %s: %s%s%s%s%s",
+                 round->began ? id_hex(&round->sum.round, hex) : "(not begun)",
+                 h->options.settings->members[place->seat].group.s,
+                 round_reason_name(round->sum.reason), round->sum.member.s[0] ? " at member " : "",
+                 round->sum.member.s, round->sum.text[0] ? ": " : "", round->sum.text);
+    }
+}
+
+static void seat_taken(void *arg, struct seat *seat, const struct msg_taken *taken)
+{
+    struct holder *h = arg;
+    (void)seat;
+    for (unsigned i = 0; i < HOLDER_TAKES_MAX; i++) {
+        struct take *take = &h->takes[i];
+        if (take->call != NULL && id_equal(&take->request, &taken->request)) {
+            struct take_question *question = take->call->owner;
+            question->taken = *taken;
+            question->code = TIDE_ERR_OK;
+            call_answer(take->call);
+            take->call = NULL;
+        }
+    }
+}
+
+/* ---- what the taps say ---- */
+
+static void tell_tap(struct slot *slot)
+{
+    uint64_t sync = 0;
+    uint64_t stored = 0;
+    port_wants(slot->port, &sync, &stored);
+    if (sync > 0) {
+        struct tapctl message = {.type = TAPCTL_SYNC, .lsn = {sync}};
+        tapclient_send(slot->client, &message);
+    }
+    if (stored > 0) {
+        struct tapctl message = {.type = TAPCTL_STORED, .lsn = {stored}};
+        tapclient_send(slot->client, &message);
+    }
+}
+
+static struct seat *seat_of(struct slot *slot)
+{
+    return slot->holder->seats[slot->holder->options.settings->disks[slot->index].member];
+}
+
+static struct member_tap tap_of(const struct slot *slot)
+{
+    return (struct member_tap){.attached = slot->view.attached,
+                               .stream = slot->view.welcome.stream,
+                               .incarnation =
+                                   slot->view.attached ? slot->view.welcome.incarnation : 0,
+                               .whole = slot->view.attached && slot->view.welcome.whole,
+                               .logging = slot->view.attached && slot->view.welcome.logging};
+}
+
+static const char *disk_name(const struct slot *slot)
+{
+    return slot->holder->options.settings->disks[slot->index].name.s;
+}
+
+static const char *member_name(const struct slot *slot)
+{
+    const struct settings *settings = slot->holder->options.settings;
+    return settings->members[settings->disks[slot->index].member].name.s;
+}
+
+static void on_tap_welcome(void *arg, const struct tapctl_welcome *welcome, const int *fds)
+{
+    struct slot *slot = arg;
+    struct member_tap tap;
+    slot->view.attached = true;
+    slot->view.since_us = clock_mono_us();
+    slot->view.welcome = *welcome;
+    memset(&slot->view.state, 0, sizeof slot->view.state);
+    slot->view.reason[0] = '\0';
+    log_info("disk %s/%s: tap attached, next lsn %llu, %s", member_name(slot), disk_name(slot),
+             (unsigned long long)welcome->next_lsn, welcome->whole ? "whole" : "not whole");
+    port_attached(slot->port, welcome, fds);
+    tell_tap(slot);
+    tap = tap_of(slot);
+    seat_tap(seat_of(slot), slot->index, &tap, clock_mono_us());
+    settle(slot->holder);
+}
+
+static void on_tap_message(void *arg, const struct tapctl *message)
+{
+    struct slot *slot = arg;
+    uint64_t now = clock_mono_us();
+    port_message(slot->port, message);
+    if (message->type == TAPCTL_STATE) {
+        bool changed = slot->view.welcome.whole != message->state.whole ||
+                       slot->view.welcome.logging != message->state.logging ||
+                       slot->view.welcome.incarnation != message->state.incarnation;
+        slot->view.state = message->state;
+        slot->view.welcome.whole = message->state.whole;
+        slot->view.welcome.logging = message->state.logging;
+        slot->view.welcome.incarnation = message->state.incarnation;
+        if (changed) {
+            log_warn("disk %s/%s: now %s, %s", member_name(slot), disk_name(slot),
+                     message->state.whole ? "whole" : "not whole",
+                     message->state.logging ? "logging" : "not logging");
+            struct member_tap tap = tap_of(slot);
+            seat_tap(seat_of(slot), slot->index, &tap, now);
+            settle(slot->holder);
+        }
+        return;
+    }
+    seat_tap_message(seat_of(slot), slot->index, message, now);
+    settle(slot->holder);
+}
+
+static void on_tap_lost(void *arg, bool was_up, const char *reason)
+{
+    struct slot *slot = arg;
+    snprintf(slot->view.reason, sizeof slot->view.reason, "%s", reason);
+    if (!was_up) {
+        return;
+    }
+    log_warn("disk %s/%s: tap lost: %s", member_name(slot), disk_name(slot), reason);
+    slot->view.attached = false;
+    slot->view.since_us = clock_mono_us();
+    port_lost(slot->port);
+    struct member_tap tap = tap_of(slot);
+    seat_tap(seat_of(slot), slot->index, &tap, clock_mono_us());
+    settle(slot->holder);
+}
+
+static void on_kick(void *arg)
+{
+    struct holder *h = arg;
+    atomic_store(&h->kicked, false);
+    for (unsigned i = 0; i < h->options.settings->disk_count; i++) {
+        tell_tap(&h->slots[i]);
+    }
+}
+
+static void kick(void *arg)
+{
+    struct holder *h = arg;
+    if (!atomic_exchange(&h->kicked, true) && loop_post(h->loop, on_kick, h, NULL) != 0) {
+        atomic_store(&h->kicked, false); /* asked again with the next request */
+    }
+}
+
+/* ---- from other threads ---- */
+
+struct attest_job {
+    struct holder *holder;
+    unsigned disk;
+    struct tapctl message;
+};
+
+static void on_attest(void *arg)
+{
+    struct attest_job *job = arg;
+    tapclient_send(job->holder->slots[job->disk].client, &job->message);
+    free(job);
+}
+
+void holder_attest(void *arg, unsigned disk, const struct tapctl_attest *attest)
+{
+    struct holder *h = arg;
+    struct attest_job *job = calloc(1, sizeof *job);
+    if (job == NULL) {
+        return;
+    }
+    job->holder = h;
+    job->disk = disk;
+    job->message.type = TAPCTL_ATTEST;
+    job->message.attest = *attest;
+    if (loop_post(h->loop, on_attest, job, NULL) != 0) {
+        free(job);
+    }
+}
+
+void holder_set_signer(struct holder *h, struct signer *signer)
+{
+    h->signer = signer;
+}
+
+struct port *holder_port(struct holder *h, unsigned disk)
+{
+    TIDE_CHECK(disk < h->options.settings->disk_count);
+    return h->slots[disk].port;
+}
+
+struct groups_job {
+    struct holder *holder;
+    struct groups *groups;
+};
+
+/* Keeps what has not changed, so that a new answer does not end rounds of other groups. */
+static void on_groups(void *arg)
+{
+    struct groups_job *job = arg;
+    struct holder *h = job->holder;
+    struct groups *now = job->groups;
+    struct groups *before = h->groups;
+    bool changed[SETTINGS_MEMBERS_MAX] = {false};
+    free(job);
+    for (unsigned i = 0; before != NULL && i < before->count; i++) {
+        int same = groups_find(now, &before->definitions[i]->group_name);
+        if (same >= 0 &&
+            epoch_equal(&now->definitions[same]->epoch, &before->definitions[i]->epoch) &&
+            id_equal(&now->definitions[same]->group, &before->definitions[i]->group)) {
+            struct definition *swap = now->definitions[same];
+            now->definitions[same] = before->definitions[i];
+            before->definitions[i] = swap;
+        }
+    }
+    h->groups = now;
+    for (unsigned i = 0; i < h->seat_count; i++) {
+        int group = groups_find(now, &h->options.settings->members[i].group);
+        const struct definition *definition = group < 0 ? NULL : now->definitions[group];
+        if (group >= 0) {
+            seat_policy(h->seats[i], &now->policies[group], clock_mono_us());
+        }
+        changed[i] = definition != seat_definition(h->seats[i]);
+        if (changed[i]) {
+            seat_define(h->seats[i], definition, clock_mono_us());
+        }
+    }
+    router_set_peers(h->router);
+    for (unsigned i = 0; i < h->options.settings->disk_count; i++) {
+        if (changed[h->options.settings->disks[i].member]) {
+            struct member_tap tap = tap_of(&h->slots[i]);
+            seat_tap(seat_of(&h->slots[i]), i, &tap, clock_mono_us());
+        }
+    }
+    settle(h);
+    groups_free(before);
+}
+
+int holder_set_groups(struct holder *h, struct groups *groups, struct err *err)
+{
+    struct groups_job *job = calloc(1, sizeof *job);
+    TIDE_CHECK(job != NULL);
+    job->holder = h;
+    job->groups = groups;
+    if (loop_post(h->loop, on_groups, job, err) != 0) {
+        groups_free(groups);
+        free(job);
+        return -1;
+    }
+    return 0;
+}
+
+static void on_take(void *arg)
+{
+    struct take_question *question = arg;
+    struct holder *h = question->holder;
+    uint64_t now = clock_mono_us();
+    struct take *place = NULL;
+    int seat = -1;
+    for (unsigned i = 0; i < h->seat_count && seat < 0; i++) {
+        if (question->any || name_equal(&h->options.settings->members[i].group, &question->group)) {
+            seat = (int)i;
+        }
+    }
+    for (unsigned i = 0; i < HOLDER_TAKES_MAX; i++) {
+        struct take *take = &h->takes[i];
+        if (take->call != NULL && take->until_us < now) {
+            call_drop(take->call);
+            take->call = NULL;
+        }
+        if (take->call == NULL) {
+            place = take;
+        }
+    }
+    if (seat < 0 || place == NULL) {
+        question->code = seat < 0 ? TIDE_ERR_NOT_FOUND : TIDE_ERR_BUSY;
+        call_answer(question->call);
+        return;
+    }
+    *place = (struct take){.call = question->call,
+                           .request = question->take.request,
+                           .until_us = now + 2 * (uint64_t)TIDE_LEADER_TAKE_US};
+    struct msg_take copy = question->take; /* the question may be freed by the answer */
+    seat_take(h->seats[seat], &copy, now);
+    settle(h);
+}
+
+int holder_take(struct holder *h, const struct name *group, enum round_kind kind,
+                uint32_t timeout_ms, struct msg_taken *ret, struct err *err)
+{
+    struct take_question *question = calloc(1, sizeof *question);
+    int result = -1;
+    TIDE_CHECK(question != NULL);
+    if (group == NULL && h->seat_count != 1) {
+        free(question);
+        return err_set(err, TIDE_ERR_USAGE,
+                       "this participant stands for %u members; name the group with --group",
+                       h->seat_count);
+    }
+    struct call *call = call_new(question, free);
+    question->holder = h;
+    question->call = call;
+    question->any = group == NULL;
+    if (group != NULL) {
+        question->group = *group;
+    }
+    question->take.kind = kind;
+    file_random(question->take.request.b, TIDE_ID_SIZE);
+    if (loop_post(h->loop, on_take, question, err) != 0) {
+        call_drop(call);
+    } else if (!call_wait(call, clock_mono_us() + (uint64_t)timeout_ms * CLOCK_US_PER_MS)) {
+        err_set(err, TIDE_ERR_UNREACHABLE, "no answer from the leader within %u ms", timeout_ms);
+    } else if (question->code == TIDE_ERR_NOT_FOUND) {
+        err_set(err, TIDE_ERR_NOT_FOUND, "this participant has no member of group \"%s\"",
+                question->group.s);
+    } else if (question->code != TIDE_ERR_OK) {
+        err_set(err, TIDE_ERR_BUSY, "too many requests wait for a round; try again");
+    } else {
+        *ret = question->taken;
+        result = 0;
+    }
+    call_drop(call);
+    return result;
+}
+
+/* ---- status ---- */
+
+static void copy_seat(struct holder *h, struct seat *seat, struct holder_seat *ret)
+{
+    const struct definition *d = seat_definition(seat);
+    int leads = seat_leads(seat);
+    ret->policy = *seat_get_policy(seat);
+    if (d == NULL) {
+        return;
+    }
+    ret->peers = calloc(d->member_count, sizeof *ret->peers);
+    if (ret->peers == NULL) {
+        return;
+    }
+    ret->defined = true;
+    ret->epoch = d->epoch;
+    ret->group = d->group;
+    ret->reach = seat_reach(seat);
+    ret->member_count = d->member_count;
+    if (leads >= 0) {
+        ret->leads = d->members[leads].name;
+    }
+    for (unsigned i = 0; i < d->member_count; i++) {
+        struct holder_peer *peer = &ret->peers[i];
+        peer->name = d->members[i].name;
+        peer->heard = seat_hears(seat, i);
+        router_look(h->router, &d->members[i], &peer->own, &peer->link, &peer->up);
+    }
+}
+
+static void on_view(void *arg)
+{
+    struct view_question *question = arg;
+    struct holder *h = question->holder;
+    struct holder_view *view = question->view;
+    view->disk_count = h->options.settings->disk_count;
+    for (unsigned i = 0; i < view->disk_count; i++) {
+        view->disks[i] = h->slots[i].view;
+    }
+    view->seat_count = h->seat_count;
+    for (unsigned i = 0; i < h->seat_count; i++) {
+        copy_seat(h, h->seats[i], &view->seats[i]);
+    }
+    view->link = router_stats(h->router, &view->queue_lost);
+    view->round_count = h->round_count;
+    for (unsigned i = 0; i < h->round_count; i++) {
+        view->rounds[i] =
+            h->rounds[(h->round_next + HOLDER_ROUNDS_MAX - h->round_count + i) % HOLDER_ROUNDS_MAX];
+    }
+    view->rounds_sealed = h->rounds_sealed;
+    view->rounds_failed = h->rounds_failed;
+    call_answer(question->call);
+}
+
+static void free_view_question(void *arg)
+{
+    struct view_question *question = arg;
+    holder_view_free(question->view);
+    free(question);
+}
+
+int holder_view(struct holder *h, uint32_t timeout_ms, struct holder_view **ret, struct err *err)
+{
+    struct view_question *question = calloc(1, sizeof *question);
+    int result = -1;
+    TIDE_CHECK(question != NULL);
+    question->holder = h;
+    question->view = calloc(1, sizeof *question->view);
+    TIDE_CHECK(question->view != NULL);
+    memset(question->view, 1, sizeof *question->view); /* page faults are not the hold thread's */
+    memset(question->view, 0, sizeof *question->view);
+    struct call *call = call_new(question, free_view_question);
+    question->call = call;
+    if (loop_post(h->loop, on_view, question, err) != 0) {
+        call_drop(call);
+    } else if (!call_wait(call, clock_mono_us() + (uint64_t)timeout_ms * CLOCK_US_PER_MS)) {
+        err_set(err, TIDE_ERR_UNREACHABLE, "the hold thread did not answer within %u ms",
+                timeout_ms);
+    } else {
+        *ret = question->view;
+        question->view = NULL;
+        result = 0;
+    }
+    call_drop(call);
+    return result;
+}
+
+void holder_view_free(struct holder_view *view)
+{
+    if (view == NULL) {
+        return;
+    }
+    for (unsigned i = 0; i < view->seat_count; i++) {
+        free(view->seats[i].peers);
+    }
+    free(view);
+}
+
+/* ---- the thread ---- */
+
+static void *run(void *arg)
+{
+    struct holder *h = arg;
+    const struct sched_param param = {.sched_priority = PRIORITY};
+    const struct tapclient_calls calls = {on_tap_welcome, on_tap_message, on_tap_lost};
+    daemon_thread_init("tide-hold");
+    /* Both are best effort: they take a privilege that a test or a container may lack. */
+    if (pthread_setschedparam(pthread_self(), SCHED_RR, &param) != 0) {
+        log_info("hold thread without real-time priority (no CAP_SYS_NICE)");
+    }
+    if (geteuid() == 0 && mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0) {
+        log_info("memory is not locked: %s", strerror(errno));
+    }
+    for (unsigned i = 0; i < h->options.settings->disk_count; i++) {
+        struct slot *slot = &h->slots[i];
+        slot->client = tapclient_new(h->loop, h->options.settings->disks[i].tap, &calls, slot);
+    }
+    loop_run(h->loop);
+    for (unsigned i = 0; i < h->options.settings->disk_count; i++) {
+        tapclient_free(h->slots[i].client);
+    }
+    router_free(h->router);
+    return NULL;
+}
+
+int holder_new(const struct holder_options *options, struct holder **ret, struct err *err)
+{
+    struct holder *h = calloc(1, sizeof *h);
+    const struct settings *settings = options->settings;
+    TIDE_CHECK(h != NULL);
+    h->options = *options;
+    h->loop = loop_new();
+    h->seat_count = settings->member_count;
+    uint64_t incarnation = 0;
+    while (incarnation == 0) {
+        file_random(&incarnation, sizeof incarnation);
+    }
+    for (unsigned i = 0; i < h->seat_count; i++) {
+        struct seat_options seat = {
+            .settings = settings,
+            .index = i,
+            .identity = tls_identity_uri(options->identity),
+            .incarnation = incarnation,
+            .unsafe_no_hold = options->unsafe_no_hold,
+            .hold_skew_us = options->hold_skew_us,
+            .hold_skew_seed = options->seed,
+            .calls = {seat_send, seat_order, seat_attest, seat_round, seat_taken},
+            .arg = h,
+        };
+        h->seats[i] = seat_new(&seat);
+    }
+    for (unsigned i = 0; i < settings->disk_count; i++) {
+        h->slots[i].holder = h;
+        h->slots[i].index = i;
+        h->slots[i].port = port_new(kick, h);
+        snprintf(h->slots[i].view.reason, sizeof h->slots[i].view.reason, "not tried yet");
+    }
+    loop_timer_init(&h->wake, h->loop, on_wake, h);
+    struct router_options router = {.loop = h->loop,
+                                    .identity = options->identity,
+                                    .listen = settings->listen,
+                                    .seats = h->seats,
+                                    .seat_count = h->seat_count,
+                                    .settings = settings,
+                                    .settled = on_routed,
+                                    .arg = h};
+    if (router_new(&router, &h->router, err) != 0) {
+        return -1; /* the daemon ends now; nothing runs yet */
+    }
+    int error = pthread_create(&h->thread, NULL, run, h);
+    if (error != 0) {
+        return file_err(err, error, "cannot start the hold thread");
+    }
+    *ret = h;
+    return 0;
+}
+
+bool holder_stop(struct holder *h, uint64_t deadline_us)
+{
+    uint64_t now = clock_mono_us();
+    uint64_t left = deadline_us > now ? deadline_us - now : 0;
+    struct timespec until;
+    loop_stop(h->loop);
+    clock_gettime(CLOCK_REALTIME, &until); /* pthread_timedjoin_np() knows no other clock */
+    uint64_t ns = (uint64_t)until.tv_nsec + left % CLOCK_US_PER_S * 1000;
+    until.tv_sec += (time_t)(left / CLOCK_US_PER_S + ns / 1000000000U);
+    until.tv_nsec = (long)(ns % 1000000000U);
+    return pthread_timedjoin_np(h->thread, NULL, &until) == 0;
+}

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "participant/port.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/core/check.h"
+#include "common/io/clock.h"
+
+struct port {
+    pthread_mutex_t lock; /* held for copies only */
+    pthread_cond_t news;
+    void (*kick)(void *arg);
+    void *arg;
+    bool changed;
+    struct port_view view;
+    int fds[TIDE_TAPCTL_RING_FILES_MAX];
+    unsigned fd_count; /* 0: taken or none */
+    uint64_t sync;     /* wanted; 0: none */
+    uint64_t stored;
+};
+
+struct port *port_new(void (*kick)(void *arg), void *arg)
+{
+    struct port *port = calloc(1, sizeof *port);
+    pthread_condattr_t attr;
+    TIDE_CHECK(port != NULL);
+    port->kick = kick;
+    port->arg = arg;
+    TIDE_CHECK(pthread_mutex_init(&port->lock, NULL) == 0);
+    TIDE_CHECK(pthread_condattr_init(&attr) == 0);
+    TIDE_CHECK(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);
+    TIDE_CHECK(pthread_cond_init(&port->news, &attr) == 0);
+    pthread_condattr_destroy(&attr);
+    return port;
+}
+
+static void close_fds(struct port *port)
+{
+    for (unsigned i = 0; i < port->fd_count; i++) {
+        close(port->fds[i]);
+    }
+    port->fd_count = 0;
+}
+
+void port_free(struct port *port)
+{
+    if (port == NULL) {
+        return;
+    }
+    close_fds(port);
+    pthread_cond_destroy(&port->news);
+    pthread_mutex_destroy(&port->lock);
+    free(port);
+}
+
+static void changed(struct port *port)
+{
+    port->changed = true;
+    pthread_cond_signal(&port->news);
+}
+
+static void raise_lsn(uint64_t *lsn, uint64_t to)
+{
+    if (*lsn < to) {
+        *lsn = to;
+    }
+}
+
+void port_attached(struct port *port, const struct tapctl_welcome *welcome, const int *fds)
+{
+    pthread_mutex_lock(&port->lock);
+    close_fds(port);
+    for (unsigned i = 0; i < welcome->ring_files; i++) {
+        port->fds[i] = fds[i];
+    }
+    port->fd_count = welcome->ring_files;
+    port->view.session++;
+    port->view.attached = true;
+    port->view.sync_failed = false;
+    port->view.welcome = *welcome;
+    port->view.next_lsn = welcome->next_lsn;
+    port->view.synced_lsn = 0;
+    port->view.marked_lsn = 0;
+    port->view.sealed_lsn = 0;
+    port->view.bytes = 0;
+    port->view.synced_asked = 0;
+    port->sync = 0;
+    changed(port);
+    pthread_mutex_unlock(&port->lock);
+}
+
+void port_lost(struct port *port)
+{
+    pthread_mutex_lock(&port->lock);
+    port->view.attached = false;
+    port->sync = 0;
+    changed(port);
+    pthread_mutex_unlock(&port->lock);
+}
+
+void port_message(struct port *port, const struct tapctl *message)
+{
+    pthread_mutex_lock(&port->lock);
+    struct port_view *view = &port->view;
+    if (message->type == TAPCTL_HELD) {
+        raise_lsn(&view->marked_lsn, message->held.mark.lsn);
+        raise_lsn(&view->next_lsn, message->held.mark.lsn + 1);
+    } else if (message->type == TAPCTL_SEALED && message->sealed.appended) {
+        raise_lsn(&view->sealed_lsn, message->sealed.seal_lsn);
+        raise_lsn(&view->next_lsn, message->sealed.seal_lsn + 1);
+        changed(port);
+    } else if (message->type == TAPCTL_SYNCED) {
+        raise_lsn(&view->synced_lsn, message->synced.lsn);
+        view->sync_failed = view->sync_failed || message->synced.failed;
+        changed(port);
+    } else if (message->type == TAPCTL_STATE) {
+        view->bytes = message->state.bytes;
+        raise_lsn(&view->synced_lsn, message->state.synced_lsn);
+        if (view->next_lsn < message->state.next_lsn) {
+            view->next_lsn = message->state.next_lsn;
+            changed(port);
+        }
+    }
+    pthread_mutex_unlock(&port->lock);
+}
+
+void port_wants(struct port *port, uint64_t *ret_sync, uint64_t *ret_stored)
+{
+    pthread_mutex_lock(&port->lock);
+    *ret_sync = port->view.attached ? port->sync : 0;
+    *ret_stored = port->view.attached ? port->stored : 0;
+    if (port->view.attached) {
+        port->sync = 0;
+        port->stored = 0;
+    }
+    pthread_mutex_unlock(&port->lock);
+}
+
+void port_wait(struct port *port, uint64_t until_us, struct port_view *ret)
+{
+    struct timespec until = {.tv_sec = (time_t)(until_us / CLOCK_US_PER_S),
+                             .tv_nsec = (long)(until_us % CLOCK_US_PER_S * 1000)};
+    pthread_mutex_lock(&port->lock);
+    while (!port->changed && !port->view.stop) {
+        if (pthread_cond_timedwait(&port->news, &port->lock, &until) != 0) {
+            break;
+        }
+    }
+    port->changed = false;
+    *ret = port->view;
+    pthread_mutex_unlock(&port->lock);
+}
+
+bool port_take_fds(struct port *port, uint64_t session, int ret_fds[TIDE_TAPCTL_RING_FILES_MAX])
+{
+    bool taken = false;
+    pthread_mutex_lock(&port->lock);
+    if (port->view.session == session && port->fd_count > 0) {
+        for (unsigned i = 0; i < port->fd_count; i++) {
+            ret_fds[i] = port->fds[i];
+        }
+        port->fd_count = 0;
+        taken = true;
+    }
+    pthread_mutex_unlock(&port->lock);
+    return taken;
+}
+
+void port_ask_sync(struct port *port, uint64_t lsn)
+{
+    pthread_mutex_lock(&port->lock);
+    bool ask = lsn > port->view.synced_asked && lsn > port->view.synced_lsn;
+    if (ask) {
+        port->view.synced_asked = lsn;
+        port->sync = lsn;
+    }
+    pthread_mutex_unlock(&port->lock);
+    if (ask) {
+        port->kick(port->arg);
+    }
+}
+
+void port_tell_stored(struct port *port, uint64_t lsn)
+{
+    pthread_mutex_lock(&port->lock);
+    port->stored = lsn;
+    pthread_mutex_unlock(&port->lock);
+    port->kick(port->arg);
+}
+
+void port_stop(struct port *port)
+{
+    pthread_mutex_lock(&port->lock);
+    port->view.stop = true;
+    changed(port);
+    pthread_mutex_unlock(&port->lock);
+}

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* port: what the hold thread and the shipping thread of one disk tell each other. The hold thread
+ * never waits here for more than a copy; the shipping thread waits for news with a deadline.
+ * Requests collapse (the highest LSN wins), so nothing queues up. */
+#ifndef TIDE_PARTICIPANT_PORT_H
+#define TIDE_PARTICIPANT_PORT_H
+
+#include "common/core/tapctl.h"
+
+/* What is known of the tap. LSNs are of the current session. */
+struct port_view {
+    uint64_t session; /* counts WELCOMEs; 0: there was none yet */
+    bool attached;
+    bool sync_failed; /* nothing past synced_lsn can be trusted in this session */
+    struct tapctl_welcome welcome;
+    uint64_t next_lsn;
+    uint64_t synced_lsn;
+    uint64_t marked_lsn; /* last bookmark placed */
+    uint64_t sealed_lsn; /* last seal appended */
+    uint64_t bytes;      /* written since the incarnation began */
+    uint64_t synced_asked;
+    bool stop; /* the daemon ends */
+};
+
+struct port;
+
+/* `kick(arg)` is called (on the shipping thread, no lock held) when port_wants() has something new.
+ * Aborts without memory. */
+struct port *port_new(void (*kick)(void *arg), void *arg);
+void port_free(struct port *port); /* no thread uses it any more; takes NULL */
+
+/* Hold thread. port_attached() takes the descriptors. */
+void port_attached(struct port *port, const struct tapctl_welcome *welcome, const int *fds);
+void port_lost(struct port *port);
+void port_message(struct port *port,
+                  const struct tapctl *message); /* HELD, SEALED, SYNCED, STATE */
+/* What to send to the tap now: LSNs of SYNC and STORED, 0: none. Once for each request. */
+void port_wants(struct port *port, uint64_t *ret_sync, uint64_t *ret_stored);
+
+/* Shipping thread. Waits until something changed since the last return, or until_us. */
+void port_wait(struct port *port, uint64_t until_us, struct port_view *ret);
+/* Moves the ring's descriptors of that session out, once; false: gone or taken. */
+bool port_take_fds(struct port *port, uint64_t session, int ret_fds[TIDE_TAPCTL_RING_FILES_MAX]);
+void port_ask_sync(struct port *port, uint64_t lsn);
+void port_tell_stored(struct port *port, uint64_t lsn);
+
+/* Any thread. */
+void port_stop(struct port *port);
+
+#endif

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* settings: the participant daemon's configuration file (INI, common/io/config.h):
+ *
+ *   [participant]
+ *   identity-cert = FILE            PEM chain, leaf first
+ *   identity-key = FILE
+ *   ca = FILE
+ *   listen = 127.0.0.11:20004       of the link
+ *   coordinator = 127.0.0.10:9443
+ *   coordinator-identity = spiffe://SITE/coordinator/ID
+ *   state = DIR                     cut journals, last definitions
+ *   local = PATH                    of the command's socket; default /run/tidemark/participant.ipc
+ *   [member GROUP/NAME]             one or several
+ *   [disk GROUP/NAME/DISK]          one or several for each member
+ *   tap = PATH                      control socket of the disk's tap
+ *
+ * All paths are absolute. */
+#ifndef TIDE_PARTICIPANT_SETTINGS_H
+#define TIDE_PARTICIPANT_SETTINGS_H
+
+#include <limits.h>
+
+#include "common/core/err.h"
+#include "common/core/id.h"
+#include "common/io/address.h"
+#include "common/io/local.h"
+#include "common/io/tls.h"
+
+#define SETTINGS_MEMBERS_MAX 64U
+#define SETTINGS_DISKS_MAX   256U /* over all members; each has a shipping thread */
+#define SETTINGS_SOCKET_MAX  107U /* bytes of a unix socket's path, without the NUL */
+
+struct settings_member {
+    struct name group;
+    struct name name;
+    int line; /* of its section */
+};
+
+struct settings_disk {
+    struct name name;
+    unsigned member; /* index */
+    char tap[SETTINGS_SOCKET_MAX + 1];
+    int line;
+};
+
+struct settings {
+    char identity_cert[PATH_MAX];
+    char identity_key[PATH_MAX];
+    char ca[PATH_MAX];
+    struct address listen;
+    struct address coordinator;
+    char coordinator_uri[TLS_URI_MAX + 1];
+    char state[PATH_MAX];
+    char local[LOCAL_PATH_MAX + 1];
+    unsigned member_count; /* at least 1 */
+    struct settings_member members[SETTINGS_MEMBERS_MAX];
+    unsigned disk_count; /* each member has one at least */
+    struct settings_disk disks[SETTINGS_DISKS_MAX];
+};
+
+/* Reads and checks the file; looks at no other. CONFIG: the text begins with FILE:LINE and says
+ * what was expected; NOT_FOUND, DENIED, IO: the file cannot be read. *ret is large: not on a stack.
+ */
+int settings_load(const char *path, struct settings *ret, struct err *err);
+
+#endif
