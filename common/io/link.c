@@ -223,8 +223,10 @@ static void conn_drop(struct conn *conn, const char *why)
         return;
     }
     if (dialed != NULL) {
-        (void)snprintf(text, sizeof(text), "no connection to %s at %s: %s", dialed->set.uri,
-                       address, reason);
+        /* In TLS 1.3 the dialer is done before the other end has judged its certificate. */
+        (void)snprintf(text, sizeof(text), "no connection to %s at %s: %s%s", dialed->set.uri,
+                       address, reason,
+                       state == CONN_HELLO ? "; it refuses us, its log says why" : "");
         link_redial(dialed, false);
         link_refused(link, dialed, text);
     } else {

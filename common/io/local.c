@@ -5,6 +5,7 @@
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/rep.h>
 #include <nng/protocol/reqrep0/req.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -14,17 +15,22 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/core/check.h"
 #include "common/io/clock.h"
 #include "common/io/daemon.h"
 #include "common/io/file.h"
+#include "common/io/log.h"
 
 #define LOCAL_URL_MAX     (LOCAL_PATH_MAX + 8)
 #define LOCAL_FOLDER_MODE 0750
 #define LOCAL_SOCKET_MODE 0660
 #define LOCAL_LOOK_MS     500  /* how often a worker looks whether it should end */
+#define LOCAL_KNOCK_MS    1000 /* for a server to say hello */
+#define LOCAL_JOIN_MS     2
+#define LOCAL_GUARD_S     1    /* how often the listener is looked at */
 #define LOCAL_SEND_MS     5000 /* for the asker to take its answer */
 
 struct local_worker {
@@ -38,10 +44,18 @@ struct local_server {
     char path[LOCAL_PATH_MAX + 1];
     local_fn *fn;
     void *arg;
-    nng_socket socket; /* left open: see local_server_free() */
+    nng_socket socket;     /* left open: see local_server_free() */
+    nng_listener listener; /* of the guard, once it runs */
     atomic_bool stopping;
+    pthread_t guard;
+    pthread_mutex_t mutex;
+    pthread_cond_t stop;
     struct local_worker workers[LOCAL_WORKERS];
 };
+
+/* Clients that libnng took in, over all servers of the process (one, but in tests). Outlives the
+ * servers, as libnng's sockets do. */
+static atomic_uint local_joins;
 
 json_t *local_ok(void)
 {
@@ -68,17 +82,38 @@ static int local_path_check(const char *path, struct err *err)
     return 0;
 }
 
-/* Connects and hangs up: who is there? 0: someone listens; else an errno value. */
-static int local_probe(const char *path)
+/* Is a server of ours there? Connects and exchanges the hello of SP (REQ with REP); hanging up
+ * before that would end a listener of libnng 1.5 for good. 0: it answers; else an errno value:
+ * ENOENT, ECONNREFUSED (nobody), ETIMEDOUT (someone, who does not answer), EPROTO (someone else).
+ */
+static int local_knock(const char *path, uint32_t timeout_ms, int *ret_fd)
 {
+    static const uint8_t ask[] = {0x00, 0x53, 0x50, 0x00, 0x00, 0x30, 0x00, 0x00};
+    static const uint8_t want[] = {0x00, 0x53, 0x50, 0x00, 0x00, 0x31, 0x00, 0x00};
+    const struct timeval limit = {.tv_sec = timeout_ms / 1000,
+                                  .tv_usec = (suseconds_t)(timeout_ms % 1000) * 1000};
     struct sockaddr_un to = {.sun_family = AF_UNIX};
+    uint8_t got[sizeof(want)];
+    int error = 0;
     memcpy(to.sun_path, path, strlen(path));
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return errno;
-    int error = connect(fd, (const struct sockaddr *)&to, sizeof(to)) == 0 ? 0 : errno;
-    (void)close(fd);
-    return error == EAGAIN ? 0 : error; /* its queue is full: someone is there */
+    (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)); /* for connect() too */
+    errno = 0;
+    if (connect(fd, (const struct sockaddr *)&to, sizeof(to)) != 0 ||
+        send(fd, ask, sizeof(ask), MSG_NOSIGNAL) != sizeof(ask))
+        error = errno == EAGAIN || errno == EINPROGRESS ? ETIMEDOUT : errno;
+    else if (recv(fd, got, sizeof(got), MSG_WAITALL) != sizeof(got))
+        error = errno == EAGAIN || errno == 0 ? ETIMEDOUT : errno;
+    else if (memcmp(got, want, sizeof(want)) != 0)
+        error = EPROTO;
+    if (error == 0 && ret_fd != NULL)
+        *ret_fd = fd; /* the caller hangs up */
+    else
+        (void)close(fd);
+    return error;
 }
 
 static json_t *local_answer(struct local_server *server, const char *bytes, size_t size)
@@ -165,12 +200,12 @@ static int local_prepare(const char *path, struct err *err)
         if (file_mkdirs(folder, LOCAL_FOLDER_MODE, err) != 0)
             return -1;
     }
-    int error = local_probe(path);
+    int error = local_knock(path, LOCAL_KNOCK_MS, NULL);
     if (error == ENOENT)
         return 0;
-    if (error == 0)
+    if (error != ECONNREFUSED && error != ENOTSOCK)
         return err_set(err, TIDE_ERR_CONFLICT,
-                       "another process answers on \"%s\"; end it or take another path", path);
+                       "another process has \"%s\"; end it or take another path", path);
     struct stat stat_;
     if (lstat(path, &stat_) != 0 || !S_ISSOCK(stat_.st_mode))
         return err_set(err, TIDE_ERR_CONFLICT, "\"%s\" is in the way and not a socket", path);
@@ -179,19 +214,80 @@ static int local_prepare(const char *path, struct err *err)
     return 0;
 }
 
-static int local_listen(struct local_server *server, struct err *err)
+static int local_listener(struct local_server *server)
 {
     char url[LOCAL_URL_MAX];
-    nng_listener listener;
+    int result;
+    (void)snprintf(url, sizeof(url), "ipc://%s", server->path);
+    if ((result = nng_listener_create(&server->listener, server->socket, url)) != 0)
+        return result;
+    if ((result = nng_listener_set_int(server->listener, NNG_OPT_IPC_PERMISSIONS,
+                                       LOCAL_SOCKET_MODE)) != 0 ||
+        (result = nng_listener_start(server->listener, 0)) != 0)
+        (void)nng_listener_close(server->listener);
+    return result;
+}
+
+static void local_joined(nng_pipe pipe, nng_pipe_ev event, void *arg)
+{
+    (void)pipe;
+    (void)event;
+    atomic_fetch_add((atomic_uint *)arg, 1);
+}
+
+/* Does the listener still take clients in? After its end libnng says hello, and no more. */
+static bool local_takes_in(const struct local_server *server)
+{
+    int fd = -1;
+    unsigned before = atomic_load(&local_joins);
+    uint64_t until = clock_mono_us() + LOCAL_KNOCK_MS * CLOCK_US_PER_MS;
+    if (local_knock(server->path, LOCAL_KNOCK_MS, &fd) != 0)
+        return false;
+    while (atomic_load(&local_joins) == before && clock_mono_us() < until)
+        (void)poll(NULL, 0, LOCAL_JOIN_MS);
+    (void)close(fd);
+    return atomic_load(&local_joins) != before;
+}
+
+/* A client that is killed between connect() and its hello ends a listener of libnng 1.5 for good;
+ * the guard sees that nobody gets in any more, and listens anew. */
+static void *local_guard(void *arg)
+{
+    struct local_server *server = arg;
+    bool listening = true;
+    daemon_thread_init("local-guard");
+    TIDE_CHECK(pthread_mutex_lock(&server->mutex) == 0);
+    while (!atomic_load(&server->stopping)) {
+        struct timespec until;
+        (void)clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_sec += LOCAL_GUARD_S;
+        (void)pthread_cond_timedwait(&server->stop, &server->mutex, &until);
+        if (atomic_load(&server->stopping))
+            break;
+        if (listening && local_takes_in(server))
+            continue;
+        log_warn("local: \"%s\" does not answer any more; listening anew", server->path);
+        if (listening)
+            (void)nng_listener_close(server->listener);
+        (void)unlink(server->path);
+        int result = local_listener(server);
+        listening = result == 0;
+        if (!listening)
+            log_error("local: cannot listen on \"%s\": %s", server->path, nng_strerror(result));
+    }
+    (void)pthread_mutex_unlock(&server->mutex);
+    return NULL;
+}
+
+static int local_listen(struct local_server *server, struct err *err)
+{
     int result = nng_rep0_open(&server->socket);
     if (result != 0)
         return err_set(err, TIDE_ERR_IO, "libnng: no socket: %s", nng_strerror(result));
-    (void)snprintf(url, sizeof(url), "ipc://%s", server->path);
     if ((result = nng_socket_set_size(server->socket, NNG_OPT_RECVMAXSZ, LOCAL_MESSAGE_MAX)) != 0 ||
-        (result = nng_listener_create(&listener, server->socket, url)) != 0 ||
-        (result = nng_listener_set_int(listener, NNG_OPT_IPC_PERMISSIONS, LOCAL_SOCKET_MODE)) !=
-            0 ||
-        (result = nng_listener_start(listener, 0)) != 0) {
+        (result = nng_pipe_notify(server->socket, NNG_PIPE_EV_ADD_POST, local_joined,
+                                  &local_joins)) != 0 ||
+        (result = local_listener(server)) != 0) {
         err_set(err, TIDE_ERR_IO, "cannot listen on \"%s\": %s", server->path,
                 nng_strerror(result));
         (void)nng_close(server->socket); /* nobody has connected: not busy */
@@ -222,6 +318,9 @@ int local_server_new(const char *path, local_fn *fn, void *arg, struct local_ser
         TIDE_CHECK(nng_aio_alloc(&worker->aio, NULL, NULL) == 0);
         TIDE_CHECK(pthread_create(&worker->thread, NULL, local_work, worker) == 0);
     }
+    TIDE_CHECK(pthread_mutex_init(&server->mutex, NULL) == 0);
+    TIDE_CHECK(pthread_cond_init(&server->stop, NULL) == 0);
+    TIDE_CHECK(pthread_create(&server->guard, NULL, local_guard, server) == 0);
     *ret = server;
     return 0;
 }
@@ -230,12 +329,18 @@ void local_server_free(struct local_server *server)
 {
     if (server == NULL)
         return;
-    (void)unlink(server->path);
+    TIDE_CHECK(pthread_mutex_lock(&server->mutex) == 0);
     atomic_store(&server->stopping, true);
+    (void)pthread_cond_signal(&server->stop);
+    (void)pthread_mutex_unlock(&server->mutex);
+    (void)pthread_join(server->guard, NULL);
+    (void)unlink(server->path);
     for (unsigned i = 0; i < LOCAL_WORKERS; i++) {
         (void)pthread_join(server->workers[i].thread, NULL);
         nng_aio_free(server->workers[i].aio);
     }
+    (void)pthread_mutex_destroy(&server->mutex);
+    (void)pthread_cond_destroy(&server->stop);
     free(server); /* the socket and its contexts stay */
 }
 
@@ -310,7 +415,9 @@ int local_call(const char *path, const json_t *request, uint32_t timeout_ms, jso
     TIDE_CHECK(timeout_ms > 0 && timeout_ms < INT32_MAX);
     if (local_path_check(path, err) != 0)
         return -1;
-    int error = local_probe(path);
+    int error = local_knock(path, timeout_ms, NULL);
+    if (error == ETIMEDOUT)
+        return local_failed(path, NNG_ETIMEDOUT, timeout_ms, err);
     if (error != 0)
         return err_set(err,
                        error == EACCES || error == EPERM ? TIDE_ERR_DENIED : TIDE_ERR_UNREACHABLE,

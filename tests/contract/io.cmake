@@ -1,0 +1,3 @@
+tide_test(test_link SOURCES test_link.c io_sites.c DEPS common_io common_core LABELS contract)
+tide_test(test_local SOURCES test_local.c io_sites.c DEPS common_io common_core LABELS contract)
+tide_test(test_http SOURCES test_http.c io_sites.c DEPS common_io common_core LABELS contract)

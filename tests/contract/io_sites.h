@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* io_sites: for tests over real sockets: a folder with a CA, good and bad identities, and a loop
+ * that runs until a condition holds. */
+#ifndef TIDE_TESTS_IO_SITES_H
+#define TIDE_TESTS_IO_SITES_H
+
+#include "common/io/loop.h"
+#include "common/io/tls.h"
+
+#include <openssl/ssl.h>
+#include <stdbool.h>
+
+/* Makes the folder and, under site "lab": participants a, b, c, d and raw, coordinator main,
+ * operator op; and bad ones: "stranger" (other CA), "two" (two URI names), "old" (expired),
+ * "foreign" (site "elsewhere" under our CA). cmocka group functions. */
+int sites_make(void **state);
+int sites_remove(void **state);
+const char *sites_path(const char *name); /* FOLDER/name, in a few rotating buffers */
+struct tls_identity *sites_identity(const char *name);
+
+/* A client context that shows NAME's certificate (NULL: none) and takes any server. */
+SSL_CTX *sites_raw_context(const char *name);
+
+/* Runs the loop until the condition holds; fails the test after 8 s. */
+typedef bool sites_condition(void *arg);
+void sites_wait(struct loop *loop, sites_condition *condition, void *arg, const char *what);
+
+#endif
