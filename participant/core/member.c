@@ -280,8 +280,9 @@ static void finish_if_done(struct member *m)
     finish(m);
 }
 
-/* The round is lost here: every tap that holds or may yet hold lets go at once. The leader is told,
- * unless it was who said so (why NULL), or HELD went out: then SEALED will tell. */
+/* The round is lost here: every tap that holds or may yet hold lets go at once. The leader is told
+ * at once too, so that the others are let go, unless it was who said so (why NULL); if HELD went
+ * out, SEALED follows. */
 static void let_go(struct member *m, const struct refusal *why)
 {
     TIDE_CHECK(m->state == MEMBER_DELAY || m->state == MEMBER_ORDERED ||
@@ -292,7 +293,7 @@ static void let_go(struct member *m, const struct refusal *why)
             put(m, &(struct member_effect){.type = MEMBER_ORDER_ABORT, .disk = i, .order = &order});
         }
     }
-    if (why != NULL && !m->held_sent) {
+    if (why != NULL) {
         send_refused(m, (int)m->leader, &m->definition->members[m->leader].name,
                      &m->definition->group, &m->order.round, why);
     }

@@ -1,0 +1,6 @@
+add_library(roundlab STATIC ${CMAKE_SOURCE_DIR}/tests/lib/roundlab.c)
+target_include_directories(roundlab PRIVATE ${CMAKE_SOURCE_DIR})
+target_link_libraries(roundlab PUBLIC participant_core coordinator_core common_wire common_hrl
+  common_core)
+tide_test(test_rounds SOURCES test_rounds.c DEPS roundlab)
+tide_test(test_rounds_random SOURCES test_rounds_random.c DEPS roundlab)
