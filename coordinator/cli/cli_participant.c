@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tidemark participant status: what the participant daemon on this machine knows and does. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/io/local.h"
+#include "coordinator/cli/cli.h"
+
+#define TIMEOUT_MS 5000U
+#define CELL       64
+
+enum {
+    KEY_LOCAL = 0x100,
+};
+
+struct status_options {
+    enum cli_output output;
+    const char *local;
+};
+
+static error_t status_option(int key, char *arg, struct argp_state *state)
+{
+    struct status_options *o = state->input;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &o->output;
+        return 0;
+    case KEY_LOCAL:
+        o->local = arg;
+        return 0;
+    case ARGP_KEY_ARG:
+        argp_error(state, "\"%s\": no argument is expected", arg);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const char *text_of(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return text == NULL ? "" : text;
+}
+
+static uint64_t number_of(const json_t *object, const char *key)
+{
+    json_int_t number = json_integer_value(json_object_get(object, key));
+    return number < 0 ? 0 : (uint64_t)number;
+}
+
+static bool is_set(const json_t *object, const char *key)
+{
+    return json_is_true(json_object_get(object, key));
+}
+
+static char *milliseconds(uint64_t us, char ret[CELL])
+{
+    snprintf(ret, CELL, "%" PRIu64 ".%01" PRIu64 " ms", us / 1000, us % 1000 / 100);
+    return ret;
+}
+
+static void print_head(const json_t *status)
+{
+    const json_t *switches = json_object_get(status, "switches");
+    const json_t *registration = json_object_get(status, "registration");
+    printf("%s, link %s, coordinator %s (%s)\n", text_of(status, "identity"),
+           text_of(status, "listen"), text_of(status, "coordinator"),
+           is_set(registration, "reached") ? "reached" : "not reached");
+    if (text_of(registration, "error")[0] != '\0') {
+        printf("registration: %s\n", text_of(registration, "error"));
+    }
+    if (is_set(switches, "unsafe_no_hold")) {
+        printf("TEST SWITCH: nothing is held; no bookmark becomes a recovery point\n");
+    }
+    if (number_of(switches, "hold_skew_ms") > 0) {
+        printf("TEST SWITCH: each HOLD waits 0 to %" PRIu64 " ms, seed %" PRIu64 "\n",
+               number_of(switches, "hold_skew_ms"), number_of(switches, "seed"));
+    }
+    printf("\n");
+}
+
+/* What keeps a peer from taking part, or what it is. */
+static const char *peer_state(const json_t *peer)
+{
+    if (is_set(peer, "own")) {
+        return "here";
+    }
+    if (!is_set(peer, "linked")) {
+        return "not linked: neither is a candidate to lead";
+    }
+    if (!is_set(peer, "up")) {
+        return "no link";
+    }
+    return is_set(peer, "heard") ? "up" : "linked, silent";
+}
+
+static int print_members(const json_t *status)
+{
+    static const char *const titles[] = {"MEMBER", "EPOCH",     "LEADER",
+                                         ">REACH", ">INTERVAL", "PEERS"};
+    struct cli_table *table = cli_table_new(6, titles);
+    size_t i;
+    json_t *member;
+    json_array_foreach(json_object_get(status, "members"), i, member)
+    {
+        char name[160];
+        char epoch[CELL];
+        char reach[CELL];
+        char interval[CELL];
+        char peers[512] = "";
+        size_t used = 0;
+        size_t k;
+        json_t *peer;
+        json_array_foreach(json_object_get(member, "peers"), k, peer)
+        {
+            int n = snprintf(peers + used, sizeof peers - used, "%s%s: %s", used > 0 ? "; " : "",
+                             text_of(peer, "member"), peer_state(peer));
+            if (n < 0 || (size_t)n >= sizeof peers - used) {
+                break; /* the rest is in -o json */
+            }
+            used += (size_t)n;
+        }
+        snprintf(name, sizeof name, "%s/%s", text_of(member, "group"), text_of(member, "member"));
+        snprintf(epoch, sizeof epoch, "%" PRIu64, number_of(member, "epoch"));
+        snprintf(reach, sizeof reach, "%" PRIu64 "/%" PRIu64, number_of(member, "reach"),
+                 number_of(member, "of"));
+        snprintf(interval, sizeof interval, "%" PRIu64 " ms", number_of(member, "interval_ms"));
+        const char *leader = text_of(member, "leader");
+        const char *const cells[] = {name,
+                                     is_set(member, "defined") ? epoch : "none yet",
+                                     leader[0] != '\0' ? leader : "nobody",
+                                     reach,
+                                     interval,
+                                     peers};
+        cli_table_add(table, cells);
+    }
+    return cli_table_print(table);
+}
+
+static int print_disks(const json_t *status)
+{
+    static const char *const titles[] = {"DISK",      "TAP",           "WHOLE",
+                                         ">NEXT LSN", ">SYNCED",       ">STORED",
+                                         ">RING",     ">LONGEST HOLD", "SHIPPING"};
+    struct cli_table *table = cli_table_new(9, titles);
+    size_t i;
+    json_t *disk;
+    json_array_foreach(json_object_get(status, "disks"), i, disk)
+    {
+        char name[160];
+        char tap[200];
+        char whole[CELL];
+        char next[CELL];
+        char synced[CELL];
+        char stored[CELL];
+        char ring[CELL];
+        char hold[CELL];
+        char shipping[400];
+        uint64_t size = number_of(disk, "ring_bytes");
+        bool attached = is_set(disk, "attached");
+        const char *gap = text_of(disk, "gap_reason");
+        const char *error = text_of(disk, "error");
+        snprintf(name, sizeof name, "%s/%s", text_of(disk, "member"), text_of(disk, "disk"));
+        snprintf(
+            tap, sizeof tap, "%s%s%s",
+            attached ? (is_set(disk, "logging") ? "attached" : "attached, not logging") : "none: ",
+            attached ? "" : text_of(disk, "reason"), is_set(disk, "holding") ? ", holding" : "");
+        snprintf(whole, sizeof whole, "%s%s%s", is_set(disk, "whole") ? "yes" : "no",
+                 !is_set(disk, "whole") && gap[0] != '\0' ? ": " : "",
+                 !is_set(disk, "whole") ? gap : "");
+        snprintf(next, sizeof next, "%" PRIu64, number_of(disk, "next_lsn"));
+        snprintf(synced, sizeof synced, "%" PRIu64, number_of(disk, "synced_lsn"));
+        snprintf(stored, sizeof stored, "%" PRIu64, number_of(disk, "stored_lsn"));
+        snprintf(ring, sizeof ring, "%" PRIu64 " %%",
+                 size == 0 ? 0 : number_of(disk, "ring_used") * 100 / size);
+        snprintf(shipping, sizeof shipping, "%s%s%s", text_of(disk, "shipping"),
+                 error[0] != '\0' ? ": " : "", error);
+        const char *const cells[] = {
+            name,    tap,    whole, next,
+            synced,  stored, ring,  milliseconds(number_of(disk, "hold_us_max"), hold),
+            shipping};
+        cli_table_add(table, cells);
+    }
+    return cli_table_print(table);
+}
+
+static int print_rounds(const json_t *status)
+{
+    static const char *const titles[] = {"ROUND",  "TIME",          "LEADER",
+                                         "RESULT", ">LONGEST HOLD", "HOLDS"};
+    struct cli_table *table = cli_table_new(6, titles);
+    const json_t *rounds = json_object_get(status, "rounds");
+    for (size_t i = json_array_size(rounds); i-- > 0;) {
+        const json_t *round = json_array_get(rounds, i);
+        char result[320];
+        char hold[CELL];
+        char holds[512] = "";
+        size_t used = 0;
+        size_t k;
+        json_t *member;
+        json_array_foreach(json_object_get(round, "members"), k, member)
+        {
+            char one[CELL];
+            int n = snprintf(holds + used, sizeof holds - used, "%s%s %s", used > 0 ? ", " : "",
+                             text_of(member, "member"),
+                             milliseconds(number_of(member, "hold_us_max"), one));
+            if (n < 0 || (size_t)n >= sizeof holds - used) {
+                break;
+            }
+            used += (size_t)n;
+        }
+        if (is_set(round, "sealed")) {
+            snprintf(result, sizeof result, "sealed by all");
+        } else {
+            const char *member_name = text_of(round, "member");
+            const char *text = text_of(round, "text");
+            snprintf(result, sizeof result, "%s%s%s%s%s", text_of(round, "reason"),
+                     member_name[0] != '\0' ? " at " : "", member_name, text[0] != '\0' ? ": " : "",
+                     text);
+        }
+        const char *id = text_of(round, "round");
+        const char *const cells[] = {id[0] != '\0' ? id : "(not begun)",
+                                     text_of(round, "time"),
+                                     text_of(round, "leader"),
+                                     result,
+                                     milliseconds(number_of(round, "hold_us_max"), hold),
+                                     holds};
+        cli_table_add(table, cells);
+    }
+    return cli_table_print(table);
+}
+
+static int status_run(int argc, char **argv)
+{
+    static const struct argp_option options[] = {
+        {"local", KEY_LOCAL, "PATH", 0,
+         "the participant's local socket (default " LOCAL_PARTICIPANT ")", 0},
+        {0}};
+    static const struct argp_child children[] = {{&cli_output_argp, 0, NULL, 0}, {0}};
+    static const struct argp argp = {
+        options,  status_option, NULL, "Shows members, disks, links, shipping and the last rounds.",
+        children, NULL,          NULL};
+    struct status_options o = {.local = LOCAL_PARTICIPANT};
+    struct err err = {0};
+    json_t *answer = NULL;
+    argp_parse(&argp, argc, argv, 0, NULL, &o);
+    json_t *request = json_pack("{s:s}", "command", "status");
+    int result = local_call(o.local, request, TIMEOUT_MS, &answer, &err);
+    json_decref(request);
+    if (result != 0) {
+        return cli_fail(&err, "is tidemark-participant running, and is --local its socket?");
+    }
+    if (o.output == CLI_JSON) {
+        return cli_json_print(answer);
+    }
+    print_head(answer);
+    int status = print_members(answer);
+    printf("\n");
+    status = status != 0 ? status : print_disks(answer);
+    printf("\n");
+    status = status != 0 ? status : print_rounds(answer);
+    json_decref(answer);
+    return status;
+}
+
+int cli_participant(int argc, char **argv)
+{
+    static const struct cli_verb verbs[] = {
+        {"status", status_run, "members, disks, links, shipping, last rounds"}, {0}};
+    return cli_dispatch("participant", verbs, argc, argv);
+}
