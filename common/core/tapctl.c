@@ -187,6 +187,11 @@ static void hold(struct codec *c, struct tapctl_hold *v)
         wrong(c, "quiesce");
         return;
     }
+    /* What a bookmark cannot carry must not get as far as the log. */
+    if (id_is_zero(&o->round) || id_is_zero(&o->group) || o->epoch.number == 0) {
+        wrong(c, "zero round, group or epoch");
+        return;
+    }
     o->scope = (enum round_scope)scope;
     o->kind = (enum round_kind)kind;
 }
@@ -198,6 +203,9 @@ static void attest(struct codec *c, struct tapctl_attest *v)
     if (v->size < 1 || v->size > TIDE_TAPCTL_ATTEST_MAX) {
         wrong(c, "attestation size");
         return;
+    }
+    if (id_is_zero(&v->round)) {
+        wrong(c, "zero round");
     }
     raw(c, v->bytes, v->size);
     zeroes(c, TIDE_TAPCTL_ATTEST_MAX - v->size);

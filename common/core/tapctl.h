@@ -51,11 +51,11 @@ enum tapctl_type {
 };
 
 struct tapctl_hold {
-    struct round_order order;
-    uint64_t incarnation; /* that the leader last saw; another refuses */
-    uint32_t budget_us;   /* as HOLD says; the tap takes the least of it, its cap, duty */
-    bool unheld;          /* test switch --unsafe-no-hold */
-    uint8_t quiesce;      /* into the bookmark */
+    struct round_order order; /* round, group and epoch number are not zero */
+    uint64_t incarnation;     /* that the leader last saw; another refuses */
+    uint32_t budget_us;       /* as HOLD says; the tap takes the least of it, its cap, duty */
+    bool unheld;              /* test switch --unsafe-no-hold */
+    uint8_t quiesce;          /* into the bookmark */
     struct hash quiesce_proof;
 };
 
@@ -69,7 +69,7 @@ struct tapctl_lsn { /* SYNC, STORED */
 };
 
 struct tapctl_attest {
-    struct id round;
+    struct id round; /* not zero */
     uint32_t size;
     uint8_t bytes[TIDE_TAPCTL_ATTEST_MAX];
 };
