@@ -9,7 +9,7 @@ packages=(
     build-essential clang cmake libclang-rt-14-dev ninja-build pkg-config protobuf-c-compiler python3
     libcmocka-dev libcurl4-openssl-dev libcyaml-dev libevent-dev libinih-dev libisal-dev
     libjansson-dev libnbd-dev libnng-dev libprotobuf-c-dev libsmartcols-dev libsqlite3-dev
-    libssl-dev nbdkit-plugin-dev uthash-dev
+    libssl-dev libyaml-dev nbdkit-plugin-dev uthash-dev
     # to run: taps, mounted disks, certificates looked at
     e2fsprogs fuse3 libnbd-bin mount nbdkit openssl util-linux xfsprogs
 )
