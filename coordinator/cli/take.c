@@ -141,8 +141,3 @@ int take_run(int argc, char **argv)
     json_decref(answer);
     return status;
 }
-
-int cli_point_take(int argc, char **argv)
-{
-    return take_run(argc, argv);
-}

@@ -278,15 +278,14 @@ class Cluster:
     def _pki(self, members):
         pki = self.path("pki")
         orders = [("init", "--site", SITE, "--dir", pki),
-                  ("issue", "--dir", pki, "--coordinator", "main", "--ip", f"{self.net}.10")]
-        orders += [("issue", "--dir", pki, "--participant", m) for m in members]
+                  ("issue", "--dir", pki, "--coordinator", "main", "--ip", f"{self.net}.10",
+                   "--out", f"{pki}/coordinator")]
+        orders += [("issue", "--dir", pki, "--participant", m, "--out", f"{pki}/{m}")
+                   for m in members]
         for order in orders:
             done = self.tidemark("pki", *order)
             if done.returncode != 0:
                 raise Failed(f"pki {order}: {done.stderr}")
-        if os.path.exists(f"{pki}/main.crt"):
-            for end in ("crt", "key"):
-                os.rename(f"{pki}/main.{end}", f"{pki}/coordinator.{end}")
 
     # ---- starting
 
