@@ -489,8 +489,12 @@ int segment_reader_next(struct segment_reader *reader, struct record *ret,
     reader->lsn = record.lsn + 1;
     reader->incarnation = record.incarnation;
     *ret = record;
-    *ret_bytes = bytes;
-    *ret_size = size;
+    if (ret_bytes != NULL) {
+        *ret_bytes = bytes;
+    }
+    if (ret_size != NULL) {
+        *ret_size = size;
+    }
     return 1;
 }
 

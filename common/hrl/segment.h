@@ -131,8 +131,8 @@ int segment_reader_entry(struct segment_reader *reader, uint32_t index,
                          struct segment_entry *ret_entry, struct record *ret_record,
                          struct err *err);
 
-/* Next record of the body in order: 1 with the outputs set (good until the next call), 0 at the
- * end, where all of the footer has been compared with the body, -1 with
+/* Next record of the body in order: 1 with the outputs set (good until the next call; ret_bytes and
+ * ret_size may be NULL), 0 at the end, where all of the footer has been compared with the body, -1 with
  *   CORRUPT  a record is not the due one, or breaks the format, or the footer differs
  *   VERSION  a type that this build does not know and may not pass over */
 int segment_reader_next(struct segment_reader *reader, struct record *ret,
