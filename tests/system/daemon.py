@@ -1,0 +1,229 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""System test: three daemons, six taps, a coordinator, all real; what breaks is broken by kill.
+
+  daemon.py run       one cluster through every fault, in order; each step must recover by itself
+  daemon.py unheld    hold switched off: bookmarks say so, points are unaligned
+  daemon.py full      the file system under a log is full: production goes on (needs root)
+  daemon.py config    wrong configuration files: file, line, what was expected
+"""
+import json
+import os
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from cluster import Cluster, Disk, Failed, Nbd, Writer, wait_until  # noqa: E402
+
+MEMBERS = ["web", "db", "app"]
+
+
+def check(what, condition, detail=""):
+    if not condition:
+        raise Failed(f"{what}: {detail}")
+
+
+def full(points):
+    return {k: p for k, p in points.items() if p["label"] == "full"}
+
+
+def no_fork(cluster):
+    for d in cluster.disks:
+        status = next(p for p in cluster.participants if p.name == d.member).disk(d.name)
+        folder = os.path.join(cluster.path("store"), "streams", status["stream"])
+        lines = open(os.path.join(folder, "manifest.jsonl"), encoding="utf-8").read().splitlines()
+        entries = [json.loads(line) for line in lines]
+        check("no fork", not any(e["type"] == "fork" for e in entries), d.name)
+        due = 1
+        for e in entries:
+            if e["type"] == "segment":
+                check("the stream has no hole and nothing twice", e["first"] == due, f"{e} at {due}")
+                due = e["last"] + 1
+        done = cluster.tidemark("hrl", "check", *[
+            os.path.join(folder, "segments", n) for n in sorted(os.listdir(
+                os.path.join(folder, "segments")))])
+        check("hrl check", done.returncode == 0, done.stderr + done.stdout)
+
+
+def step(text):
+    print(f"[{time.monotonic() - BEGAN:5.1f} s] {text}", flush=True)
+
+
+def take_works(c, participant):
+    answer = participant.take()
+    check("take sealed", answer["sealed"], json.dumps(answer))
+    answer = participant.take("stored", 15)
+    check("take stored", answer["stored"] and answer["label"] == "full", json.dumps(answer))
+    check("the taken point is listed", answer["round"] in c.points())
+
+
+def run(c):
+    web, db, app = c.participants
+    c.start()
+    writers = [Writer(d) for d in c.disks]
+    for w in writers:
+        w.start()
+    step("points appear")
+    first = c.wait_points("at the start", 2, 15, {})
+    check("all points are full", first == full(first), str(first))
+    check("points name all members", all(len(p["members"]) == 3 for p in first.values()))
+
+    step("point take, on a member that does not lead")
+    take_works(c, app)
+
+    step("daemon killed and started again: the stream goes on")
+    stored = db.disk("data")["stored_lsn"]
+    db.process.kill()
+    db.start()
+    c.wait_points("after a daemon was killed", 2, 15)
+    wait_until("shipping goes on", 10, lambda: db.disk("data")["stored_lsn"] > stored)
+    no_fork(c)
+
+    step("tap killed and started again: as whole as before")
+    tap = app.disks[0]
+    tap.tap.kill()
+    wait_until("the daemon sees it", 5, lambda: not app.disk("data")["attached"])
+    refused = app.take()
+    check("no round without it", not refused["sealed"] and refused["member"] == "app",
+          json.dumps(refused))
+    tap.start()
+    wait_until("attached and whole", 10,
+               lambda: app.disk("data")["attached"] and app.disk("data")["whole"])
+    c.wait_points("after a tap was killed", 2, 15)
+
+    step("coordinator stopped: bookmarks go on; started again: points appear")
+    before = c.points()
+    c.coordinator.stop()
+    sealed = web.status()["rounds_sealed"]
+    wait_until("rounds go on", 15, lambda: web.status()["rounds_sealed"] >= sealed + 2)
+    check("status says why", "coordinator" in wait_until(
+        "an error in status", 10, lambda: web.disk("data")["error"]))
+    c.start_coordinator()
+    c.wait_points("taken while the coordinator was down", 3, 20, before)
+
+    step("leader killed: the next leads; it comes back")
+    leader = web.status()["members"][0]["leader"]
+    check("the first in the order leads", leader == "web", leader)
+    web.process.kill()
+    wait_until("another leads", 10, lambda: db.status()["members"][0]["leader"] in ("db", "app"))
+    wait_until("strict says who is missing", 10, lambda: any(
+        r["member"] == "web" for r in db.status()["rounds"][-2:]))
+    web.start()
+    c.wait_points("after the leader came back", 2, 20)
+    no_fork(c)
+
+    step("all writes are there")
+    for w in writers:
+        w.end()
+    for w in writers:
+        nbd = Nbd(w.disk.socket)
+        got = int.from_bytes(nbd.read((w.count - 1) % 256 * 4096, 8), "little")
+        nbd.close()
+        check("last write", got == w.count, f"{w.disk.member}/{w.disk.name}: {got} {w.count}")
+
+    step("SIGTERM ends in bounded time")
+    for p in c.participants:
+        check("status 0", p.process.stop(6) == 0, p.process.text()[-500:])
+
+
+def unheld(c):
+    c.start("--unsafe-no-hold", "--test-hold-skew-ms", "5", "--test-seed", "7")
+    web = c.participants[0]
+    check("announced", "TEST SWITCH" in web.process.text(), web.process.text())
+    switches = web.status()["switches"]
+    check("in status", switches["unsafe_no_hold"] and switches["hold_skew_ms"] == 5, str(switches))
+    points = c.wait_points("unaligned", 2, 15, {})
+    check("all unaligned", all(p["label"] == "unaligned" for p in points.values()), str(points))
+    answer = web.take()
+    check("take says sealed", answer["sealed"], json.dumps(answer))
+
+
+def full_disk(c):
+    """The tap's log on a small tmpfs: full before the ring is preallocated, or written to."""
+    mount = c.path("small")
+    os.makedirs(mount)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", mount], check=True)
+    try:
+        small = Disk(c, "web", "small", size=32 << 20, log_size="8M", folder=f"{mount}/log")
+        c.disks = [small]
+        c.participants[0].disks[:] = [small]
+        config = c.participants[0].config
+        text = open(config, encoding="utf-8").read()
+        c.write(config, text.replace("[disk shop/web/data]", "[disk shop/web/small]")
+                .replace(f"tap = {c.path('web-data')}/control", f"tap = {small.control}"))
+        c.start()
+        c.wait_points("with room", 1, 15, {})
+        web = c.participants[0]
+        c.coordinator.stop()
+        step("nothing can be shipped: the log fills up")
+        nbd = Nbd(small.socket)
+        for i in range(32):
+            nbd.write(i << 20, bytes([i + 1]) * (1 << 20))
+        nbd.flush()
+        check("production went on", nbd.read(31 << 20, 4096) == bytes([32]) * 4096)
+        nbd.close()
+        disk = wait_until("not whole", 10, lambda: (lambda d: d if not d["whole"] else None)(
+            web.disk("small")))
+        check("status says why", disk["gap_reason"] != "", json.dumps(disk))
+        answer = web.take()
+        check("no point", not answer["sealed"] and answer["reason"] == "not-whole",
+              json.dumps(answer))
+    finally:
+        for process in c.processes:
+            process.kill()
+        subprocess.run(["umount", mount], check=False)
+
+
+def config(c):
+    good = open(c.participants[0].config, encoding="utf-8").read()
+    cases = [
+        ("unknown key", good.replace("state =", "stat ="), ":8: ", 'unknown key "stat"'),
+        ("address", good.replace("listen = 127", "listen = web"), ":5: ", "listen"),
+        ("role", good.replace("/coordinator/main", "/operator/main"), ":7: ", "coordinator"),
+        ("section", good.replace("[member ", "[vm "), ":10: ", "unknown section"),
+        ("member", good.replace("[disk shop/web/data]", "[disk shop/db/data]"), ":11: ",
+         "[member shop/db]"),
+        ("no tap", good.replace("tap =", "#tap ="), ":11: ", 'no key "tap"'),
+        ("missing key", good.replace("ca = ", "; ca = "), ":1: ", 'no key "ca"'),
+    ]
+    path = c.path("wrong.ini")
+    daemon = c.binary("tidemark-participant")
+    for name, text, line, expected in cases:
+        check(f"case {name} is one", text != good)
+        c.write(path, text)
+        done = c.run(daemon, "-c", path, "--check-config")
+        check(f"status of {name}", done.returncode == 3, f"{done.returncode} {done.stderr}")
+        check(f"text of {name}", path + line in done.stderr and expected in done.stderr, done.stderr)
+    done = c.run(daemon, "-c", c.participants[0].config, "--check-config")
+    check("the good one", done.returncode == 0 and "ok" in done.stdout, done.stderr)
+    c.write(path, good.replace("ca.crt", "none.crt"))
+    done = c.run(daemon, "-c", path)
+    check("a file that is not there", done.returncode != 0 and "none.crt" in done.stderr,
+          done.stderr)
+
+
+def main():
+    parts = {"run": (run, MEMBERS, ("data", "log")), "unheld": (unheld, MEMBERS[:2], ("data",)),
+             "full": (full_disk, ["web"], ("data",)), "config": (config, ["web"], ("data",))}
+    part, members, disks = parts[sys.argv[1]]
+    if part is full_disk and os.geteuid() != 0:
+        print("skipped: a small tmpfs needs root")
+        return 77
+    c = Cluster(members, disks)
+    try:
+        part(c)
+    except (Failed, OSError, subprocess.SubprocessError) as e:
+        print(f"FAILED: {e}")
+        if part is not config:
+            print(c.story())
+        return 1
+    finally:
+        c.close()
+    step("passed")
+    return 0
+
+
+BEGAN = time.monotonic()
+if __name__ == "__main__":
+    sys.exit(main())
