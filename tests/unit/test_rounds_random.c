@@ -88,7 +88,7 @@ static struct roundlab_verdict run(uint64_t seed, bool calm, bool unsafe_no_hold
     const char *only = getenv("TIDE_SEED");
     config.silent = only == NULL;
     struct roundlab *lab = roundlab_new(&config);
-    roundlab_tokens(lab, 3, 4000);
+    roundlab_tokens(lab, 3, calm ? 4000 : 8000);
     while (roundlab_now(lab) < RUN_US) {
         roundlab_run(lab, roundlab_now(lab) + prng_below(&prng, 2 * STEP_US));
         if (!calm) {
