@@ -2,6 +2,7 @@
 #include "tests/unit/hrl_make.h"
 
 #include "common/core/sha.h"
+#include "common/hrl/log.h"
 #include "common/hrl/segment.h"
 
 #define SIZE_MAX_TEST 65536U
@@ -329,6 +330,95 @@ static void many_entries(void **state)
     assert_int_equal(info.entry_count, TIDE_SEGMENT_ENTRIES_MAX);
 }
 
+static void fill(uint8_t *to, uint8_t value, size_t size)
+{
+    memset(to, value, size);
+}
+
+/* The vectors of proto/hrl.md, which another encoder made. */
+static void vectors(void **state)
+{
+    (void)state;
+    static const char *const hashes[] = {
+        "2a401b6e3962a88b2aa40570c59d744eb9af05680a44c90d4661707274f408be",
+        "9205abc778fcd43077bf02fd1bfa9617a5fb2a9f627ae0f32907a0aa8b63e5ae"};
+    struct segment_header header = {.first_lsn = 1};
+    struct segment_info info;
+    struct err err;
+    char hex[TIDE_HASH_HEX];
+    fill(header.stream.b, 0x11, TIDE_ID_SIZE);
+    fill(header.timeline.b, 0x22, TIDE_ID_SIZE);
+
+    struct record attach = {.type = RECORD_ATTACH, .lsn = 1, .mono_ns = 1000};
+    fill(attach.attach.boot.b, 0x33, TIDE_ID_SIZE);
+    fill(attach.attach.disk.b, 0x44, TIDE_ID_SIZE);
+    attach.attach.timeline = header.timeline;
+    attach.attach.size = 1 << 20;
+    attach.attach.block_size = 4096;
+    attach.attach.clean = attach.attach.first = attach.attach.base_zero = true;
+    strcpy(attach.attach.serial, "vda");
+    struct record write = {.type = RECORD_WRITE, .lsn = 2, .mono_ns = 2000};
+    write.write =
+        (struct record_write){.offset = 4096, .size = 5, .data = (const uint8_t *)"hello"};
+    struct record zero = {.type = RECORD_ZERO, .lsn = 3, .mono_ns = 3000};
+    zero.write = (struct record_write){.offset = 8192, .size = 512, .discard = true};
+    struct record bookmark = {.type = RECORD_BOOKMARK, .lsn = 4, .mono_ns = 4000};
+    struct record_bookmark *b = &bookmark.bookmark;
+    struct round_order *order = &b->order;
+    fill(order->round.b, 0x66, TIDE_ID_SIZE);
+    fill(order->group.b, 0x77, TIDE_ID_SIZE);
+    order->epoch.number = 3;
+    fill(order->epoch.hash.b, 0x88, TIDE_HASH_SIZE);
+    fill(b->nonce.b, 0x99, TIDE_ID_SIZE);
+    order->scope = ROUND_SCOPE_GROUP;
+    order->kind = ROUND_KIND_CRASH;
+    set_init(&order->set, 2);
+    set_add(&order->set, 0);
+    set_add(&order->set, 1);
+    b->budget_us = 50000;
+    b->wall_ns = 1700000000000000000U;
+    b->mono_ns = 123456789;
+    b->wall_error_us = 250;
+    struct round_mark marks[2] = {{.incarnation = 0x5b, .lsn = 9},
+                                  {header.stream, 0x5a, 4, b->nonce}};
+    fill(marks[0].stream.b, 0x12, TIDE_ID_SIZE);
+    fill(marks[0].nonce.b, 0x9a, TIDE_ID_SIZE);
+    struct hash cut = round_cut_hash(order, marks, 2);
+    assert_string_equal(hash_hex(&cut, hex),
+                        "fb8512a8a6852c6848cb7b0a97c132f508b1a91e402fd449f6e44dd73511b88d");
+    struct record seal = {.type = RECORD_SEAL, .lsn = 5, .mono_ns = 5000};
+    seal.seal = (struct record_seal){.round = order->round,
+                                     .bookmark_lsn = 4,
+                                     .outcome = ROUND_OUTCOME_HELD,
+                                     .cut = cut,
+                                     .hold_us = 900,
+                                     .writes_held = 3,
+                                     .bytes_held = 12288};
+
+    struct record *records[] = {&attach, &write, &zero, &bookmark, &seal};
+    segment_writer_init(&writer, object, sizeof object, &header);
+    for (size_t i = 0; i < 5; i++) {
+        records[i]->stream = header.stream;
+        records[i]->incarnation = 0x5a;
+        append(records[i]);
+        if (i == 3 || i == 4) {
+            segment_writer_finish(&writer, &info);
+            assert_string_equal(hash_hex(&info.hash, hex), hashes[i - 3]);
+            assert_int_equal(verify(object, info.size, &info, &err), 0);
+            header = segment_next_header(&info);
+            segment_writer_init(&writer, object, sizeof object, &header);
+        }
+    }
+
+    struct log_header log = {
+        .sequence = 7, .file_size = 1 << 20, .first_lsn = 5, .incarnation = 0x5a};
+    uint8_t bytes[TIDE_LOG_HEADER];
+    log.stream = header.stream;
+    log_header_encode(&log, bytes);
+    static const uint8_t crc[] = {0x54, 0xbc, 0xe9, 0x7e};
+    assert_memory_equal(bytes + 8, crc, sizeof crc);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -336,7 +426,7 @@ int main(void)
         cmocka_unit_test(forged_bits),    cmocka_unit_test(wrong_sizes),
         cmocka_unit_test(huge_numbers),   cmocka_unit_test(chain),
         cmocka_unit_test(writer_refuses), cmocka_unit_test(cut_by_size),
-        cmocka_unit_test(many_entries),
+        cmocka_unit_test(many_entries),   cmocka_unit_test(vectors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
