@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <nng/nng.h>
 #include <nng/protocol/reqrep0/rep.h>
-#include <nng/protocol/reqrep0/req.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -23,14 +22,17 @@
 #include "common/io/daemon.h"
 #include "common/io/file.h"
 #include "common/io/log.h"
+#include "common/io/sp.h"
 
 #define LOCAL_URL_MAX     (LOCAL_PATH_MAX + 8)
 #define LOCAL_FOLDER_MODE 0750
 #define LOCAL_SOCKET_MODE 0660
 #define LOCAL_LOOK_MS     500  /* how often a worker looks whether it should end */
 #define LOCAL_KNOCK_MS    1000 /* for a server to say hello */
+#define LOCAL_NUMBER      4    /* bytes of a request's number */
 #define LOCAL_JOIN_MS     2
 #define LOCAL_GUARD_S     1    /* how often the listener is looked at */
+#define LOCAL_GUARD_END_S 4    /* for it to end */
 #define LOCAL_SEND_MS     5000 /* for the asker to take its answer */
 
 struct local_worker {
@@ -145,7 +147,7 @@ static void local_serve(struct local_server *server, nng_msg *message)
     struct err err;
     json_t *answer = local_answer(server, nng_msg_body(message), nng_msg_len(message));
     char *text = answer == NULL ? NULL : json_dumps(answer, JSON_COMPACT);
-    if (text != NULL && strlen(text) > LOCAL_MESSAGE_MAX) {
+    if (text != NULL && strlen(text) > LOCAL_MESSAGE_MAX - LOCAL_NUMBER) {
         err_set(&err, TIDE_ERR_LIMIT,
                 "the answer has %zu bytes; at most %u can be sent; ask for "
                 "less",
@@ -249,6 +251,19 @@ static bool local_takes_in(const struct local_server *server)
     return atomic_load(&local_joins) != before;
 }
 
+/* Listens anew; true where that went well. */
+static bool local_again(struct local_server *server, bool listening)
+{
+    log_warn("local: \"%s\" does not answer any more; listening anew", server->path);
+    if (listening)
+        (void)nng_listener_close(server->listener);
+    (void)unlink(server->path);
+    int result = local_listener(server);
+    if (result != 0)
+        log_error("local: cannot listen on \"%s\": %s", server->path, nng_strerror(result));
+    return result == 0;
+}
+
 /* A client that is killed between connect() and its hello ends a listener of libnng 1.5 for good;
  * the guard sees that nobody gets in any more, and listens anew. */
 static void *local_guard(void *arg)
@@ -264,16 +279,9 @@ static void *local_guard(void *arg)
         (void)pthread_cond_timedwait(&server->stop, &server->mutex, &until);
         if (atomic_load(&server->stopping))
             break;
-        if (listening && local_takes_in(server))
-            continue;
-        log_warn("local: \"%s\" does not answer any more; listening anew", server->path);
-        if (listening)
-            (void)nng_listener_close(server->listener);
-        (void)unlink(server->path);
-        int result = local_listener(server);
-        listening = result == 0;
-        if (!listening)
-            log_error("local: cannot listen on \"%s\": %s", server->path, nng_strerror(result));
+        (void)pthread_mutex_unlock(&server->mutex); /* not held while libnng may block */
+        listening = listening && local_takes_in(server) ? true : local_again(server, listening);
+        TIDE_CHECK(pthread_mutex_lock(&server->mutex) == 0);
     }
     (void)pthread_mutex_unlock(&server->mutex);
     return NULL;
@@ -327,13 +335,19 @@ int local_server_new(const char *path, local_fn *fn, void *arg, struct local_ser
 
 void local_server_free(struct local_server *server)
 {
+    struct timespec until;
     if (server == NULL)
         return;
     TIDE_CHECK(pthread_mutex_lock(&server->mutex) == 0);
     atomic_store(&server->stopping, true);
     (void)pthread_cond_signal(&server->stop);
     (void)pthread_mutex_unlock(&server->mutex);
-    (void)pthread_join(server->guard, NULL);
+    (void)clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += LOCAL_GUARD_END_S;
+    if (pthread_timedjoin_np(server->guard, NULL, &until) != 0) {
+        (void)unlink(server->path);
+        return; /* libnng does not give it back; the process is about to end */
+    }
     (void)unlink(server->path);
     for (unsigned i = 0; i < LOCAL_WORKERS; i++) {
         (void)pthread_join(server->workers[i].thread, NULL);
@@ -371,75 +385,104 @@ static int local_parse(const char *path, const char *bytes, size_t size, json_t 
     return -1;
 }
 
-static int local_failed(const char *path, int result, uint32_t timeout_ms, struct err *err)
+static int local_failed(const char *path, int error, uint32_t timeout_ms, struct err *err)
 {
-    if (result == NNG_ETIMEDOUT)
+    char reason[128];
+    if (error == ETIMEDOUT)
         return err_set(err, TIDE_ERR_UNREACHABLE, "no answer on \"%s\" within %u ms", path,
                        timeout_ms);
-    return err_set(err, TIDE_ERR_UNREACHABLE, "cannot ask on \"%s\": %s", path,
-                   nng_strerror(result));
+    if (error == EMSGSIZE || error == EPROTO)
+        return err_set(err, TIDE_ERR_CORRUPT, "what \"%s\" answered is not an answer of ours",
+                       path);
+    return err_set(err, error == EACCES || error == EPERM ? TIDE_ERR_DENIED : TIDE_ERR_UNREACHABLE,
+                   "nobody answers on \"%s\": %s", path, strerror_r(error, reason, sizeof(reason)));
 }
 
-/* Connects (in the background), asks, waits. 0, or a number of libnng. */
-static int local_ask(nng_socket socket, const char *path, const char *text, uint32_t timeout_ms,
-                     nng_msg **ret)
+/* All bytes one way before `until_us`; 0, or an errno value. */
+static int local_move(int fd, void *bytes, size_t size, bool out, uint64_t until_us)
 {
-    char url[LOCAL_URL_MAX];
-    int result;
-    nng_msg *message = NULL;
-    uint64_t until = clock_mono_us() + (uint64_t)timeout_ms * CLOCK_US_PER_MS;
-    (void)snprintf(url, sizeof(url), "ipc://%s", path);
-    if ((result = nng_socket_set_size(socket, NNG_OPT_RECVMAXSZ, LOCAL_MESSAGE_MAX)) != 0 ||
-        (result = nng_socket_set_ms(socket, NNG_OPT_REQ_RESENDTIME, NNG_DURATION_INFINITE)) != 0 ||
-        (result = nng_socket_set_ms(socket, NNG_OPT_SENDTIMEO, (nng_duration)timeout_ms)) != 0 ||
-        (result = nng_dial(socket, url, NULL, NNG_FLAG_NONBLOCK)) != 0 ||
-        (result = nng_msg_alloc(&message, 0)) != 0)
-        return result;
-    if ((result = nng_msg_append(message, text, strlen(text))) != 0 ||
-        (result = nng_sendmsg(socket, message, 0)) != 0) {
-        nng_msg_free(message);
-        return result;
+    size_t done = 0;
+    while (done < size) {
+        uint8_t *at = (uint8_t *)bytes + done;
+        ssize_t moved = out ? send(fd, at, size - done, MSG_NOSIGNAL | MSG_DONTWAIT)
+                            : recv(fd, at, size - done, MSG_DONTWAIT);
+        if (moved > 0) {
+            done += (size_t)moved;
+            continue;
+        }
+        if (moved == 0)
+            return ECONNRESET;
+        if (errno != EAGAIN && errno != EINTR)
+            return errno;
+        uint64_t now = clock_mono_us();
+        if (now >= until_us)
+            return ETIMEDOUT;
+        struct pollfd wait = {.fd = fd, .events = out ? POLLOUT : POLLIN};
+        (void)poll(&wait, 1, (int)((until_us - now) / CLOCK_US_PER_MS) + 1);
     }
-    uint64_t now = clock_mono_us();
-    uint64_t left = now < until ? (until - now) / CLOCK_US_PER_MS + 1 : 1;
-    if ((result = nng_socket_set_ms(socket, NNG_OPT_RECVTIMEO, (nng_duration)left)) != 0)
-        return result;
-    return nng_recvmsg(socket, ret, 0);
+    return 0;
+}
+
+/* One request and its answer, as libnng's REQ over ipc puts them: 01, the length in 8 bytes, the
+ * request's number in 4, the body. (libnng's own client may hang for ever in nng_close().) */
+static int local_ask(int fd, char *text, uint64_t until_us, char **ret_bytes, size_t *ret_size)
+{
+    static const uint8_t number[LOCAL_NUMBER] = {0x80, 0x00, 0x00, 0x01};
+    uint8_t head[1 + SP_HEADER_SIZE + LOCAL_NUMBER] = {1};
+    size_t size = strlen(text);
+    uint64_t length = 0;
+    int error;
+    sp_header(size + LOCAL_NUMBER, head + 1);
+    memcpy(head + 1 + SP_HEADER_SIZE, number, sizeof(number));
+    if ((error = local_move(fd, head, sizeof(head), true, until_us)) != 0 ||
+        (error = local_move(fd, text, size, true, until_us)) != 0 ||
+        (error = local_move(fd, head, sizeof(head), false, until_us)) != 0)
+        return error;
+    for (unsigned i = 1; i <= SP_HEADER_SIZE; i++)
+        length = length << 8 | head[i];
+    if (head[0] != 1 || memcmp(head + 1 + SP_HEADER_SIZE, number, sizeof(number)) != 0)
+        return EPROTO;
+    if (length < LOCAL_NUMBER || length - LOCAL_NUMBER > LOCAL_MESSAGE_MAX)
+        return EMSGSIZE;
+    size = (size_t)length - LOCAL_NUMBER;
+    char *bytes = malloc(size + 1);
+    TIDE_CHECK(bytes != NULL);
+    if ((error = local_move(fd, bytes, size, false, until_us)) != 0) {
+        free(bytes);
+        return error;
+    }
+    *ret_bytes = bytes;
+    *ret_size = size;
+    return 0;
 }
 
 int local_call(const char *path, const json_t *request, uint32_t timeout_ms, json_t **ret_answer,
                struct err *err)
 {
-    nng_socket socket;
-    nng_msg *message = NULL;
+    int fd = -1;
+    char *bytes = NULL;
+    size_t size = 0;
+    uint64_t until = clock_mono_us() + (uint64_t)timeout_ms * CLOCK_US_PER_MS;
     TIDE_CHECK(timeout_ms > 0 && timeout_ms < INT32_MAX);
     if (local_path_check(path, err) != 0)
         return -1;
-    int error = local_knock(path, timeout_ms, NULL);
-    if (error == ETIMEDOUT)
-        return local_failed(path, NNG_ETIMEDOUT, timeout_ms, err);
-    if (error != 0)
-        return err_set(err,
-                       error == EACCES || error == EPERM ? TIDE_ERR_DENIED : TIDE_ERR_UNREACHABLE,
-                       "nobody answers on \"%s\": %s", path, strerror(error));
     char *text = json_dumps(request, JSON_COMPACT);
     if (text == NULL)
         return err_set(err, TIDE_ERR_FAILED, "the request cannot be written as JSON");
-    if (strlen(text) > LOCAL_MESSAGE_MAX) {
+    if (strlen(text) > LOCAL_MESSAGE_MAX - LOCAL_NUMBER) {
         free(text);
-        return err_set(err, TIDE_ERR_LIMIT, "a request of more than %u bytes", LOCAL_MESSAGE_MAX);
+        return err_set(err, TIDE_ERR_LIMIT, "a request of more than %u bytes",
+                       LOCAL_MESSAGE_MAX - LOCAL_NUMBER);
     }
-    int result = nng_req0_open(&socket);
-    if (result != 0) {
-        free(text);
-        return local_failed(path, result, timeout_ms, err);
-    }
-    result = local_ask(socket, path, text, timeout_ms, &message);
+    int error = local_knock(path, timeout_ms, &fd);
+    if (error == 0)
+        error = local_ask(fd, text, until, &bytes, &size);
     free(text);
-    if (result != 0)
-        return local_failed(path, result, timeout_ms, err); /* busy: the socket is left */
-    int status = local_parse(path, nng_msg_body(message), nng_msg_len(message), ret_answer, err);
-    nng_msg_free(message);
-    (void)nng_close(socket); /* idle now */
+    if (fd >= 0)
+        (void)close(fd);
+    if (error != 0)
+        return local_failed(path, error, timeout_ms, err);
+    int status = local_parse(path, bytes, size, ret_answer, err);
+    free(bytes);
     return status;
 }

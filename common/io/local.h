@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* local: commands on one machine: one JSON object in, one out, over libnng REQ/REP on ipc://PATH.
- * Request: {"command": "...", ...}. Answer: {"ok": true, ...} or {"ok": false, "error": "CODE",
- * "text": "..."}, CODE a name of common/core/err.h. Messages of LOCAL_MESSAGE_MAX bytes at most;
- * anything that is not a JSON object with a string "command" is answered USAGE without the handler.
- * The socket's folder must be one that only our group can enter: whoever can connect may command.
+ * The server is libnng's REP; who asks speaks the same bytes by hand (libnng's own client can hang
+ * for ever when it closes). Request: {"command": "...", ...}. Answer: {"ok": true, ...} or {"ok":
+ * false, "error": "CODE", "text": "..."}, CODE a name of common/core/err.h. Messages of
+ * LOCAL_MESSAGE_MAX bytes at most; anything that is not a JSON object with a string "command" is
+ * answered USAGE without the handler. The socket's folder must be one that only our group can
+ * enter: whoever can connect may command.
  */
 #ifndef TIDE_COMMON_IO_LOCAL_H
 #define TIDE_COMMON_IO_LOCAL_H

@@ -145,8 +145,7 @@ static void bad_requests_do_not_reach_the_handler(void **state)
         assert_true(json_is_false(json_object_get(parsed, "ok")));
         assert_string_equal(json_string_value(json_object_get(parsed, "error")), "USAGE");
         json_decref(parsed);
-        nng_free(got, size);
-        nng_close(socket);
+        nng_free(got, size); /* and the socket is left: nng_close() may hang */
     }
     assert_int_equal(atomic_load(&calls), before);
 }
