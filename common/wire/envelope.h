@@ -2,7 +2,7 @@
 /* envelope: struct msg <-> the bytes of one link message (proto/link.proto). Every length, count,
  * number, name and set that comes from a peer is checked here and nowhere else. Decoding takes its
  * memory from one bounded arena and gives it all back; nothing is kept. Safe to call from any
- * thread. */
+ * thread that has 256 KiB of stack to spare. */
 #ifndef TIDE_COMMON_WIRE_ENVELOPE_H
 #define TIDE_COMMON_WIRE_ENVELOPE_H
 
