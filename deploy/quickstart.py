@@ -519,9 +519,8 @@ local = {folder}/p.ipc
         return lines
 
     def list_points(self):
-        answer = self.ask("point", "list", GROUP)
-        points = answer["points"] if isinstance(answer, dict) else answer
-        points = [p for p in points if p["label"] == self.label]
+        points = [p for p in self.ask("point", "list", GROUP)["points"]
+                  if p["label"] == self.label]
         return sorted(points, key=lambda p: p["members"][0]["disks"][0]["lsn"])
 
     def watch(self):
@@ -550,11 +549,11 @@ local = {folder}/p.ipc
         say(f"{len(self.points)} points {self.label} after {seconds:.0f} s")
 
     def failed_rounds(self):
-        try:
-            answer = self.ask("point", "list", GROUP, "--failed")
-        except Failed:
-            return []
-        return answer.get("rounds", []) if isinstance(answer, dict) else answer
+        """Why rounds became no point: reason -> count."""
+        reasons = {}
+        for failed in self.ask("point", "list", GROUP, "--failed")["rounds"]:
+            reasons[failed["reason"]] = reasons.get(failed["reason"], 0) + 1
+        return reasons
 
     def stop(self):
         """Participants first, so that every point was taken under the workload; then all but the
@@ -578,6 +577,10 @@ local = {folder}/p.ipc
         for member, _ in MEMBERS:
             os.rename(os.path.join(self.folder, member), os.path.join(away, member))
         self.points = self.list_points()
+        failed = self.failed_rounds()
+        if failed:
+            say("rounds that became no point: " + ", ".join(
+                f"{count} {reason}" for reason, count in sorted(failed.items())))
 
     def finish(self):
         self.keeper.stop(self.coordinator)
@@ -608,6 +611,8 @@ class Verifier:
                      "--disk", disk.name, "--to", to, "--local", self.site.local]
         if before is not None:
             arguments += ["--from", before["point"]]
+        if not self.site.hold:
+            arguments.append("--unaligned")
         run(arguments, 120, log=self.site.log("coordinator"))
 
     def prepare(self, disk, point, before):
@@ -809,11 +814,11 @@ def parse():
                         help="each member waits 0 to N ms before it acts on HOLD (20)")
     parser.add_argument("--test-seed", type=int, default=1, help="of the waits and the workload (1)")
     parser.add_argument("--points", type=int, default=POINTS, help=f"points due ({POINTS})")
-    parser.add_argument("--tokens", type=int, default=4, help="tokens of the workload (4)")
-    parser.add_argument("--steps-per-s", type=int, default=1500,
-                        help="steps of the workload, at most (1500)")
-    parser.add_argument("--background-kib-s", type=int, default=64,
-                        help="other writes beside the tokens, KiB/s a disk (64)")
+    parser.add_argument("--tokens", type=int, default=12, help="tokens of the workload (12)")
+    parser.add_argument("--steps-per-s", type=int, default=3600,
+                        help="steps a second of the workload, at most (3600)")
+    parser.add_argument("--background-kib-s", type=int, default=1536,
+                        help="other writes beside the tokens, KiB/s a disk (1536)")
     parser.add_argument("--workers", type=int, default=3, help="disks prepared at once (3)")
     parser.add_argument("--keep", action="store_true", help="keep all working files")
     options = parser.parse_args()

@@ -16,7 +16,7 @@
 #include "common/core/prng.h"
 
 #define RUN_CHUNK      (64U * 1024U) /* bytes written at once when making files */
-#define RUN_LOAD_WRITE (16U * 1024U) /* bytes of one background write */
+#define RUN_LOAD_WRITE CANARY_BLOCK  /* bytes of one background write */
 #define RUN_POLL_NS    50000000L
 #define RUN_LATE_NS    100000000U
 #define RUN_NS         UINT64_C(1000000000)
@@ -138,7 +138,7 @@ static void *run_load(void *argument)
 {
     struct run_thread *self = argument;
     struct run *run = self->run;
-    uint64_t gap_ns = RUN_LOAD_WRITE / 1024U * RUN_NS / run->options->background_kib_s;
+    uint64_t gap_ns = RUN_LOAD_WRITE * RUN_NS / 1024U / run->options->background_kib_s;
     uint64_t *buffer = run_aligned(RUN_LOAD_WRITE);
     struct prng prng;
     prng_init(&prng, run->options->seed + self->index + 1);
