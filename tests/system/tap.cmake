@@ -1,5 +1,9 @@
-foreach(name IN ITEMS tap_disk tap_hold tap_crash tap_full)
+foreach(name IN ITEMS tap_disk tap_hold tap_crash tap_full tap_fault)
   tide_test(test_${name} SOURCES test_${name}.c tap_rig.c
     DEPS common_hrl common_core PkgConfig::libnbd LABELS system TIMEOUT 60)
   add_dependencies(test_${name} tidemark-tap)
 endforeach()
+add_library(tap_faults MODULE tap_faults.c)
+set_target_properties(tap_faults PROPERTIES PREFIX ""
+  LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+add_dependencies(test_tap_fault tap_faults)

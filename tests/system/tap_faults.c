@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Preloaded into nbdkit: makes the tap's own files fail. The file named by TIDE_FAULT says how,
+ * while it exists: "sync NAME" or "write NAME", for files whose path contains NAME. */
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static bool fails(const char *call, int fd)
+{
+    const char *order = getenv("TIDE_FAULT");
+    char text[128] = {0};
+    char link[64];
+    char path[512] = {0};
+    int from = order == NULL ? -1 : open(order, O_RDONLY | O_CLOEXEC);
+    if (from < 0) {
+        return false;
+    }
+    ssize_t got = read(from, text, sizeof text - 1);
+    close(from);
+    (void)snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    size_t size = strlen(call);
+    return got > (ssize_t)size && strncmp(text, call, size) == 0 && text[size] == ' ' &&
+           readlink(link, path, sizeof path - 1) > 0 && strstr(path, text + size + 1) != NULL;
+}
+
+__attribute__((visibility("default"))) int fdatasync(int fd)
+{
+    int (*real)(int) = NULL;
+    *(void **)&real = dlsym(RTLD_NEXT, "fdatasync");
+    if (fails("sync", fd)) {
+        errno = EIO;
+        return -1;
+    }
+    return real(fd);
+}
+
+__attribute__((visibility("default"))) ssize_t pwritev(int fd, const struct iovec *parts, int count,
+                                                       off_t offset)
+{
+    ssize_t (*real)(int, const struct iovec *, int, off_t) = NULL;
+    *(void **)&real = dlsym(RTLD_NEXT, "pwritev");
+    if (fails("write", fd)) {
+        errno = EIO;
+        return -1;
+    }
+    return real(fd, parts, count, offset);
+}
