@@ -364,8 +364,8 @@ static void uris_parse(void **state)
         "spiffe://lab/participant/a?x",
         "https://lab/participant/a",
         "SPIFFE://lab/participant/a",
-        "spiffe://lab/participant/"
-        "0123456789012345678901234567890123456789012345678901234567890123",
+        ("spiffe://lab/participant/"
+         "0123456789012345678901234567890123456789012345678901234567890123"),
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         if (tls_name_parse(bad[i], &name, &err) != -1)
