@@ -218,8 +218,14 @@ local = {self.local}
         return self.cluster.command("participant", "status", "--local", self.local)
 
     def take(self, wait="sealed", timeout=10):
-        return self.cluster.command("point", "take", "--local", self.local, "--wait", wait,
-                                    "--timeout", timeout, seconds=timeout + 10)
+        """The answer, also of a round that came to nothing (exit status 1)."""
+        done = self.cluster.tidemark("point", "take", "--local", self.local, "--wait", wait,
+                                     "--timeout", timeout, "-o", "json", seconds=timeout + 10)
+        if done.returncode not in (0, 1) or not done.stdout:
+            raise Failed(f"take: status {done.returncode}: {done.stderr}")
+        answer = json.loads(done.stdout)
+        answer["status"] = done.returncode
+        return answer
 
     def disk(self, name):
         return next(d for d in self.status()["disks"] if d["disk"] == name)

@@ -7,6 +7,7 @@
   daemon.py full      the file system under a log is full: production goes on (needs root)
   daemon.py config    wrong configuration files: file, line, what was expected
 """
+import errno
 import json
 import os
 import subprocess
@@ -85,7 +86,7 @@ def run(c):
     tap.tap.kill()
     wait_until("the daemon sees it", 5, lambda: not app.disk("data")["attached"])
     refused = app.take()
-    check("no round without it", not refused["sealed"] and refused["member"] == "app",
+    check("no round without it", refused["status"] == 1 and refused["member"] == "app",
           json.dumps(refused))
     tap.start()
     wait_until("attached and whole", 10,
@@ -156,7 +157,13 @@ def full_disk(c):
         c.wait_points("with room", 1, 15, {})
         web = c.participants[0]
         c.coordinator.stop()
-        step("nothing can be shipped: the log fills up")
+        step("nothing can be shipped, no space is left: the log fills up")
+        with open(f"{mount}/filler", "wb", buffering=0) as f:
+            try:
+                while f.write(bytes(65536)) > 0:
+                    pass
+            except OSError as e:
+                check("no space", e.errno == errno.ENOSPC, str(e))
         nbd = Nbd(small.socket)
         for i in range(32):
             nbd.write(i << 20, bytes([i + 1]) * (1 << 20))
