@@ -493,6 +493,34 @@ static void fails_and_yields(void **state)
     roundlab_free(lab);
 }
 
+static void lose_heartbeats(struct roundlab *lab, unsigned from, unsigned to, struct msg *msg,
+                            struct roundlab_fate *fate, void *context)
+{
+    (void)to;
+    (void)context;
+    fate->drop = from == WEB && msg->type == MSG_HEARTBEAT && roundlab_now(lab) > SECOND / 2;
+}
+
+/* Links stay up, heartbeats stop: three seconds later the next one leads. */
+static void leader_falls_silent(void **state)
+{
+    (void)state;
+    struct roundlab_config config = three();
+    config.policy.missing = POLICY_MISSING_PARTIAL;
+    config.fate = lose_heartbeats;
+    struct roundlab *lab = roundlab_new(&config);
+    roundlab_run(lab, 2 * SECOND);
+    says_not(lab, "follows db");
+    roundlab_run(lab, 4 * SECOND);
+    says(lab, "app      > follows db");
+    says(lab, "db       > follows itself\n");
+    roundlab_run(lab, 8 * SECOND);
+    struct roundlab_verdict verdict = roundlab_judge(lab);
+    assert_true(verdict.points >= 1);
+    assert_int_equal(verdict.torn, 0);
+    roundlab_free(lab);
+}
+
 /* ---- a member that is missing ---- */
 
 static void strict_takes_none(void **state)
@@ -555,20 +583,45 @@ static void requests(void **state)
     roundlab_free(lab);
 }
 
+/* The same request again is answered the same, and starts no other round. */
+static void repeated_request(void **state)
+{
+    (void)state;
+    struct roundlab_config config = three();
+    struct roundlab *lab = roundlab_new(&config);
+    roundlab_run(lab, 2 * SECOND);
+    struct msg msg = {.type = MSG_TAKE};
+    memset(msg.take.request.b, 0x61, sizeof msg.take.request.b);
+    msg.take.kind = ROUND_KIND_CRASH;
+    for (unsigned i = 0; i < 3; i++) {
+        roundlab_inject(lab, DB, WEB, &msg);
+        roundlab_run(lab, roundlab_now(lab) + (i == 0 ? 100 : SECOND));
+    }
+    unsigned answers = 0;
+    for (const char *at = roundlab_text(lab); (at = strstr(at, "TAKEN sealed")) != NULL; at++) {
+        answers++;
+    }
+    assert_int_equal(answers, 2); /* the first and its repeat share one */
+    says_not(lab, " r3");
+    points(lab, 2);
+    roundlab_free(lab);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(good_round),         cmocka_unit_test(late_member),
-        cmocka_unit_test(expired_hold),       cmocka_unit_test(aborted_round),
-        cmocka_unit_test(repeated_hold),      cmocka_unit_test(tap_restarts),
-        cmocka_unit_test(other_release),      cmocka_unit_test(idle_release),
-        cmocka_unit_test(refused_by_one),     cmocka_unit_test(refused_by_one_tap),
-        cmocka_unit_test(forged_marks),       cmocka_unit_test(forged_nonce_is_no_point),
-        cmocka_unit_test(hold_delay),         cmocka_unit_test(unheld),
-        cmocka_unit_test(leader_dies),        cmocka_unit_test(two_leaders),
-        cmocka_unit_test(most_reached_leads), cmocka_unit_test(fails_and_yields),
-        cmocka_unit_test(strict_takes_none),  cmocka_unit_test(partial_goes_on),
-        cmocka_unit_test(requests),
+        cmocka_unit_test(good_round),          cmocka_unit_test(late_member),
+        cmocka_unit_test(expired_hold),        cmocka_unit_test(aborted_round),
+        cmocka_unit_test(repeated_hold),       cmocka_unit_test(tap_restarts),
+        cmocka_unit_test(other_release),       cmocka_unit_test(idle_release),
+        cmocka_unit_test(refused_by_one),      cmocka_unit_test(refused_by_one_tap),
+        cmocka_unit_test(forged_marks),        cmocka_unit_test(forged_nonce_is_no_point),
+        cmocka_unit_test(hold_delay),          cmocka_unit_test(unheld),
+        cmocka_unit_test(leader_dies),         cmocka_unit_test(two_leaders),
+        cmocka_unit_test(most_reached_leads),  cmocka_unit_test(fails_and_yields),
+        cmocka_unit_test(leader_falls_silent), cmocka_unit_test(strict_takes_none),
+        cmocka_unit_test(partial_goes_on),     cmocka_unit_test(requests),
+        cmocka_unit_test(repeated_request),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
