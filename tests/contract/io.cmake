@@ -1,3 +1,4 @@
 tide_test(test_link SOURCES test_link.c io_sites.c DEPS common_io common_core LABELS contract)
 tide_test(test_local SOURCES test_local.c io_sites.c DEPS common_io common_core LABELS contract)
 tide_test(test_http SOURCES test_http.c io_sites.c DEPS common_io common_core LABELS contract)
+tide_test(test_link_nng SOURCES test_link_nng.c io_sites.c DEPS common_io common_core LABELS contract)
