@@ -100,8 +100,25 @@ def run(c):
     wait_until("rounds go on", 15, lambda: web.status()["rounds_sealed"] >= sealed + 2)
     check("status says why", "coordinator" in wait_until(
         "an error in status", 10, lambda: web.disk("data")["error"]))
+    step("meanwhile a daemon and a tap are killed: the same cut is built again")
+    stored = web.disk("data")["stored_lsn"]
+    wait_until("a cut is decided", 10, lambda: web.disk("data")["cut_lsn"] > stored)
+    web.process.kill()
+    web.start()
+    web.disks[0].tap.kill()
+    web.disks[0].start()
+    sealed = db.status()["rounds_sealed"]
+    wait_until("rounds go on with kept definitions", 15,
+               lambda: db.status()["rounds_sealed"] >= sealed + 2)
     c.start_coordinator()
-    c.wait_points("taken while the coordinator was down", 3, 20, before)
+    c.wait_points("taken while the coordinator was down", 4, 20, before)
+    no_fork(c)
+
+    step("coordinator killed: what it answered is there")
+    c.coordinator.kill()
+    c.start_coordinator()
+    c.wait_points("after the coordinator was killed", 2, 20)
+    no_fork(c)
 
     step("leader killed: the next leads; it comes back")
     leader = web.status()["members"][0]["leader"]
@@ -176,6 +193,11 @@ def full_disk(c):
         answer = web.take()
         check("no point", not answer["sealed"] and answer["reason"] == "not-whole",
               json.dumps(answer))
+        step("coordinator back: what the log has is shipped")
+        c.start_coordinator()
+        wait_until("shipped", 20, lambda: (lambda d: d["stored_lsn"] + 1 >= d["next_lsn"])(
+            web.disk("small")))
+        no_fork(c)
     finally:
         for process in c.processes:
             process.kill()
