@@ -1123,14 +1123,20 @@ static uint64_t cut_of(const struct roundlab *lab, const struct align_round *rou
 /* Whether the cut has an effect whose cause it lacks. */
 static bool is_torn(const struct roundlab *lab, const struct align_round *round)
 {
+    uint64_t cuts[ROUNDLAB_MEMBERS_MAX][ROUNDLAB_DISKS] = {{0}};
+    for (unsigned m = 0; m < lab->config.members; m++) {
+        for (unsigned d = 0; d < ROUNDLAB_DISKS; d++) {
+            cuts[m][d] = cut_of(lab, round, m, d);
+        }
+    }
     for (size_t i = 0; i < lab->write_count; i++) {
         const struct write *effect = &lab->writes[i];
         if (effect->cause < 0) {
             continue;
         }
         const struct write *cause = &lab->writes[effect->cause];
-        uint64_t effect_cut = cut_of(lab, round, effect->member, effect->disk);
-        uint64_t cause_cut = cut_of(lab, round, cause->member, cause->disk);
+        uint64_t effect_cut = cuts[effect->member][effect->disk];
+        uint64_t cause_cut = cuts[cause->member][cause->disk];
         if (effect_cut != 0 && cause_cut != 0 && effect->lsn < effect_cut &&
             cause->lsn > cause_cut) {
             return true;
