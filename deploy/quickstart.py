@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -296,6 +297,15 @@ def preflight(folder):
     free = shutil.disk_usage(os.path.dirname(folder)).free
     if free < 8 << 30:
         raise Failed(f"only {free >> 20} MiB free for '{folder}': 8 GiB are needed")
+    for address in [COORDINATOR] + [address for _, address in MEMBERS]:
+        host, port = address.split(":")
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, int(port)))
+            except OSError as error:
+                raise Failed(f"this machine's address {address} cannot be used: {error.strerror}; end "
+                             "what listens there (another quickstart?)") from error
     probes = []
     try:
         for k in range(len(MEMBERS) * len(DISKS)):

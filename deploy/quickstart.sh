@@ -15,11 +15,12 @@ lacking=()
 [ "$(id -u)" = 0 ] || lacking+=("root: disks are mounted; run it with sudo")
 [ -r /dev/fuse ] && [ -w /dev/fuse ] || lacking+=("/dev/fuse: load the fuse module ('modprobe fuse')")
 [ -r /dev/loop-control ] || lacking+=("/dev/loop-control: load the loop module ('modprobe loop')")
+[ ${#lacking[@]} -gt 0 ] || losetup -f >/dev/null 2>&1 || lacking+=("a free loop device: detach some ('losetup -a' lists them)")
 if [ ${#lacking[@]} -gt 0 ]; then
     printf 'this machine lacks %s\n' "${lacking[@]}" >&2
     exit 1
 fi
-echo "root, /dev/fuse and /dev/loop-control are there"
+echo "root, /dev/fuse and a free loop device are there"
 
 say "2/4 packages"
 deploy/install-deps.sh

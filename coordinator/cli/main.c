@@ -14,24 +14,12 @@ struct noun {
 };
 
 static const struct noun nouns[] = {
-#ifdef TIDE_CLI_PKI
     {"pki", cli_pki, "site CA and certificates: init, issue"},
-#endif
-#ifdef TIDE_CLI_GROUP
     {"group", cli_group, "replication groups: apply, list"},
-#endif
-#ifdef TIDE_CLI_PARTICIPANT
     {"participant", cli_participant, "the participant on this machine: status"},
-#endif
-#ifdef TIDE_CLI_POINT
     {"point", cli_point, "recovery points: list, show, take, export"},
-#endif
-#ifdef TIDE_CLI_HRL
     {"hrl", cli_hrl, "change streams as files: show, check, align"},
-#endif
-#ifdef TIDE_CLI_CANARY
     {"canary", cli_canary, "dependent writes over several machines: run, check"},
-#endif
     {NULL, NULL, NULL},
 };
 
