@@ -41,7 +41,7 @@ struct take {
 struct take_question {
     struct holder *holder;
     struct call *call;
-    bool any; /* the group does not matter: there is one member only */
+    bool any; /* all own members are of one group */
     struct name group;
     struct msg_take take;
     struct msg_taken taken;
@@ -135,6 +135,11 @@ static void seat_round(void *arg, struct seat *seat, const struct leader_round *
     const struct definition *definition = seat_definition(seat);
     struct holder_round *place = &h->rounds[h->round_next];
     char hex[TIDE_ID_HEX];
+    for (unsigned i = 0; round->began && i < h->round_count; i++) {
+        if (id_equal(&h->rounds[i].round.sum.round, &round->sum.round)) {
+            return; /* another own member has told of it */
+        }
+    }
     place->seat = seat_index(seat);
     place->wall_ns = clock_wall_ns();
     place->round = *round;
@@ -437,11 +442,14 @@ int holder_take(struct holder *h, const struct name *group, enum round_kind kind
     struct take_question *question = calloc(1, sizeof *question);
     int result = -1;
     TIDE_CHECK(question != NULL);
-    if (group == NULL && h->seat_count != 1) {
-        free(question);
-        return err_set(err, TIDE_ERR_USAGE,
-                       "this participant stands for %u members; name the group with --group",
-                       h->seat_count);
+    for (unsigned i = 1; group == NULL && i < h->seat_count; i++) {
+        const struct settings_member *members = h->options.settings->members;
+        if (!name_equal(&members[i].group, &members[0].group)) {
+            free(question);
+            return err_set(err, TIDE_ERR_USAGE,
+                           "this participant has members of several groups; name one with "
+                           "--group");
+        }
     }
     struct call *call = call_new(question, free);
     question->holder = h;

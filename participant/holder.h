@@ -43,7 +43,7 @@ struct port *holder_port(struct holder *holder, unsigned disk); /* the holder's 
 bool holder_stop(struct holder *holder, uint64_t deadline_us);
 
 /* Asks for a round now and waits for its end. *ret is the leader's answer. NOT_FOUND: no member of
- * that group here (group may be NULL where there is one only: USAGE otherwise); BUSY; UNREACHABLE:
+ * that group here (group may be NULL where all are of one: USAGE otherwise); BUSY; UNREACHABLE:
  * no answer by then. */
 int holder_take(struct holder *holder, const struct name *group, enum round_kind kind,
                 uint32_t timeout_ms, struct msg_taken *ret, struct err *err);

@@ -67,7 +67,7 @@ static void set_state(struct shipper *s, enum shipper_state state)
     pthread_mutex_unlock(&s->lock);
 }
 
-/* Notes an error, and when to try again. */
+/* Notes an error, and when to try again. ASKING: one that is usual at a start. */
 static void fail(struct shipper *s, enum shipper_state state, const struct err *err)
 {
     pthread_mutex_lock(&s->lock);
@@ -81,7 +81,7 @@ static void fail(struct shipper *s, enum shipper_state state, const struct err *
     if (!told) {
         if (state == SHIPPER_STOPPED) {
             log_error("disk %s: shipping stopped: %s", s->name, err->text);
-        } else {
+        } else if (state != SHIPPER_ASKING) {
             log_warn("disk %s: shipping waits: %s", s->name, err->text);
         }
     }
@@ -391,7 +391,11 @@ static void *run(void *arg)
         if (result != 0 && !s->view.stop) {
             /* A stream that the coordinator does not know yet is told to it by registration. */
             bool unknown = asked && err.code == TIDE_ERR_NOT_FOUND && s->cutlog.count == 0;
-            fail(s, is_passing(&err) || unknown ? SHIPPER_RETRYING : SHIPPER_STOPPED, &err);
+            fail(s,
+                 unknown            ? SHIPPER_ASKING
+                 : is_passing(&err) ? SHIPPER_RETRYING
+                                    : SHIPPER_STOPPED,
+                 &err);
         }
     }
     close_ring(s);

@@ -28,7 +28,7 @@
 
 enum shipper_state {
     SHIPPER_NO_TAP,   /* none has connected yet */
-    SHIPPER_ASKING,   /* for the far side's state */
+    SHIPPER_ASKING,   /* the far side does not know the stream yet: until it is registered */
     SHIPPER_SHIPPING, /* all is well */
     SHIPPER_RETRYING, /* the last request failed; text says why */
     SHIPPER_STOPPED,  /* text says why, and what to do */

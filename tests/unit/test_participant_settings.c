@@ -100,6 +100,30 @@ static void bad(void **state)
     }
 }
 
+/* What deploy/examples shows must be what the daemon takes, once SITE is the reader's own. */
+static void example(void **state)
+{
+    const char *source = getenv("TIDE_SOURCE");
+    char text[8192];
+    struct err err = {0};
+    (void)state;
+    if (source == NULL) {
+        skip();
+    }
+    snprintf(text, sizeof text, "%s/deploy/examples/participant.ini", source);
+    FILE *file = fopen(text, "r");
+    assert_non_null(file);
+    size_t size = fread(text, 1, sizeof text - 1, file);
+    fclose(file);
+    text[size] = '\0';
+    char *site = strstr(text, "SITE/");
+    assert_non_null(site);
+    memcpy(site, "site", 4);
+    if (load(text, &err) != 0) {
+        fail_msg("%s", err.text);
+    }
+}
+
 static int setup(void **state)
 {
     int fd = mkstemp(path);
@@ -115,6 +139,7 @@ static int teardown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(good), cmocka_unit_test(bad)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(good), cmocka_unit_test(bad),
+                                       cmocka_unit_test(example)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }
