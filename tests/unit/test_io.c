@@ -4,6 +4,7 @@
 #include "common/io/address.h"
 #include "common/io/clock.h"
 #include "common/io/config.h"
+#include "common/io/daemon.h"
 #include "common/io/file.h"
 #include "common/io/log.h"
 #include "common/io/loop.h"
@@ -14,13 +15,16 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -598,6 +602,122 @@ static void log_limits_hold_back(void **state)
     assert_int_equal(lost, 2);
 }
 
+struct drain {
+    int fd;
+    unsigned lines;
+    unsigned long long lost;
+    bool cut; /* a line that is not whole */
+};
+
+static void *drain_run(void *arg)
+{
+    struct drain *drain = arg;
+    char line[4096];
+    FILE *from = fdopen(drain->fd, "r");
+    while (from != NULL && fgets(line, sizeof(line), from) != NULL) {
+        const char *lost = strstr(line, " lines lost");
+        drain->cut = drain->cut || strchr(line, '\n') == NULL;
+        if (lost == NULL) {
+            drain->lines++;
+            drain->cut = drain->cut || strstr(line, " tests info: line ") == NULL;
+            continue;
+        }
+        while (lost > line && lost[-1] >= '0' && lost[-1] <= '9')
+            lost--;
+        drain->lost += strtoull(lost, NULL, 10);
+    }
+    if (from != NULL)
+        fclose(from);
+    return NULL;
+}
+
+/* Nobody reads standard error: callers go on; what did not fit is counted, not silently gone. */
+static void log_never_waits_for_its_reader(void **state)
+{
+    (void)state;
+    enum { LINES = 3000 };
+    struct drain drain = {0};
+    pthread_t thread;
+    int ends[2];
+    char pad[200];
+    memset(pad, 'p', sizeof(pad));
+    pad[sizeof(pad) - 1] = 0;
+    assert_int_equal(pipe(ends), 0);
+    int kept = dup(STDERR_FILENO);
+    assert_int_equal(dup2(ends[1], STDERR_FILENO), STDERR_FILENO);
+    close(ends[1]);
+    log_start("tests", LOG_LEVEL_INFO);
+    uint64_t from = clock_mono_us();
+    for (unsigned i = 0; i < LINES; i++) {
+        log_info("line %u\n%s", i, pad); /* the newline must not make two lines */
+        log_debug("not wanted");
+    }
+    uint64_t took = clock_mono_us() - from;
+    drain.fd = ends[0];
+    assert_int_equal(pthread_create(&thread, NULL, drain_run, &drain), 0);
+    log_stop();
+    assert_int_equal(dup2(kept, STDERR_FILENO), STDERR_FILENO); /* closes the pipe's end */
+    close(kept);
+    pthread_join(thread, NULL);
+    assert_true(took < 2000000);
+    assert_false(drain.cut);
+    assert_true(drain.lost > 0);
+    assert_int_equal(drain.lines + drain.lost, LINES);
+}
+
+static void notify_is_one_datagram(void **state)
+{
+    (void)state;
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    char got[64] = "";
+    snprintf(at.sun_path, sizeof(at.sun_path), "%s/notify", folder);
+    int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+    assert_int_equal(bind(fd, (const struct sockaddr *)&at, sizeof(at)), 0);
+    unsetenv("NOTIFY_SOCKET");
+    daemon_notify("READY=1");
+    assert_int_equal(recv(fd, got, sizeof(got), MSG_DONTWAIT), -1);
+    setenv("NOTIFY_SOCKET", at.sun_path, 1);
+    daemon_notify("READY=1");
+    assert_int_equal(recv(fd, got, sizeof(got), MSG_DONTWAIT), 7);
+    assert_memory_equal(got, "READY=1", 7);
+    setenv("NOTIFY_SOCKET", "/nowhere/at/all", 1);
+    daemon_notify("READY=1");             /* nobody there: no harm */
+    for (unsigned i = 0; i < 5000; i++) { /* a full one does not block */
+        setenv("NOTIFY_SOCKET", at.sun_path, 1);
+        daemon_notify("STATUS=busy");
+    }
+    unsetenv("NOTIFY_SOCKET");
+    close(fd);
+}
+
+struct stopper {
+    struct loop *loop;
+    struct daemon_signals signals;
+    unsigned stops;
+};
+
+static void stopper_stop(void *arg)
+{
+    struct stopper *stopper = arg;
+    stopper->stops++;
+    loop_stop(stopper->loop);
+}
+
+static void signals_stop_the_loop(void **state)
+{
+    (void)state;
+    static const int numbers[] = {SIGTERM, SIGINT};
+    for (unsigned i = 0; i < 2; i++) {
+        struct stopper stopper = {.loop = loop_new()};
+        daemon_signals_init(&stopper.signals, stopper.loop, stopper_stop, &stopper);
+        assert_int_equal(kill(getpid(), numbers[i]), 0);
+        loop_run(stopper.loop);
+        assert_int_equal(stopper.stops, 1);
+        daemon_signals_close(&stopper.signals);
+        loop_free(stopper.loop);
+    }
+}
+
 struct ring {
     struct loop *loop;
     struct loop_timer timer;
@@ -699,6 +819,9 @@ int main(void)
         cmocka_unit_test(signatures_are_of_one_signer_context_and_text),
         cmocka_unit_test(files_are_replaced_whole),
         cmocka_unit_test(log_limits_hold_back),
+        cmocka_unit_test(log_never_waits_for_its_reader),
+        cmocka_unit_test(notify_is_one_datagram),
+        cmocka_unit_test(signals_stop_the_loop),
         cmocka_unit_test(loop_takes_calls_from_threads),
         cmocka_unit_test(loop_queue_is_bounded),
     };
