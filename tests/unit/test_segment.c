@@ -212,6 +212,56 @@ static void huge_numbers(void **state)
     }
 }
 
+static int init_alone(const void *bytes, size_t size, struct err *err)
+{
+    struct source_part part;
+    struct source_memory memory;
+    struct source source = source_of(bytes, size, &part, &memory);
+    return segment_reader_init(&reader, &source, 0, window, 4096, err);
+}
+
+/* Footers that lie where only header and footer are read, and one that lists too much. The writer
+ * is made to write them, so that sizes and hash are right. */
+static void forged_footers(void **state)
+{
+    (void)state;
+    struct segment_header header = first_header();
+    struct record attach = make_attach(1, 1, 77, true);
+    struct record write = make_write(1, 2, 77, 0, "data", 4);
+    for (int how = 0; how < 6; how++) {
+        struct segment_info info;
+        struct err err;
+        segment_writer_init(&writer, object, sizeof object, &header);
+        append(&attach);
+        append(&write);
+        struct segment_entry *e = &writer.entries[0];
+        if (how == 1) { /* more records than the body has room for */
+            writer.info.last_lsn += writer.info.body_size / TIDE_RECORD_HEADER;
+        } else if (how == 2) { /* past the body's end */
+            e->offset += e->size;
+            e->size = (uint32_t)(writer.used - e->offset) + 8;
+        } else if (how == 3) { /* a record that is no gap */
+            writer.entries[1] =
+                (struct segment_entry){RECORD_GAP, 2, (uint32_t)(e->offset + e->size),
+                                       (uint32_t)(writer.used - e->offset - e->size)};
+            writer.info.entry_count = 2;
+        } else if (how == 5) { /* one record more than there are */
+            writer.info.last_lsn++;
+        } else if (how == 4) { /* not listed */
+            writer.info.entry_count = 0;
+        }
+        segment_writer_finish(&writer, &info);
+        int alone = init_alone(object, (size_t)info.size, &err);
+        assert_int_equal(alone, how == 1 || how == 2 ? -1 : 0);
+        if (how == 3) {
+            struct record got;
+            assert_int_equal(segment_reader_entry(&reader, 1, NULL, &got, &err), -1);
+            assert_int_equal(err.code, TIDE_ERR_CORRUPT);
+        }
+        assert_int_equal(verify(object, (size_t)info.size, &info, &err), how == 0 ? 0 : -1);
+    }
+}
+
 static void chain(void **state)
 {
     (void)state;
@@ -330,6 +380,76 @@ static void many_entries(void **state)
     assert_int_equal(info.entry_count, TIDE_SEGMENT_ENTRIES_MAX);
 }
 
+/* Puts `more` bytes into a segment before `at`, with the hash made right again. Returns its size.
+ */
+static size_t insert(uint8_t *bytes, size_t size, size_t at, const void *more, size_t more_size)
+{
+    memmove(bytes + at + more_size, bytes + at, size - at);
+    memcpy(bytes + at, more, more_size);
+    size += more_size;
+    struct hash hash = sha_of(bytes, size - TIDE_HASH_SIZE);
+    memcpy(bytes + size - TIDE_HASH_SIZE, hash.b, sizeof hash.b);
+    return size;
+}
+
+static void add_u64(uint8_t *at, uint64_t more)
+{
+    uint64_t v = 0;
+    for (size_t i = 8; i-- > 0;) {
+        v = v << 8 | at[i];
+    }
+    v += more;
+    for (size_t i = 0; i < 8; i++) {
+        at[i] = (uint8_t)(v >> 8 * i);
+    }
+}
+
+/* Bytes that belong to no part, and one footer entry more than there may be. */
+static void too_much(void **state)
+{
+    (void)state;
+    static uint8_t big[1 << 20];
+    static const uint8_t zeroes[TIDE_SEGMENT_ENTRY];
+    struct segment_info info = make_first(big);
+    struct segment_info got;
+    struct err err;
+    for (size_t part = 0; part < 3; part++) {
+        info = make_first(big);
+        size_t trailer = info.size - TIDE_HASH_SIZE - TIDE_SEGMENT_TRAILER;
+        size_t at = part == 0 ? TIDE_SEGMENT_HEADER : part == 1 ? trailer : trailer - 128;
+        size_t size = insert(big, info.size, at, zeroes, sizeof zeroes);
+        assert_int_equal(verify(big, size, &got, &err), -1);
+        assert_int_equal(err.code, TIDE_ERR_CORRUPT);
+    }
+
+    struct segment_header header = first_header();
+    segment_writer_init(&writer, big, sizeof big, &header);
+    struct record r = make_attach(1, 1, 77, true);
+    append(&r);
+    for (uint64_t lsn = 2; lsn <= TIDE_SEGMENT_ENTRIES_MAX; lsn++) {
+        r = make_gap(1, lsn, 77);
+        append(&r);
+    }
+    segment_writer_finish(&writer, &info);
+    uint8_t bytes[TIDE_RECORD_SMALL_MAX];
+    r = make_gap(1, info.last_lsn + 1, 77);
+    size_t record = record_encode(&r, bytes, sizeof bytes);
+    size_t body_end = TIDE_SEGMENT_HEADER + (size_t)info.body_size;
+    size_t size = insert(big, (size_t)info.size, body_end, bytes, record);
+    size_t trailer = size - TIDE_HASH_SIZE - TIDE_SEGMENT_TRAILER;
+    uint8_t entry[TIDE_SEGMENT_ENTRY];
+    memcpy(entry, big + trailer - sizeof entry, sizeof entry);
+    add_u64(entry, 1);
+    add_u64(entry + 8, record); /* the offset; its upper half, the size, stays */
+    add_u64(big + trailer + 8, 1);
+    add_u64(big + trailer + 24, record);
+    add_u64(big + trailer + 56, 1);
+    size = insert(big, size, trailer, entry, sizeof entry);
+    assert_int_equal(verify(big, size, &got, &err), -1);
+    assert_int_equal(err.code, TIDE_ERR_CORRUPT);
+    assert_non_null(strstr(err.text, "sizes"));
+}
+
 static void fill(uint8_t *to, uint8_t value, size_t size)
 {
     memset(to, value, size);
@@ -422,11 +542,12 @@ static void vectors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(round_trip),     cmocka_unit_test(flipped_bits),
-        cmocka_unit_test(forged_bits),    cmocka_unit_test(wrong_sizes),
-        cmocka_unit_test(huge_numbers),   cmocka_unit_test(chain),
-        cmocka_unit_test(writer_refuses), cmocka_unit_test(cut_by_size),
-        cmocka_unit_test(many_entries),   cmocka_unit_test(vectors),
+        cmocka_unit_test(round_trip),   cmocka_unit_test(flipped_bits),
+        cmocka_unit_test(forged_bits),  cmocka_unit_test(wrong_sizes),
+        cmocka_unit_test(huge_numbers), cmocka_unit_test(forged_footers),
+        cmocka_unit_test(chain),        cmocka_unit_test(writer_refuses),
+        cmocka_unit_test(cut_by_size),  cmocka_unit_test(many_entries),
+        cmocka_unit_test(too_much),     cmocka_unit_test(vectors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
