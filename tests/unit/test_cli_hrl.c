@@ -10,8 +10,10 @@
 #include <unistd.h>
 
 #include "common/core/check.h"
+#include "common/core/sha.h"
 #include "common/hrl/log.h"
 #include "common/hrl/segment.h"
+#include "common/wire/intake.h"
 
 #define DISKS 3U
 
@@ -87,11 +89,46 @@ static void cut(struct stream *s)
     s->header = segment_next_header(&s->info);
 }
 
+static uint8_t *definition_bytes;
+static size_t definition_size;
+
+static void name_of(struct name *ret, const char *text)
+{
+    TIDE_CHECK(name_parse(text, ret));
+}
+
+/* Three members with a disk each; its bytes give the epoch's hash. */
+static void make_definition(void)
+{
+    static struct definition d;
+    struct id group = make_id(5);
+    struct name name;
+    struct err err;
+    name_of(&name, "shop");
+    definition_init(&d, &group, &name, 7);
+    for (unsigned k = 0; k < DISKS; k++) {
+        struct definition_member member = {.address = "127.0.0.11:20004"};
+        struct definition_disk disk = {.stream = make_id(k + 1),
+                                       .timeline = make_id(k + 2001),
+                                       .disk = make_id(k + 1001),
+                                       .size = 1 << 20,
+                                       .block_size = 4096};
+        char text[] = {'v', 'm', (char)('1' + k), '\0'};
+        name_of(&member.name, text);
+        snprintf(member.identity, sizeof(member.identity), "spiffe://site/participant/%s", text);
+        name_of(&disk.name, "data");
+        TIDE_CHECK(definition_add_member(&d, &member, &err) == 0);
+        TIDE_CHECK(definition_add_disk(&d, &disk, &err) == 0);
+    }
+    TIDE_CHECK(intake_definition_encode(&d, &definition_bytes, &definition_size, &err) == 0);
+}
+
 /* Round 3 good, round 4 aborted on stream 2, round 5 not sealed on stream 3. */
 static int make_folder(void **state)
 {
     (void)state;
     TIDE_CHECK(mkdtemp(folder) != NULL);
+    make_definition();
     static struct stream streams[DISKS];
     struct round_mark marks[DISKS];
     for (unsigned k = 0; k < DISKS; k++) {
@@ -106,6 +143,7 @@ static int make_folder(void **state)
     }
     for (uint64_t n = 3; n <= 5; n++) {
         struct round_order order = make_order(n, DISKS);
+        order.epoch.hash = sha_of(definition_bytes, definition_size);
         for (unsigned k = 0; k < DISKS; k++) {
             struct record r = make_bookmark(k + 1, 2 + 3 * (n - 3), 77, &order, 100 * n + k);
             marks[k] = (struct round_mark){r.stream, 77, r.lsn, r.bookmark.nonce};
@@ -137,6 +175,7 @@ static int remove_folder(void **state)
 {
     (void)state;
     char command[256];
+    free(definition_bytes);
     snprintf(command, sizeof(command), "rm -r %s", folder);
     return system(command);
 }
@@ -156,6 +195,29 @@ static void align_good(void **state)
     assert_int_equal(run(arguments), 0);
     expect_output("\"answer\": \"yes\"");
     expect_output("\"whole\": \"yes\"");
+}
+
+/* With the definition at hand: judged by it, and streams have names. */
+static void align_defined(void **state)
+{
+    (void)state;
+    char path[128];
+    char arguments[256];
+    static const char *const parts[] = {"definitions", "definitions/shop"};
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(path, sizeof(path), "%s/%s", folder, parts[i]);
+        TIDE_CHECK(mkdir(path, 0700) == 0);
+    }
+    snprintf(path, sizeof(path), "%s/definitions/shop/00000000000000000007.pb", folder);
+    put_file(path, definition_bytes, definition_size);
+    snprintf(arguments, sizeof(arguments), "align %s", folder);
+    assert_int_equal(run(arguments), 0);
+    expect_output("definition yes     full");
+    expect_output("vm2/data the hold was aborted");
+    assert_null(strstr(output, "judged by \"set\""));
+    put_file(path, definition_bytes, definition_size - 1);
+    assert_int_equal(run(arguments), 7);
+    TIDE_CHECK(unlink(path) == 0);
 }
 
 static void show_and_check(void **state)
@@ -227,6 +289,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(align_good),
+        cmocka_unit_test(align_defined),
         cmocka_unit_test(show_and_check),
         cmocka_unit_test(harmed_files),
     };
