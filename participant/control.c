@@ -31,6 +31,7 @@ struct control {
     /* the thread's own */
     struct hash digest;
     struct hash registered; /* of what was registered last; zero: nothing */
+    bool poll;              /* what is registered is so since the last long poll */
     uint64_t backoff_us;
     struct prng jitter;
 };
@@ -124,17 +125,22 @@ static int turn(struct control *c, struct intake_disk *disks, struct err *err)
     memset(disks, 0, SETTINGS_DISKS_MAX * sizeof *disks);
     unsigned count = collect(c, disks, err);
     struct hash now = count > 0 ? sha_of(disks, count * sizeof *disks) : (struct hash){{0}};
-    if (count > 0 && !hash_equal(&now, &c->registered)) {
+    /* Also after each poll: a group that was applied anew may have forgotten this member. */
+    if (count > 0 && (!c->poll || !hash_equal(&now, &c->registered))) {
         struct intake_register registration = {.count = count, .disks = disks};
         result = uplink_register(c->uplink, &registration, &answer, &size, err);
         if (result == 0) {
+            if (!hash_equal(&now, &c->registered)) {
+                log_info("%u of %u disks are registered with the coordinator", count,
+                         c->settings->disk_count);
+            }
             c->registered = now;
-            log_info("%u of %u disks are registered with the coordinator", count,
-                     c->settings->disk_count);
+            c->poll = true;
         }
     } else {
         unsigned wait = count == c->settings->disk_count ? CONTROL_POLL_S : CONTROL_POLL_SOON_S;
         result = uplink_definitions(c->uplink, &c->digest, wait, &answer, &size, err);
+        c->poll = false;
     }
     if (result == 0) {
         result = apply(c, answer, size, err);

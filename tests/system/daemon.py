@@ -4,6 +4,7 @@
 
   daemon.py run       one cluster through every fault, in order; each step must recover by itself
   daemon.py unheld    hold switched off: bookmarks say so, points are unaligned
+  daemon.py epochs    policy and definition change under way: a member leaves and comes back
   daemon.py full      the file system under a log is full: production goes on (needs root)
   daemon.py config    wrong configuration files: file, line, what was expected
 """
@@ -157,6 +158,37 @@ def unheld(c):
     check("take says sealed", answer["sealed"], json.dumps(answer))
 
 
+def epochs(c):
+    c.start()
+    c.wait_points("of epoch 1", 1, 15, {})
+    everyone = c.participants
+    web, db, _ = everyone
+
+    def epoch(participants, number):
+        return all(p.status()["members"][0]["epoch"] == number for p in participants)
+    step("another policy is no new epoch")
+    c.interval = "2s"
+    c.apply_group()
+    wait_until("the policy is known", 10, lambda: all(
+        p.status()["members"][0]["interval_ms"] == 2000 for p in everyone))
+    check("still epoch 1", epoch(everyone, 1))
+    step("a member leaves")
+    c.interval = "1s"
+    c.participants = [web, db]
+    c.apply_group()
+    wait_until("epoch 2", 10, lambda: epoch([web, db], 2))
+    check("it has none any more", not everyone[2].status()["members"][0]["defined"])
+    points = c.wait_points("of two members", 1, 15)
+    check("two members, full", all(p["label"] == "full" and len(p["members"]) == 2
+                                   for p in points.values() if p["epoch"] == 2), str(points))
+    step("it comes back")
+    c.participants = everyone
+    c.apply_group()
+    wait_until("epoch 3", 10, lambda: epoch(everyone, 3))
+    wait_until("a point of epoch 3", 15, lambda: any(
+        p["epoch"] == 3 and len(p["members"]) == 3 for p in c.points().values()))
+
+
 def full_disk(c):
     """The tap's log on a small tmpfs: full before the ring is preallocated, or written to."""
     mount = c.path("small")
@@ -234,7 +266,7 @@ def config(c):
 
 def main():
     parts = {"run": (run, MEMBERS, ("data", "log")), "unheld": (unheld, MEMBERS[:2], ("data",)),
-             "full": (full_disk, ["web"], ("data",)), "config": (config, ["web"], ("data",))}
+             "epochs": (epochs, MEMBERS, ("data",)), "full": (full_disk, ["web"], ("data",)), "config": (config, ["web"], ("data",))}
     part, members, disks = parts[sys.argv[1]]
     if part is full_disk and os.geteuid() != 0:
         print("skipped: a small tmpfs needs root")
