@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* common/wire/intake: what comes from a peer on 9443, whole, changed and cut. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "common/core/prng.h"
+#include "common/core/sha.h"
+#include "common/wire/intake.h"
+
+static struct id id_of(uint8_t v)
+{
+    struct id id;
+    memset(id.b, v, sizeof(id.b));
+    return id;
+}
+
+static void fill_disk(struct intake_disk *d, const char *member, const char *disk, uint8_t v)
+{
+    *d = (struct intake_disk){.stream = id_of(v),
+                              .timeline = id_of((uint8_t)(v + 64)),
+                              .disk_id = id_of((uint8_t)(v + 128)),
+                              .size = 1 << 20,
+                              .block_size = 4096};
+    assert_true(name_parse("shop", &d->group));
+    assert_true(name_parse(member, &d->member));
+    assert_true(name_parse(disk, &d->disk));
+}
+
+static void a_registration_comes_back(void **state)
+{
+    struct intake_disk disks[3];
+    struct intake_register r = {.count = 3, .disks = disks};
+    struct intake_register back;
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    struct err err = {0};
+    (void)state;
+    fill_disk(&disks[0], "web", "data", 1);
+    fill_disk(&disks[1], "web", "log", 2);
+    fill_disk(&disks[2], "app", "data", 3);
+    assert_int_equal(intake_register_encode(&r, &bytes, &size, &err), 0);
+    assert_int_equal(intake_register_decode(bytes, size, &back, &err), 0);
+    assert_int_equal(back.count, 3);
+    for (unsigned k = 0; k < 3; k++) {
+        assert_true(name_equal(&back.disks[k].member, &disks[k].member));
+        assert_true(name_equal(&back.disks[k].disk, &disks[k].disk));
+        assert_true(id_equal(&back.disks[k].stream, &disks[k].stream));
+        assert_true(back.disks[k].size == disks[k].size);
+    }
+    intake_register_close(&back);
+    free(bytes);
+}
+
+/* Each wrong value alone is refused, with a text, and leaves the output untouched. */
+static void wrong_values_are_refused(void **state)
+{
+    (void)state;
+    for (unsigned k = 0; k < 8; k++) {
+        struct intake_disk disks[2];
+        struct intake_register r = {.count = 2, .disks = disks};
+        struct intake_register back = {.count = 77};
+        uint8_t *bytes = NULL;
+        size_t size = 0;
+        struct err err = {0};
+        fill_disk(&disks[0], "web", "data", 1);
+        fill_disk(&disks[1], "web", "log", 2);
+        switch (k) {
+        case 0:
+            disks[1].stream = disks[0].stream;
+            break;
+        case 1:
+            disks[1].disk = disks[0].disk;
+            break;
+        case 2:
+            disks[1].stream = id_of(0);
+            break;
+        case 3:
+            disks[1].size = 1000;
+            break;
+        case 4:
+            disks[1].size = UINT64_MAX - 511;
+            break;
+        case 5:
+            disks[1].block_size = 3000;
+            break;
+        case 6:
+            memcpy(disks[1].disk.s, "../up", 6);
+            break;
+        case 7:
+            disks[1].block_size = 1 << 20;
+            break;
+        }
+        assert_int_equal(intake_register_encode(&r, &bytes, &size, &err), 0);
+        assert_int_equal(intake_register_decode(bytes, size, &back, &err), -1);
+        assert_int_equal(err.code, TIDE_ERR_CORRUPT);
+        assert_true(err.text[0] != '\0');
+        assert_int_equal(back.count, 77);
+        free(bytes);
+    }
+}
+
+static struct definition *definition_make(void)
+{
+    struct definition *d = calloc(1, sizeof(*d));
+    struct id group = id_of(9);
+    struct name name;
+    struct definition_member m = {.identity = "spiffe://lab/participant/web",
+                                  .address = "127.0.0.11:20004"};
+    struct definition_disk disk = {.stream = id_of(1),
+                                   .timeline = id_of(2),
+                                   .disk = id_of(3),
+                                   .size = 1 << 20,
+                                   .block_size = 512};
+    assert_non_null(d);
+    assert_true(name_parse("shop", &name));
+    definition_init(d, &group, &name, 3);
+    assert_true(name_parse("web", &m.name));
+    assert_true(name_parse("data", &disk.name));
+    assert_int_equal(definition_add_member(d, &m, NULL), 0);
+    assert_int_equal(definition_add_disk(d, &disk, NULL), 0);
+    return d;
+}
+
+static void definitions_come_back_with_their_hash(void **state)
+{
+    struct definition *d = definition_make();
+    struct definition *back = calloc(1, sizeof(*back));
+    struct intake_issued issued = {0};
+    struct intake_definitions all = {.count = 1, .groups = &issued};
+    struct intake_definitions got;
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    struct err err = {0};
+    (void)state;
+    assert_non_null(back);
+    assert_int_equal(intake_definition_encode(d, &issued.definition, &issued.definition_size, &err),
+                     0);
+    policy_init(&issued.policy);
+    assert_int_equal(intake_definitions_encode(&all, &bytes, &size, &err), 0);
+    assert_int_equal(intake_definitions_decode(bytes, size, &got, &err), 0);
+    assert_true(hash_equal(&got.digest, &all.digest));
+    assert_int_equal(got.count, 1);
+    assert_int_equal(intake_definition_decode(got.groups[0].definition,
+                                              got.groups[0].definition_size, back, &err),
+                     0);
+    struct hash hash = sha_of(issued.definition, issued.definition_size);
+    assert_true(hash_equal(&back->epoch.hash, &hash));
+    assert_true(back->epoch.number == 3);
+    assert_string_equal(back->members[0].address, "127.0.0.11:20004");
+    intake_definitions_close(&got);
+    issued.policy.interval_ms = 1; /* out of range */
+    free(bytes);
+    assert_int_equal(intake_definitions_encode(&all, &bytes, &size, &err), 0);
+    assert_int_equal(intake_definitions_decode(bytes, size, &got, &err), -1);
+    free(bytes);
+    free(issued.definition);
+    free(d);
+    free(back);
+}
+
+/* Every prefix and many changed bytes: an answer, never a fault, whatever it is. */
+static void changed_bytes_do_no_harm(void **state)
+{
+    struct definition *d = definition_make();
+    struct definition *back = calloc(1, sizeof(*back));
+    struct intake_stream_state stream;
+    struct intake_point_state point;
+    struct intake_definitions definitions;
+    struct intake_register registration;
+    struct prng prng;
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    unsigned refused = 0;
+    struct err err;
+    (void)state;
+    assert_non_null(back);
+    prng_init(&prng, 11);
+    assert_int_equal(intake_definition_encode(d, &bytes, &size, &err), 0);
+    for (unsigned k = 0; k < 3000; k++) {
+        uint8_t *copy = malloc(size);
+        assert_non_null(copy);
+        memcpy(copy, bytes, size);
+        size_t length = k < size ? k : size;
+        if (k >= size) {
+            copy[prng_below(&prng, size)] = (uint8_t)prng_next(&prng);
+        }
+        uint8_t *exact = malloc(length + 1);
+        assert_non_null(exact);
+        memcpy(exact, copy, length);
+        refused += intake_definition_decode(exact, length, back, &err) < 0;
+        if (intake_stream_state_decode(exact, length, &stream, &err) == 0) {
+            assert_true(stream.stored_lsn <= stream.received_lsn);
+        }
+        (void)intake_point_state_decode(exact, length, &point, &err);
+        if (intake_definitions_decode(exact, length, &definitions, &err) == 0) {
+            intake_definitions_close(&definitions);
+        }
+        if (intake_register_decode(exact, length, &registration, &err) == 0) {
+            intake_register_close(&registration);
+        }
+        free(exact);
+        free(copy);
+    }
+    assert_true(refused >= size);
+    free(bytes);
+    free(d);
+    free(back);
+}
+
+static void states_come_back(void **state)
+{
+    struct intake_stream_state s = {.received_lsn = 9,
+                                    .stored_lsn = 7,
+                                    .code = TIDE_ERR_CONFLICT,
+                                    .forked = true,
+                                    .text = "out of order"};
+    struct intake_stream_state got;
+    struct intake_point_state p = {.round = id_of(4), .answer = ROUND_ANSWER_NO, .text = "gap"};
+    struct intake_point_state said;
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    (void)state;
+    assert_int_equal(intake_stream_state_encode(&s, &bytes, &size, NULL), 0);
+    assert_int_equal(intake_stream_state_decode(bytes, size, &got, NULL), 0);
+    assert_true(got.stored_lsn == 7 && got.received_lsn == 9 && got.forked);
+    assert_int_equal(got.code, TIDE_ERR_CONFLICT);
+    assert_string_equal(got.text, "out of order");
+    assert_true(hash_is_zero(&got.head));
+    free(bytes);
+    s.received_lsn = 6; /* less than stored: a lie */
+    assert_int_equal(intake_stream_state_encode(&s, &bytes, &size, NULL), 0);
+    assert_int_equal(intake_stream_state_decode(bytes, size, &got, NULL), -1);
+    free(bytes);
+    assert_int_equal(intake_point_state_encode(&p, &bytes, &size, NULL), 0);
+    assert_int_equal(intake_point_state_decode(bytes, size, &said, NULL), 0);
+    assert_int_equal(said.answer, ROUND_ANSWER_NO);
+    free(bytes);
+}
+
+static void texts_are_checked(void **state)
+{
+    (void)state;
+    assert_true(intake_is_participant("spiffe://lab/participant/web-1.x"));
+    assert_false(intake_is_participant("spiffe://lab/coordinator/web"));
+    assert_false(intake_is_participant("spiffe:///participant/web"));
+    assert_false(intake_is_participant("spiffe://lab/participant/"));
+    assert_false(intake_is_participant("spiffe://lab/participant/a/b"));
+    assert_true(intake_is_address("127.0.0.1:1"));
+    assert_true(intake_is_address("[fe80::1]:65535"));
+    assert_false(intake_is_address("127.0.0.1:65536"));
+    assert_false(intake_is_address("127.0.0.1:0"));
+    assert_false(intake_is_address("127.0.0:1"));
+    assert_false(intake_is_address("256.0.0.1:1"));
+    assert_false(intake_is_address("host:1"));
+    assert_false(intake_is_address("1.2.3.4.5:1"));
+    assert_false(intake_is_address("1.2.3.4"));
+    assert_false(intake_is_address("[12345::]:1"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_registration_comes_back),
+        cmocka_unit_test(wrong_values_are_refused),
+        cmocka_unit_test(definitions_come_back_with_their_hash),
+        cmocka_unit_test(changed_bytes_do_no_harm),
+        cmocka_unit_test(states_come_back),
+        cmocka_unit_test(texts_are_checked),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
