@@ -21,12 +21,17 @@
 #include "common/wire/intake.h"
 #include "coordinator/core/align.h"
 
-#define DETAIL_MAX   512
-#define FILES_MAX    1000000U /* segments in one folder */
-#define CORRUPT_HINT "take this file from another copy; what lies before the place named is good"
-
+#define DETAIL_MAX 512
+#define FILES_MAX  1000000U /* segments in one folder */
 static uint8_t window[TIDE_SEGMENT_BUFFER];
 static struct segment_reader segment;
+
+static int fail(const struct err *err)
+{
+    return cli_fail(err, err->code == TIDE_ERR_CORRUPT ? "take this file from another copy; what "
+                                                         "lies before the place named is good"
+                                                       : NULL);
+}
 
 /* ---- a file as a source ---- */
 
@@ -94,6 +99,7 @@ static struct source input_source(struct input *input)
 struct stream_file {
     struct input input;
     bool is_log;
+    bool unused; /* of a ring, preallocated: zeroes so far */
     struct log_header log_header;
     struct log_reader log;
     uint64_t records;
@@ -109,6 +115,10 @@ static int open_log(struct stream_file *file, struct err *err)
         return -1;
     if (got < sizeof(head))
         return err_set(err, TIDE_ERR_CORRUPT, "offset %zu: the file ends within its header", got);
+    static const uint8_t zeroes[TIDE_LOG_HEADER];
+    file->unused = memcmp(head, zeroes, sizeof(zeroes)) == 0;
+    if (file->unused)
+        return 0;
     if (log_header_decode(head, &file->log_header, err) != 0)
         return err_wrap(err, "offset 0");
     const struct log_header *h = &file->log_header;
@@ -132,7 +142,8 @@ static int stream_open(struct stream_file *file, const char *path, struct err *e
         return -1;
     struct source source = input_source(&file->input);
     int failed = input_read(&file->input, 0, 0, magic, sizeof(magic), &got, &why);
-    if (failed == 0 && got == sizeof(magic) && memcmp(magic, "TIDELOG", 7) == 0) {
+    if (failed == 0 && got == sizeof(magic) &&
+        (memcmp(magic, "TIDELOG", 7) == 0 || memcmp(magic, "\0\0\0\0\0\0\0\0", 8) == 0)) {
         file->is_log = true;
         failed = open_log(file, &why);
     } else if (failed == 0 && got == sizeof(magic) && memcmp(magic, "TIDESEG", 7) == 0) {
@@ -156,6 +167,8 @@ static int stream_next(struct stream_file *file, struct record *ret, uint64_t *r
 {
     const uint8_t *bytes;
     int more;
+    if (file->unused)
+        return 0;
     if (file->is_log) {
         more = log_reader_next(&file->log, ret, &bytes, ret_size, err);
         if (more == 0 && file->log.end == LOG_END_NONE) {
@@ -178,6 +191,8 @@ static int stream_next(struct stream_file *file, struct record *ret, uint64_t *r
 /* How the file ends, for people; empty: as it should. */
 static const char *stream_tail(const struct stream_file *file)
 {
+    if (file->unused)
+        return "a file of a log that has not been used yet";
     return file->is_log && file->log.end == LOG_END_TORN ? file->log.torn.text : "";
 }
 
@@ -417,7 +432,7 @@ static int show_file(const char *path, enum cli_output output, json_t *files)
         if (stream_tail(&file)[0] != '\0')
             printf("%s\n", stream_tail(&file));
     }
-    return more < 0 ? cli_fail(&err, CORRUPT_HINT) : status;
+    return more < 0 ? fail(&err) : status;
 }
 
 static int show(int argc, char **argv)
@@ -535,7 +550,7 @@ static int check(int argc, char **argv)
         has_before = is_segment;
     }
     int status = out.list != NULL ? cli_json_print(out.list) : cli_table_print(out.table);
-    return first_wrong.code != TIDE_ERR_OK ? cli_fail(&first_wrong, CORRUPT_HINT) : status;
+    return first_wrong.code != TIDE_ERR_OK ? fail(&first_wrong) : status;
 }
 
 /* ---- align ---- */

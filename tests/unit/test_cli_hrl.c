@@ -266,6 +266,15 @@ static void harmed_files(void **state)
     assert_int_equal(run(arguments), 0);
     expect_output("attach");
 
+    memset(log, 0, sizeof(log)); /* preallocated */
+    put_file(path, log, sizeof(log));
+    snprintf(arguments, sizeof(arguments), "check %s", path);
+    assert_int_equal(run(arguments), 0);
+    expect_output("not been used yet");
+    log[100] = 1;
+    put_file(path, log, sizeof(log));
+    assert_int_equal(run(arguments), 7);
+
     path_of(path, 2, 3); /* round 4's bookmark in stream 2 */
     FILE *f = fopen(path, "r+b");
     TIDE_CHECK(f != NULL && fseek(f, 300, SEEK_SET) == 0);
