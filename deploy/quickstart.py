@@ -320,6 +320,9 @@ def preflight(folder):
     finally:
         for device in probes:
             run(["losetup", "-d", device], 30, statuses=(0, 1))
+        for name in os.listdir(folder):
+            if name.startswith("probe"):
+                os.remove(os.path.join(folder, name))
 
 
 class Disk:
@@ -731,8 +734,8 @@ def file_hash(path):
 def report(site, results):
     """Table of points and the figures above the last line; what failed, as texts."""
     names = [member for member, _ in MEMBERS]
-    print(f"\n{site.name}: {'hold on' if site.hold else 'hold switched off (--unsafe-no-hold)'}")
-    print(f"{'':43}{'LONGEST HOLD ms':^{8 * len(names)}}{'WRITES HELD':^{7 * len(names)}}")
+    print(f"\n{site.name} run: {'hold on' if site.hold else 'hold switched off (--unsafe-no-hold)'}")
+    print(f"{'':43}{'LONGEST HOLD ms':^{8 * len(names)}}{'WRITES HELD':^{7 * len(names)}}".rstrip())
     print(f"{'POINT':14}{'KIND':7}{'LABEL':11}{'MEMBERS':>7}    " + "".join(f"{n:>8}" for n in names)
           + "".join(f"{n:>7}" for n in names) + f"{'STEPS':>8}  VERDICT")
     for point, verdict, steps, text in results:

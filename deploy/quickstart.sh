@@ -26,12 +26,11 @@ say "2/4 packages"
 deploy/install-deps.sh
 
 say "3/4 build into build/"
-cmake -S . -B build -G Ninja >build-configure.log 2>&1 || {
-    cat build-configure.log
-    rm -f build-configure.log
+mkdir -p build
+cmake -S . -B build -G Ninja >build/configure.log 2>&1 || {
+    cat build/configure.log
     exit 1
 }
-rm -f build-configure.log
 cmake --build build --target tidemark tidemark-participant tidemark-coordinator tidemark-tap
 
 say "4/4 run"
