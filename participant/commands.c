@@ -50,7 +50,7 @@ static void put_time(json_t *to, const char *key, uint64_t wall_ns)
 static json_t *disk_object(const struct commands *c, const struct holder_view *view, unsigned i)
 {
     const struct settings_disk *settings = &c->settings->disks[i];
-    const struct holder_disk *disk = &view->disks[i];
+    const struct tapset_view *disk = &view->disks[i];
     const struct tapctl_state *state = &disk->state;
     struct shipper_status ship;
     json_t *to = json_object();

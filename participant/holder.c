@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,17 +19,9 @@
 #include "participant/call.h"
 #include "participant/router.h"
 #include "participant/seat.h"
-#include "participant/tapclient.h"
+#include "participant/tapset.h"
 
 #define PRIORITY 10 /* of SCHED_RR */
-
-struct slot { /* one disk */
-    struct holder *holder;
-    unsigned index;
-    struct tapclient *client;
-    struct port *port;
-    struct holder_disk view;
-};
 
 struct take {
     struct call *call; /* NULL: this place is free */
@@ -60,12 +51,11 @@ struct holder {
     struct router *router;
     struct loop_timer wake;
     pthread_t thread;
-    atomic_bool kicked;
     struct signer *_Atomic signer;
     struct groups *groups; /* NULL: none yet; seats point into it */
     unsigned seat_count;
     struct seat *seats[SETTINGS_MEMBERS_MAX];
-    struct slot slots[SETTINGS_DISKS_MAX];
+    struct tapset *taps;
     struct take takes[HOLDER_TAKES_MAX];
     unsigned round_count;
     unsigned round_next;
@@ -117,7 +107,7 @@ static void seat_send(void *arg, struct seat *seat, const struct definition_memb
 static void seat_order(void *arg, unsigned disk, struct tapctl *message)
 {
     struct holder *h = arg;
-    tapclient_send(h->slots[disk].client, message);
+    tapset_order(h->taps, disk, message);
 }
 
 static void seat_attest(void *arg, unsigned disk, const struct statement *statement)
@@ -179,154 +169,31 @@ static void seat_taken(void *arg, struct seat *seat, const struct msg_taken *tak
 
 /* ---- what the taps say ---- */
 
-static void tell_tap(struct slot *slot)
+static struct seat *seat_of(struct holder *h, unsigned disk)
 {
-    uint64_t sync = 0;
-    uint64_t stored = 0;
-    port_wants(slot->port, &sync, &stored);
-    if (sync > 0) {
-        struct tapctl message = {.type = TAPCTL_SYNC, .lsn = {sync}};
-        tapclient_send(slot->client, &message);
-    }
-    if (stored > 0) {
-        struct tapctl message = {.type = TAPCTL_STORED, .lsn = {stored}};
-        tapclient_send(slot->client, &message);
-    }
+    return h->seats[h->options.settings->disks[disk].member];
 }
 
-static struct seat *seat_of(struct slot *slot)
-{
-    return slot->holder->seats[slot->holder->options.settings->disks[slot->index].member];
-}
-
-static struct member_tap tap_of(const struct slot *slot)
-{
-    return (struct member_tap){.attached = slot->view.attached,
-                               .stream = slot->view.welcome.stream,
-                               .incarnation =
-                                   slot->view.attached ? slot->view.welcome.incarnation : 0,
-                               .whole = slot->view.attached && slot->view.welcome.whole,
-                               .logging = slot->view.attached && slot->view.welcome.logging};
-}
-
-static const char *disk_name(const struct slot *slot)
-{
-    return slot->holder->options.settings->disks[slot->index].name.s;
-}
-
-static const char *member_name(const struct slot *slot)
-{
-    const struct settings *settings = slot->holder->options.settings;
-    return settings->members[settings->disks[slot->index].member].name.s;
-}
-
-static void on_tap_welcome(void *arg, const struct tapctl_welcome *welcome, const int *fds)
-{
-    struct slot *slot = arg;
-    struct member_tap tap;
-    slot->view.attached = true;
-    slot->view.since_us = clock_mono_us();
-    slot->view.welcome = *welcome;
-    memset(&slot->view.state, 0, sizeof slot->view.state);
-    slot->view.reason[0] = '\0';
-    log_info("disk %s/%s: tap attached, next lsn %llu, %s", member_name(slot), disk_name(slot),
-             (unsigned long long)welcome->next_lsn, welcome->whole ? "whole" : "not whole");
-    port_attached(slot->port, welcome, fds);
-    tell_tap(slot);
-    tap = tap_of(slot);
-    seat_tap(seat_of(slot), slot->index, &tap, clock_mono_us());
-    settle(slot->holder);
-}
-
-static void on_tap_message(void *arg, const struct tapctl *message)
-{
-    struct slot *slot = arg;
-    uint64_t now = clock_mono_us();
-    port_message(slot->port, message);
-    if (message->type == TAPCTL_STATE) {
-        bool changed = slot->view.welcome.whole != message->state.whole ||
-                       slot->view.welcome.logging != message->state.logging ||
-                       slot->view.welcome.incarnation != message->state.incarnation;
-        slot->view.state = message->state;
-        slot->view.welcome.whole = message->state.whole;
-        slot->view.welcome.logging = message->state.logging;
-        slot->view.welcome.incarnation = message->state.incarnation;
-        if (changed) {
-            log_warn("disk %s/%s: now %s, %s", member_name(slot), disk_name(slot),
-                     message->state.whole ? "whole" : "not whole",
-                     message->state.logging ? "logging" : "not logging");
-            struct member_tap tap = tap_of(slot);
-            seat_tap(seat_of(slot), slot->index, &tap, now);
-            settle(slot->holder);
-        }
-        return;
-    }
-    seat_tap_message(seat_of(slot), slot->index, message, now);
-    settle(slot->holder);
-}
-
-static void on_tap_lost(void *arg, bool was_up, const char *reason)
-{
-    struct slot *slot = arg;
-    snprintf(slot->view.reason, sizeof slot->view.reason, "%s", reason);
-    if (!was_up) {
-        return;
-    }
-    log_warn("disk %s/%s: tap lost: %s", member_name(slot), disk_name(slot), reason);
-    slot->view.attached = false;
-    slot->view.since_us = clock_mono_us();
-    port_lost(slot->port);
-    struct member_tap tap = tap_of(slot);
-    seat_tap(seat_of(slot), slot->index, &tap, clock_mono_us());
-    settle(slot->holder);
-}
-
-static void on_kick(void *arg)
+static void on_tap(void *arg, unsigned disk, const struct member_tap *tap)
 {
     struct holder *h = arg;
-    atomic_store(&h->kicked, false);
-    for (unsigned i = 0; i < h->options.settings->disk_count; i++) {
-        tell_tap(&h->slots[i]);
-    }
+    seat_tap(seat_of(h, disk), disk, tap, clock_mono_us());
+    settle(h);
 }
 
-static void kick(void *arg)
+static void on_tap_message(void *arg, unsigned disk, const struct tapctl *message)
 {
     struct holder *h = arg;
-    if (!atomic_exchange(&h->kicked, true) && loop_post(h->loop, on_kick, h, NULL) != 0) {
-        atomic_store(&h->kicked, false); /* asked again with the next request */
-    }
+    seat_tap_message(seat_of(h, disk), disk, message, clock_mono_us());
+    settle(h);
 }
 
 /* ---- from other threads ---- */
 
-struct attest_job {
-    struct holder *holder;
-    unsigned disk;
-    struct tapctl message;
-};
-
-static void on_attest(void *arg)
-{
-    struct attest_job *job = arg;
-    tapclient_send(job->holder->slots[job->disk].client, &job->message);
-    free(job);
-}
-
 void holder_attest(void *arg, unsigned disk, const struct tapctl_attest *attest)
 {
     struct holder *h = arg;
-    struct attest_job *job = calloc(1, sizeof *job);
-    if (job == NULL) {
-        return;
-    }
-    job->holder = h;
-    job->disk = disk;
-    job->message.type = TAPCTL_ATTEST;
-    job->message.attest = *attest;
-    if (loop_post(h->loop, on_attest, job, NULL) != 0) {
-        free(job);
-    }
+    tapset_attest(h->taps, disk, attest);
 }
 
 void holder_set_signer(struct holder *h, struct signer *signer)
@@ -336,8 +203,7 @@ void holder_set_signer(struct holder *h, struct signer *signer)
 
 struct port *holder_port(struct holder *h, unsigned disk)
 {
-    TIDE_CHECK(disk < h->options.settings->disk_count);
-    return h->slots[disk].port;
+    return tapset_port(h->taps, disk);
 }
 
 struct groups_job {
@@ -379,8 +245,8 @@ static void on_groups(void *arg)
     router_set_peers(h->router);
     for (unsigned i = 0; i < h->options.settings->disk_count; i++) {
         if (changed[h->options.settings->disks[i].member]) {
-            struct member_tap tap = tap_of(&h->slots[i]);
-            seat_tap(seat_of(&h->slots[i]), i, &tap, clock_mono_us());
+            struct member_tap tap = tapset_tap(h->taps, i);
+            seat_tap(seat_of(h, i), i, &tap, clock_mono_us());
         }
     }
     settle(h);
@@ -514,7 +380,7 @@ static void on_view(void *arg)
     struct holder_view *view = question->view;
     view->disk_count = h->options.settings->disk_count;
     for (unsigned i = 0; i < view->disk_count; i++) {
-        view->disks[i] = h->slots[i].view;
+        view->disks[i] = *tapset_view(h->taps, i);
     }
     view->seat_count = h->seat_count;
     for (unsigned i = 0; i < h->seat_count; i++) {
@@ -581,7 +447,6 @@ static void *run(void *arg)
 {
     struct holder *h = arg;
     const struct sched_param param = {.sched_priority = PRIORITY};
-    const struct tapclient_calls calls = {on_tap_welcome, on_tap_message, on_tap_lost};
     daemon_thread_init("tide-hold");
     /* Both are best effort: they take a privilege that a test or a container may lack. */
     if (pthread_setschedparam(pthread_self(), SCHED_RR, &param) != 0) {
@@ -590,14 +455,9 @@ static void *run(void *arg)
     if (geteuid() == 0 && mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0) {
         log_info("memory is not locked: %s", strerror(errno));
     }
-    for (unsigned i = 0; i < h->options.settings->disk_count; i++) {
-        struct slot *slot = &h->slots[i];
-        slot->client = tapclient_new(h->loop, h->options.settings->disks[i].tap, &calls, slot);
-    }
+    tapset_start(h->taps);
     loop_run(h->loop);
-    for (unsigned i = 0; i < h->options.settings->disk_count; i++) {
-        tapclient_free(h->slots[i].client);
-    }
+    tapset_stop(h->taps);
     router_free(h->router);
     return NULL;
 }
@@ -628,12 +488,8 @@ int holder_new(const struct holder_options *options, struct holder **ret, struct
         };
         h->seats[i] = seat_new(&seat);
     }
-    for (unsigned i = 0; i < settings->disk_count; i++) {
-        h->slots[i].holder = h;
-        h->slots[i].index = i;
-        h->slots[i].port = port_new(kick, h);
-        snprintf(h->slots[i].view.reason, sizeof h->slots[i].view.reason, "not tried yet");
-    }
+    const struct tapset_calls taps = {on_tap, on_tap_message};
+    h->taps = tapset_new(h->loop, settings, &taps, h);
     loop_timer_init(&h->wake, h->loop, on_wake, h);
     struct router_options router = {.loop = h->loop,
                                     .identity = options->identity,

@@ -14,10 +14,10 @@
 #include "participant/port.h"
 #include "participant/settings.h"
 #include "participant/signer.h"
+#include "participant/tapset.h"
 
 #define HOLDER_ROUNDS_MAX 16U /* last rounds kept for status */
 #define HOLDER_TAKES_MAX  16U /* commands that wait for a round */
-#define HOLDER_TEXT_MAX   159U
 
 struct holder_options {
     const struct settings *settings; /* must outlive it, as the identity */
@@ -50,14 +50,6 @@ int holder_take(struct holder *holder, const struct name *group, enum round_kind
 
 /* ---- status ---- */
 
-struct holder_disk {
-    bool attached;
-    uint64_t since_us;                /* attached, or lost, since */
-    struct tapctl_welcome welcome;    /* of the last session; stream zero: none yet */
-    struct tapctl_state state;        /* last heard; all zero: none in this session */
-    char reason[HOLDER_TEXT_MAX + 1]; /* not attached: why */
-};
-
 struct holder_peer { /* a member of a seat's definition */
     struct name name;
     bool own;   /* this daemon stands for it */
@@ -86,7 +78,7 @@ struct holder_round {
 
 struct holder_view {
     unsigned disk_count;
-    struct holder_disk disks[SETTINGS_DISKS_MAX];
+    struct tapset_view disks[SETTINGS_DISKS_MAX];
     unsigned seat_count;
     struct holder_seat seats[SETTINGS_MEMBERS_MAX];
     struct link_stats link;
