@@ -1,2 +1,7 @@
 tide_test(test_canary_files SOURCES test_canary_files.c DEPS cli_canary_io LABELS contract)
 add_dependencies(test_canary_files tidemark)
+
+find_package(Python3 REQUIRED COMPONENTS Interpreter)
+add_test(NAME test_examples COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/test_examples.py)
+set_tests_properties(test_examples PROPERTIES TIMEOUT 120 LABELS contract
+  ENVIRONMENT "TIDE_SOURCE=${CMAKE_SOURCE_DIR};TIDE_BUILD=${CMAKE_BINARY_DIR}")
