@@ -64,9 +64,11 @@ static bool decode_entry(const uint8_t from[ENTRY], struct cutlog_entry *ret)
 
 static bool follows(const struct cutlog *log, const struct cutlog_entry *entry)
 {
+    if (log->count == 0) {
+        return true;
+    }
     const struct cutlog_entry *last = &log->entries[log->count - 1];
-    return log->count == 0 ||
-           (entry->first == last->last + 1 && hash_equal(&entry->before, &last->hash));
+    return entry->first == last->last + 1 && hash_equal(&entry->before, &last->hash);
 }
 
 static int parse(struct cutlog *log, const uint8_t *bytes, size_t size, struct err *err)
