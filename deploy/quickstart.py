@@ -176,10 +176,16 @@ class Keeper:
             child = subprocess.Popen([str(a) for a in arguments], stdin=subprocess.DEVNULL, stdout=f,
                                      stderr=subprocess.STDOUT, start_new_session=True)
         with self.lock:
-            self.children.append((name, child))
+            self.children.append((name, child, log))
             with open(self.pids, "a", encoding="utf-8") as f:
                 f.write(f"{child.pid} {start_time(child.pid)} {name}\n")
         return child
+
+    def check(self):
+        """Fails where a process has ended that should run."""
+        for name, child, log in self.children:
+            if child.poll() is not None:
+                raise Failed(f"the {name} ended with status {child.returncode}", log)
 
     def stop(self, child, seconds=15):
         """SIGTERM, then SIGKILL; True where it ended by itself in time."""
@@ -214,7 +220,7 @@ class Keeper:
 
     def end(self, condition):
         """Ends the recorded processes whose name fulfils the condition, ours or an earlier run's."""
-        for name, child in self.children[::-1]:
+        for name, child, _log in self.children[::-1]:
             if condition(name):
                 self.stop(child)
         for number in (signal.SIGTERM, signal.SIGKILL):
@@ -232,7 +238,7 @@ class Keeper:
     def clean(self):
         """Ends and detaches everything of this folder, whoever started it; from the top down, since
         a file system whose tap has gone cannot be unmounted well."""
-        self.end(lambda name: name == "canary")
+        self.end(lambda name: name == "workload")
         for where in mounts_below(self.folder):
             if os.path.basename(where) != "nbd":
                 self.unmount(where)
@@ -515,7 +521,7 @@ local = {folder}/p.ipc
     def start_canary(self):
         say(f"workload: {self.options.tokens} tokens go round over six file systems")
         self.canary = self.keeper.spawn(
-            "canary", [self.tidemark, "canary", "run", *[d.mountpoint for d in self.disks], "--tokens",
+            "workload", [self.tidemark, "canary", "run", *[d.mountpoint for d in self.disks], "--tokens",
                        self.options.tokens, "--seconds", RUN_SECONDS * 2, "--seed",
                        self.options.test_seed, "--steps-per-s",
                        self.options.steps_per_s, "--background-kib-s",
@@ -551,12 +557,7 @@ local = {folder}/p.ipc
                       f"hold {longest:.1f} ms, workload {rate:.0f} steps/s")
             if len(self.points) >= self.options.points or seconds > RUN_SECONDS:
                 break
-            if self.canary.poll() is not None:
-                raise Failed("the workload ended early", self.canary_log)
-            for child in [self.coordinator, *self.participants]:
-                if child.poll() is not None:
-                    raise Failed(f"process {child.pid} ({child.args[0]}) ended with status "
-                                 f"{child.returncode}", self.log("coordinator"))
+            self.keeper.check()
             time.sleep(1)
         live.end()
         say(f"{len(self.points)} points {self.label} after {seconds:.0f} s")
@@ -597,6 +598,7 @@ local = {folder}/p.ipc
 
     def finish(self):
         self.keeper.stop(self.coordinator)
+        self.keeper.children.clear()  # all of this run's have ended
 
 
 def holds(point):
