@@ -29,7 +29,6 @@ int cli_hrl(int argc, char **argv);
 int cli_canary(int argc, char **argv);
 
 /* The verb `point take` lives in a file of its own (take.c), since it speaks to a participant. */
-int cli_point_take(int argc, char **argv);
 
 struct cli_verb {
     const char *name;
