@@ -143,9 +143,12 @@ int tap_open(struct tap *tap, const struct tap_config *config, struct err *err)
 static void stay_in_memory(void)
 {
     static const char score[] = "-900";
+#if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__) /* their shadow is terabytes   \
+                                                                     */
     if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0) {
         nbdkit_debug("memory is not locked: %s", strerror(errno));
     }
+#endif
     int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     if (fd < 0 || write(fd, score, sizeof score - 1) < 0) {
         nbdkit_debug("oom_score_adj is not lowered: %s", strerror(errno));
