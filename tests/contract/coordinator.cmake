@@ -1,5 +1,7 @@
 if(TARGET tidemark-coordinator)
-  tide_test(test_coordinator SOURCES test_coordinator.c far_rig.c LABELS contract TIMEOUT 60
-    DEPS coordinator_recover coordinator_store common_wire common_io common_hrl common_core)
-  add_dependencies(test_coordinator tidemark-coordinator)
+  foreach(name IN ITEMS test_coordinator test_coordinator_peers)
+    tide_test(${name} SOURCES ${name}.c far_rig.c LABELS contract TIMEOUT 60
+      DEPS coordinator_recover coordinator_store common_wire common_io common_hrl common_core)
+    add_dependencies(${name} tidemark-coordinator)
+  endforeach()
 endif()

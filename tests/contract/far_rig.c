@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -144,7 +145,9 @@ void far_start(struct far *far)
     assert_true(far->pid >= 0);
     if (far->pid == 0) {
         int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+        dup2(fd, 1);
         dup2(fd, 2);
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* also where a check ends the test early */
         execl(program, program, "-c", far->config, (char *)NULL);
         _exit(127);
     }
