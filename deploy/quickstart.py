@@ -33,7 +33,9 @@ HOLD_MAX_MS = 80
 POINTS = 20
 RUN_SECONDS = 120
 HELD_POINTS = 15
-PATH_MAX = 60  # of the working folder: a socket's path has 107 characters
+# A socket's path has 107 characters at most, a checkout's any number: sockets are named through this
+# link to the working folder. The fixed addresses allow one quickstart a machine anyway.
+SOCKETS = "/run/tidemark-quickstart"
 LOOP_CTL_GET_FREE = 0x4C82
 
 
@@ -286,9 +288,6 @@ def loop_attach(path, *options):
 
 
 def preflight(folder):
-    if len(folder) > PATH_MAX:
-        raise Failed(f"the working folder '{folder}' has a path of {len(folder)} characters; sockets in "
-                     f"it need at most {PATH_MAX}: use a checkout with a shorter path")
     for tool in ("nbdkit", "nbdfuse", "losetup", "mount", "umount", "mkfs.ext4", "mkfs.xfs", "e2fsck",
                  "xfs_repair"):
         if shutil.which(tool) is None:
@@ -329,6 +328,13 @@ def preflight(folder):
         for name in os.listdir(folder):
             if name.startswith("probe"):
                 os.remove(os.path.join(folder, name))
+    unlink_sockets()  # nobody listens on the addresses: one that is there was left behind
+    os.symlink(folder, SOCKETS)
+
+
+def unlink_sockets():
+    if os.path.islink(SOCKETS):
+        os.remove(SOCKETS)
 
 
 class Disk:
@@ -344,8 +350,8 @@ class Disk:
         self.folder = os.path.join(site.folder, self.key)
         self.image = os.path.join(self.folder, "image")
         self.ring = os.path.join(self.folder, "log")
-        self.socket = os.path.join(self.folder, "sock")
-        self.control = os.path.join(self.folder, "ctl")
+        self.socket = os.path.join(site.sockets, self.key, "sock")
+        self.control = os.path.join(site.sockets, self.key, "ctl")
         self.served = os.path.join(self.folder, "nbd")
         self.mountpoint = os.path.join(self.folder, "mnt")
         self.tap = None
@@ -411,11 +417,12 @@ class Site:
         self.hold = hold
         self.label = "full" if hold else "unaligned"
         self.folder = os.path.join(options.work, name)
+        self.sockets = os.path.join(SOCKETS, name)
         self.logs = os.path.join(self.folder, "logs")
         self.pki = os.path.join(options.work, "pki")
         self.tidemark = os.path.join(options.bin, "tidemark")
         self.plugin = os.path.join(options.bin, "nbdkit-tidemark-plugin.so")
-        self.local = os.path.join(self.folder, "c.ipc")
+        self.local = os.path.join(self.sockets, "c.ipc")
         self.store = os.path.join(self.folder, "store")
         self.disks = [Disk(self, member, name, kind) for member, _ in MEMBERS
                       for name, kind in DISKS]
@@ -465,6 +472,7 @@ local = {self.local}
 
     def start_participant(self, member, address):
         folder = os.path.join(self.folder, member)
+        local = os.path.join(self.sockets, member, "p.ipc")
         os.makedirs(folder)
         disks = "".join(f"[disk {GROUP}/{member}/{disk.name}]\ntap = {disk.control}\n"
                         for disk in self.member_disks(member))
@@ -477,7 +485,7 @@ listen = {address}
 coordinator = {COORDINATOR}
 coordinator-identity = spiffe://{SITE}/coordinator/main
 state = {folder}/state
-local = {folder}/p.ipc
+local = {local}
 
 [member {GROUP}/{member}]
 {disks}""")
@@ -490,7 +498,7 @@ local = {folder}/p.ipc
             f"participant {member}",
             [os.path.join(self.options.bin, "tidemark-participant"), "-c", path, *switches],
             self.log(f"participant-{member}"))
-        wait_for(f"participant {member}", 20, lambda: os.path.exists(f"{folder}/p.ipc"),
+        wait_for(f"participant {member}", 20, lambda: os.path.exists(local),
                  self.log(f"participant-{member}"), child)
         self.participants.append(child)
 
@@ -895,6 +903,8 @@ def main():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         keeper.clean()
+        if os.path.islink(SOCKETS) and os.readlink(SOCKETS) == options.work:
+            unlink_sockets()
     if line is not None:
         print(line, flush=True)
     return status
