@@ -109,7 +109,9 @@ int checkpoint_run(struct tap *tap)
     if (!stale(tap, &s)) {
         return 0;
     }
-    if (!tap->failed && append_sync(tap, s.due_lsn - 1) != 0) {
+    /* After a failed sync too: what was not synced does not count, so replay never starts behind
+     * it. */
+    if (append_sync(tap, s.due_lsn - 1) != 0) {
         append_sync_failed(tap);
         return -1;
     }
