@@ -237,6 +237,16 @@ static int settle(struct tap *tap, struct replay *r, struct err *err)
         s->whole = false;
         s->gap_reason = (uint8_t)gap;
         s->gap_lsn = r->end_lsn;
+        if (touched) {
+            s->due_lsn = r->end_lsn;
+            s->due_position = r->end_position;
+            s->due_incarnation = r->end_incarnation;
+            s->open_lsn = r->open_lsn;
+            s->open_round = r->open_round;
+        }
+        /* Before the first append: it makes the log younger than the image, and a kill then would
+         * leave nothing that tells the next start. */
+        return state_write(tap->state_fd, s, err);
     }
     return 0;
 }
