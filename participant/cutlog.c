@@ -98,31 +98,43 @@ static int parse(struct cutlog *log, const uint8_t *bytes, size_t size, struct e
     return 0;
 }
 
-/* The whole file anew, from what is in memory; the descriptor then is that file's. */
-static int rewrite(struct cutlog *log, struct err *err)
+/* Whether the descriptor's file is still the one that the path names. */
+static bool is_replaced(const struct cutlog *log)
+{
+    struct stat st;
+    return log->fd < 0 || fstat(log->fd, &st) != 0 || st.st_nlink == 0;
+}
+
+/* The whole file anew, from what is in memory but for the first `gone` entries; they are forgotten
+ * and the descriptor is that file's once it is there, not before: an append goes by both. */
+static int rewrite(struct cutlog *log, unsigned gone, struct err *err)
 {
     uint8_t *bytes = malloc(FILE_MAX);
-    size_t size = HEADER + ENTRY * log->count;
+    unsigned count = log->count - gone;
+    size_t size = HEADER + ENTRY * count;
     if (bytes == NULL) {
         return err_set(err, TIDE_ERR_LIMIT, "\"%s\": no memory to write it", log->path);
     }
     encode_header(log, bytes);
-    for (unsigned i = 0; i < log->count; i++) {
-        encode_entry(&log->entries[i], bytes + HEADER + ENTRY * i);
+    for (unsigned i = 0; i < count; i++) {
+        encode_entry(&log->entries[gone + i], bytes + HEADER + ENTRY * i);
     }
     int result = file_replace(log->path, bytes, size, 0600, err);
     free(bytes);
+    int fd = result != 0 ? -1 : open(log->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0 && result == 0) {
+        result = file_err(err, errno, "cannot open \"%s\"", log->path);
+    }
     if (result != 0) {
+        if (is_replaced(log)) {
+            cutlog_close(log); /* the next append writes it anew */
+        }
         return -1;
     }
-    int fd = open(log->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0) {
-        return file_err(err, errno, "cannot open \"%s\"", log->path);
-    }
-    if (log->fd >= 0) {
-        close(log->fd);
-    }
+    cutlog_close(log);
     log->fd = fd;
+    memmove(log->entries, log->entries + gone, count * sizeof *log->entries);
+    log->count = count;
     return 0;
 }
 
@@ -138,12 +150,12 @@ int cutlog_open(struct cutlog *log, const char *state, const struct id *stream, 
         if (why.code != TIDE_ERR_NOT_FOUND) {
             return err_set(err, why.code, "%s", why.text);
         }
-        return rewrite(log, err);
+        return rewrite(log, 0, err);
     }
     int result = parse(log, bytes, size, err);
     free(bytes);
     /* Rewriting drops a torn tail and makes sure that what was read is durable. */
-    return result == 0 ? rewrite(log, err) : -1;
+    return result == 0 ? rewrite(log, 0, err) : -1;
 }
 
 void cutlog_close(struct cutlog *log)
@@ -157,7 +169,6 @@ void cutlog_close(struct cutlog *log)
 int cutlog_append(struct cutlog *log, const struct cutlog_entry *entry, struct err *err)
 {
     uint8_t bytes[ENTRY];
-    TIDE_CHECK(log->fd >= 0);
     if (!follows(log, entry)) {
         return err_set(err, TIDE_ERR_CONFLICT,
                        "cut from lsn %" PRIu64 " does not follow the journal \"%s\"", entry->first,
@@ -165,6 +176,9 @@ int cutlog_append(struct cutlog *log, const struct cutlog_entry *entry, struct e
     }
     if (log->count == CUTLOG_ENTRIES_MAX) {
         return err_set(err, TIDE_ERR_FULL, "cut journal \"%s\" is full", log->path);
+    }
+    if (log->fd < 0 && rewrite(log, 0, err) != 0) {
+        return -1;
     }
     encode_entry(entry, bytes);
     if (file_pwrite_full(log->fd, bytes, ENTRY, HEADER + (uint64_t)ENTRY * log->count, log->path,
@@ -187,15 +201,12 @@ int cutlog_trim(struct cutlog *log, uint64_t stored_lsn, bool all, struct err *e
     if (gone == 0 || (!all && gone < CUTLOG_ENTRIES_MAX / 2)) {
         return 0;
     }
-    memmove(log->entries, log->entries + gone, (log->count - gone) * sizeof *log->entries);
-    log->count -= gone;
-    return rewrite(log, err);
+    return rewrite(log, gone, err);
 }
 
 int cutlog_clear(struct cutlog *log, struct err *err)
 {
-    log->count = 0;
-    return rewrite(log, err);
+    return rewrite(log, log->count, err);
 }
 
 int cutlog_compare(const struct cutlog *log, const struct intake_stream_state *far,

@@ -30,7 +30,7 @@ struct cutlog_entry {
 struct cutlog {
     char path[PATH_MAX];
     struct id stream;
-    int fd;         /* -1: closed */
+    int fd;         /* -1: closed, or the file is no longer known to be what is here */
     unsigned count; /* entries, a chain without a hole */
     struct cutlog_entry entries[CUTLOG_ENTRIES_MAX];
 };
@@ -46,7 +46,8 @@ void cutlog_close(struct cutlog *log);
 int cutlog_append(struct cutlog *log, const struct cutlog_entry *entry, struct err *err);
 
 /* Forgets entries up to the one whose last LSN is stored_lsn, but keeps that one: it is the far
- * side's head. Writes only if that makes the file much shorter (or `all`). */
+ * side's head. Writes only if that makes the file much shorter (or `all`). After a failure nothing
+ * is forgotten, here or in the file. */
 int cutlog_trim(struct cutlog *log, uint64_t stored_lsn, bool all, struct err *err);
 
 /* Forgets everything: what the far side has is the new beginning. */

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -128,6 +129,31 @@ static void trims(void **state)
     assert_int_equal(resume.pending->first, 2001);
 }
 
+/* No room for a new file (here: no descriptor): the old one goes on to be appended to, and what
+ * was decided after that is found by the next start. */
+static void a_trim_that_fails(void **state)
+{
+    struct err err = {0};
+    struct rlimit before;
+    (void)state;
+    fill(1, 200);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    struct rlimit none = {.rlim_cur = 0, .rlim_max = before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    assert_int_equal(cutlog_trim(&journal, 10 * 150, false, &err), -1);
+    assert_int_equal(cutlog_clear(&journal, &err), -1);
+    fill(201, 201);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(journal.count, 201);
+    if (reopen(&err) != 0) {
+        fail_msg("%s", err.text);
+    }
+    assert_int_equal(journal.count, 201);
+    assert_int_equal(cutlog_trim(&journal, 10 * 150, false, &err), 0);
+    assert_int_equal(journal.count, 52);
+    assert_int_equal(journal.entries[0].last, 1500);
+}
+
 /* -1: a conflict, else the first LSN due; *ret_pending its pending cut's last LSN, or 0. */
 static long compare(uint64_t stored, struct hash head, uint64_t next_lsn, uint64_t *ret_pending,
                     bool *ret_clear)
@@ -209,6 +235,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(survives, setup, teardown),
         cmocka_unit_test_setup_teardown(torn_and_damaged, setup, teardown),
         cmocka_unit_test_setup_teardown(trims, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_trim_that_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(compares, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
