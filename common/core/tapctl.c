@@ -283,16 +283,29 @@ static void synced(struct codec *c, struct tapctl_synced *v)
     flag(c, &v->failed, "failed");
 }
 
+const char *tapctl_copy_name(enum tapctl_copy copy)
+{
+    static const char *const names[] = {"none", "off", "running", "waiting", "failing"};
+    return (unsigned)copy < sizeof names / sizeof names[0] ? names[copy] : NULL;
+}
+
 static void state(struct codec *c, struct tapctl_state *v)
 {
-    uint64_t *const numbers[] = {&v->incarnation,    &v->next_lsn,    &v->synced_lsn,
-                                 &v->checkpoint_lsn, &v->stored_lsn,  &v->ring_bytes,
-                                 &v->ring_used,      &v->writes,      &v->bytes,
-                                 &v->holds,          &v->hold_us_max, &v->gap_lsn};
+    uint64_t *const numbers[] = {
+        &v->incarnation, &v->next_lsn,  &v->synced_lsn,  &v->checkpoint_lsn, &v->stored_lsn,
+        &v->ring_bytes,  &v->ring_used, &v->writes,      &v->bytes,          &v->holds,
+        &v->hold_us_max, &v->gap_lsn,   &v->copy_offset, &v->copy_rate};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         u64(c, numbers[i]);
     }
+    uint8_t copy = (uint8_t)v->copy;
     u8(c, &v->gap_reason);
+    u8(c, &copy);
+    if (tapctl_copy_name((enum tapctl_copy)copy) == NULL) {
+        wrong(c, "copy");
+        return;
+    }
+    v->copy = (enum tapctl_copy)copy;
     flag(c, &v->whole, "whole");
     flag(c, &v->logging, "logging");
     flag(c, &v->holding, "holding");

@@ -18,7 +18,7 @@
  *   STORED lsn                           -                   (the far side holds all up to lsn)
  *   ATTEST bytes                         -                   (appended if the log can take it)
  *   STATUS                               STATE
- *                                        STATE unasked when whole changes
+ *                                        STATE unasked when whole or logging changes
  */
 #ifndef TIDE_COMMON_CORE_TAPCTL_H
 #define TIDE_COMMON_CORE_TAPCTL_H
@@ -26,7 +26,7 @@
 #include "common/core/err.h"
 #include "common/core/round.h"
 
-#define TIDE_TAPCTL_VERSION        1
+#define TIDE_TAPCTL_VERSION        2
 #define TIDE_TAPCTL_SIZE_MAX       9216U /* of any message */
 #define TIDE_TAPCTL_RING_FILES_MAX 64    /* descriptors passed with WELCOME */
 #define TIDE_TAPCTL_ATTEST_MAX     8192U
@@ -125,6 +125,15 @@ struct tapctl_synced {
     bool failed;       /* a sync failed: nothing past lsn can be trusted, ever */
 };
 
+enum tapctl_copy {
+    TAPCTL_COPY_NONE = 0,    /* the disk is whole, or its log is off */
+    TAPCTL_COPY_OFF = 1,     /* not whole, and copy-rate=0 */
+    TAPCTL_COPY_RUNNING = 2, /* copy_offset bytes are done */
+    TAPCTL_COPY_WAITING = 3, /* until the far side has stored more of the log */
+    TAPCTL_COPY_FAILING = 4, /* the image cannot be read there; tried again and again */
+};
+const char *tapctl_copy_name(enum tapctl_copy copy); /* NULL where unknown */
+
 struct tapctl_state {
     uint64_t incarnation;
     uint64_t next_lsn;
@@ -137,8 +146,11 @@ struct tapctl_state {
     uint64_t bytes;
     uint64_t holds;
     uint64_t hold_us_max;
-    uint64_t gap_lsn;   /* last gap; 0: none known */
-    uint8_t gap_reason; /* enum record_gap_reason; 0: none */
+    uint64_t gap_lsn;     /* last gap; 0: none known */
+    uint64_t copy_offset; /* of the disk, done; 0 but while copying */
+    uint64_t copy_rate;   /* bytes of the disk a second, lately */
+    uint8_t gap_reason;   /* enum record_gap_reason; 0: none */
+    enum tapctl_copy copy;
     bool whole;
     bool logging;
     bool holding;

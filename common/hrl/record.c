@@ -13,6 +13,8 @@
 #define ATTACH_SIZE      152U
 #define GAP_SIZE         160U
 #define ZERO_SIZE        24U
+#define COPY_BEGIN_SIZE  32U
+#define COPY_END_SIZE    24U
 #define BOOKMARK_SIZE    152U /* and the set's bits */
 #define SEAL_SIZE        88U
 #define ATTESTATION_HEAD 24U
@@ -20,6 +22,7 @@
 #define ATTACH_FIRST     2U
 #define ATTACH_BASE_ZERO 4U
 #define ZERO_DISCARD     1U
+#define ZERO_COPY        2U
 #define BOOKMARK_UNHELD  1U
 #define BLOCK_SIZE_MIN   512U
 #define BLOCK_SIZE_MAX   65536U
@@ -59,6 +62,11 @@ const char *record_type_name(unsigned type)
     return NULL;
 }
 
+const char *record_copy_name(unsigned kind)
+{
+    return kind == RECORD_COPY_INITIAL ? "initial" : kind == RECORD_COPY_FULL ? "full" : NULL;
+}
+
 const char *record_gap_name(unsigned reason)
 {
     for (size_t i = 0; i < sizeof gap_names / sizeof gap_names[0]; i++) {
@@ -77,6 +85,13 @@ static size_t body_size(const struct record *record)
     case RECORD_WRITE:
         TIDE_CHECK(record->write.size <= TIDE_RECORD_DATA_MAX);
         return TIDE_RECORD_WRITE_PREFIX + (size_t)record->write.size;
+    case RECORD_COPY_BLOCK:
+        TIDE_CHECK(record->write.size <= TIDE_RECORD_COPY_MAX);
+        return TIDE_RECORD_WRITE_PREFIX + (size_t)record->write.size;
+    case RECORD_COPY_BEGIN:
+        return COPY_BEGIN_SIZE;
+    case RECORD_COPY_END:
+        return COPY_END_SIZE;
     case RECORD_ZERO:
         return ZERO_SIZE;
     case RECORD_BOOKMARK:
@@ -89,9 +104,6 @@ static size_t body_size(const struct record *record)
     case RECORD_GAP:
         return GAP_SIZE;
     case RECORD_DETACH:
-    case RECORD_COPY_BEGIN:
-    case RECORD_COPY_BLOCK:
-    case RECORD_COPY_END:
     case RECORD_RESIZE:
     case RECORD_DEFINITION:
         break;
@@ -214,6 +226,39 @@ static const char *wrong_seal(const struct record *record)
     return NULL;
 }
 
+static const char *wrong_write(const struct record *record)
+{
+    const struct record_write *w = &record->write;
+    if (w->size == 0 || !span_ok(w->offset, w->size)) {
+        return "the range";
+    }
+    return w->discard && w->copy ? "both `discard` and `copy`" : NULL;
+}
+
+static const char *wrong_copy_begin(const struct record *record)
+{
+    const struct record_copy_begin *c = &record->copy_begin;
+    if (record_copy_name(c->kind) == NULL) {
+        return "the kind of copy";
+    }
+    if (c->size == 0 || c->size > NUMBER_MAX || c->offset > c->size) {
+        return "the disk's size or the offset";
+    }
+    if ((c->offset == 0) != (c->continues == 0) || c->continues >= record->lsn) {
+        return "the begin that it continues";
+    }
+    return NULL;
+}
+
+static const char *wrong_copy_end(const struct record *record)
+{
+    const struct record_copy_end *c = &record->copy_end;
+    if (c->begin_lsn == 0 || c->begin_lsn >= record->lsn) {
+        return "the LSN of its begin";
+    }
+    return span_ok(c->copied, c->zeroes) ? NULL : "the bytes copied";
+}
+
 /* What is wrong with the values of a record of a known type; NULL: nothing. */
 static const char *wrong_value(const struct record *record)
 {
@@ -231,9 +276,12 @@ static const char *wrong_value(const struct record *record)
         return wrong_attach(record);
     case RECORD_WRITE:
     case RECORD_ZERO:
-        return record->write.size == 0 || !span_ok(record->write.offset, record->write.size)
-                   ? "the range"
-                   : NULL;
+    case RECORD_COPY_BLOCK:
+        return wrong_write(record);
+    case RECORD_COPY_BEGIN:
+        return wrong_copy_begin(record);
+    case RECORD_COPY_END:
+        return wrong_copy_end(record);
     case RECORD_BOOKMARK:
         return wrong_bookmark(record);
     case RECORD_SEAL:
@@ -245,9 +293,6 @@ static const char *wrong_value(const struct record *record)
     case RECORD_GAP:
         return wrong_gap(record);
     case RECORD_DETACH:
-    case RECORD_COPY_BEGIN:
-    case RECORD_COPY_BLOCK:
-    case RECORD_COPY_END:
     case RECORD_RESIZE:
     case RECORD_DEFINITION:
         break;
@@ -360,14 +405,28 @@ static void put_body(struct bytes_writer *w, const struct record *record)
         put_attach(w, &record->attach);
         break;
     case RECORD_WRITE:
+    case RECORD_COPY_BLOCK:
         put_write_prefix(w, &record->write);
         bytes_put(w, record->write.data, (size_t)record->write.size);
         break;
     case RECORD_ZERO:
         bytes_put_u64(w, record->write.offset);
         bytes_put_u64(w, record->write.size);
-        bytes_put_u32(w, record->write.discard ? ZERO_DISCARD : 0);
+        bytes_put_u32(w, (record->write.discard ? ZERO_DISCARD : 0) |
+                             (record->write.copy ? ZERO_COPY : 0));
         bytes_put_u32(w, 0);
+        break;
+    case RECORD_COPY_BEGIN:
+        bytes_put_u32(w, record->copy_begin.kind);
+        bytes_put_u32(w, 0);
+        bytes_put_u64(w, record->copy_begin.size);
+        bytes_put_u64(w, record->copy_begin.offset);
+        bytes_put_u64(w, record->copy_begin.continues);
+        break;
+    case RECORD_COPY_END:
+        bytes_put_u64(w, record->copy_end.begin_lsn);
+        bytes_put_u64(w, record->copy_end.copied);
+        bytes_put_u64(w, record->copy_end.zeroes);
         break;
     case RECORD_BOOKMARK:
         put_bookmark(w, &record->bookmark);
@@ -385,9 +444,6 @@ static void put_body(struct bytes_writer *w, const struct record *record)
         put_gap(w, &record->gap);
         break;
     case RECORD_DETACH:
-    case RECORD_COPY_BEGIN:
-    case RECORD_COPY_BLOCK:
-    case RECORD_COPY_END:
     case RECORD_RESIZE:
     case RECORD_DEFINITION:
         break; /* body_size() refused it */
@@ -411,7 +467,7 @@ size_t record_encode(const struct record *record, void *to, size_t size)
 void record_encode_write_head(const struct record *record,
                               uint8_t ret_head[TIDE_RECORD_HEADER + TIDE_RECORD_WRITE_PREFIX])
 {
-    TIDE_CHECK(record->type == RECORD_WRITE);
+    TIDE_CHECK(record->type == RECORD_WRITE || record->type == RECORD_COPY_BLOCK);
     TIDE_CHECK(wrong_value(record) == NULL);
     struct bytes_writer w = bytes_writer(ret_head, TIDE_RECORD_HEADER + TIDE_RECORD_WRITE_PREFIX);
     put_header(&w, record, body_size(record));
@@ -466,12 +522,12 @@ static bool get_gap(struct bytes_reader *r, struct record_gap *ret)
     return true;
 }
 
-static bool get_write(struct bytes_reader *r, struct record_write *ret)
+static bool get_write(struct bytes_reader *r, uint64_t max, struct record_write *ret)
 {
     ret->offset = bytes_get_u64(r);
     ret->size = bytes_get_u32(r);
     bool zero = bytes_get_zero(r, 4);
-    if (ret->size > TIDE_RECORD_DATA_MAX) {
+    if (ret->size > max) {
         return false;
     }
     ret->data = bytes_skip(r, (size_t)ret->size);
@@ -484,7 +540,29 @@ static bool get_zero(struct bytes_reader *r, struct record_write *ret)
     ret->size = bytes_get_u64(r);
     uint32_t flags = bytes_get_u32(r);
     ret->discard = (flags & ZERO_DISCARD) != 0;
-    return bytes_get_zero(r, 4) && (flags & ~ZERO_DISCARD) == 0;
+    ret->copy = (flags & ZERO_COPY) != 0;
+    return bytes_get_zero(r, 4) && (flags & ~(ZERO_DISCARD | ZERO_COPY)) == 0;
+}
+
+static bool get_copy_begin(struct bytes_reader *r, struct record_copy_begin *ret)
+{
+    uint32_t kind = bytes_get_u32(r);
+    if (record_copy_name(kind) == NULL || !bytes_get_zero(r, 4)) {
+        return false;
+    }
+    ret->kind = (enum record_copy_kind)kind;
+    ret->size = bytes_get_u64(r);
+    ret->offset = bytes_get_u64(r);
+    ret->continues = bytes_get_u64(r);
+    return true;
+}
+
+static bool get_copy_end(struct bytes_reader *r, struct record_copy_end *ret)
+{
+    ret->begin_lsn = bytes_get_u64(r);
+    ret->copied = bytes_get_u64(r);
+    ret->zeroes = bytes_get_u64(r);
+    return true;
 }
 
 static bool get_bookmark(struct bytes_reader *r, struct record_bookmark *ret)
@@ -542,7 +620,13 @@ static int get_body(struct bytes_reader *r, unsigned type, struct record *ret)
     case RECORD_ATTACH:
         return get_attach(r, &ret->attach);
     case RECORD_WRITE:
-        return get_write(r, &ret->write);
+        return get_write(r, TIDE_RECORD_DATA_MAX, &ret->write);
+    case RECORD_COPY_BLOCK:
+        return get_write(r, TIDE_RECORD_COPY_MAX, &ret->write);
+    case RECORD_COPY_BEGIN:
+        return get_copy_begin(r, &ret->copy_begin);
+    case RECORD_COPY_END:
+        return get_copy_end(r, &ret->copy_end);
     case RECORD_ZERO:
         return get_zero(r, &ret->write);
     case RECORD_BOOKMARK:

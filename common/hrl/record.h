@@ -15,11 +15,12 @@
 /* Of log files and segments alike. Version 0 is not frozen: while it lasts, every change of meaning
  * or layout raises the draft, and readers refuse another draft. */
 #define TIDE_HRL_VERSION 0U
-#define TIDE_HRL_DRAFT   1U
+#define TIDE_HRL_DRAFT   2U
 
 #define TIDE_RECORD_HEADER          64U
 #define TIDE_RECORD_WRITE_PREFIX    16U /* offset u64, size u32, zero u32; data follows */
 #define TIDE_RECORD_DATA_MAX        (2U * 1024 * 1024) /* bytes of one write; the tap takes 1 MiB */
+#define TIDE_RECORD_COPY_MAX        (1024U * 1024)     /* bytes of one copy block */
 #define TIDE_RECORD_ATTESTATION_MAX 8192U
 #define TIDE_RECORD_TEXT_MAX        127U
 #define TIDE_RECORD_SMALL_MAX                                                                      \
@@ -28,7 +29,7 @@
 #define TIDE_RECORD_MAX      (TIDE_RECORD_HEADER + TIDE_RECORD_WRITE_PREFIX + TIDE_RECORD_DATA_MAX)
 #define TIDE_RECORD_MAY_SKIP 1U /* flag: a reader that does not know the type passes over it */
 
-/* Numbers are on disk: never renumber. 2, 8..10, 12, 13 are reserved for what their names say and
+/* Numbers are on disk: never renumber. 2, 12, 13 are reserved for what their names say and
  * are not written or accepted yet. */
 enum record_type {
     RECORD_ATTACH = 1,
@@ -80,11 +81,32 @@ struct record_gap {
     char text[TIDE_RECORD_TEXT_MAX + 1]; /* for people; NUL-terminated, may be empty */
 };
 
-struct record_write { /* also RECORD_ZERO, with data NULL and flags */
+struct record_write { /* also RECORD_COPY_BLOCK; and RECORD_ZERO, with data NULL and flags */
     uint64_t offset;
-    uint64_t size;       /* a write: 1..TIDE_RECORD_DATA_MAX; a zero: 1.. */
-    const uint8_t *data; /* not owned; a write has size bytes here */
+    uint64_t size;       /* a write: 1..TIDE_RECORD_DATA_MAX; a copy block: 1..TIDE_RECORD_COPY_MAX;
+                            a zero: 1.. */
+    const uint8_t *data; /* not owned; a write or copy block has size bytes here */
     bool discard;        /* a zero that came as a trim */
+    bool copy; /* a zero that a copy found: the disk reads as zeroes there already. Not discard */
+};
+
+enum record_copy_kind {
+    RECORD_COPY_INITIAL = 1, /* only a gap of reason base lies before it: what reads as zeroes is
+                                left out, for the stream has never said anything else of it */
+    RECORD_COPY_FULL = 2,    /* what reads as zeroes is sent as zeroes */
+};
+
+struct record_copy_begin {
+    enum record_copy_kind kind;
+    uint64_t size;      /* of the disk */
+    uint64_t offset;    /* what lies below it was copied under the begins that this one continues */
+    uint64_t continues; /* LSN of the begin before; 0, with offset 0: a copy from its start */
+};
+
+struct record_copy_end {
+    uint64_t begin_lsn;
+    uint64_t copied; /* bytes of the copy blocks since that begin */
+    uint64_t zeroes; /* bytes left out or sent as zeroes; both: the disk's size but for `offset` */
 };
 
 struct record_bookmark {
@@ -124,16 +146,19 @@ struct record {
     union {
         struct record_attach attach;
         struct record_gap gap;
-        struct record_write write; /* WRITE and ZERO */
+        struct record_write write; /* WRITE, ZERO, COPY_BLOCK */
+        struct record_copy_begin copy_begin;
+        struct record_copy_end copy_end;
         struct record_bookmark bookmark;
         struct record_seal seal;
         struct record_attestation attestation;
     };
 };
 
-/* Text of a type or gap reason for people and JSON; NULL where unknown. */
+/* Text of a type, gap reason or kind of copy for people and JSON; NULL where unknown. */
 const char *record_type_name(unsigned type);
 const char *record_gap_name(unsigned reason);
+const char *record_copy_name(unsigned kind);
 
 /* Encoded size with padding. */
 size_t record_size(const struct record *record);
@@ -142,8 +167,8 @@ size_t record_size(const struct record *record);
  * they do not fit or a field is out of range (the caller checked: programmer error). */
 size_t record_encode(const struct record *record, void *to, size_t size);
 
-/* For the tap's write path: header, prefix and checksum of a WRITE without copying its data.
- * Fills exactly TIDE_RECORD_HEADER + TIDE_RECORD_WRITE_PREFIX bytes; the data and then
+/* For the tap's write path: header, prefix and checksum of a WRITE or COPY_BLOCK without copying
+ * its data. Fills exactly TIDE_RECORD_HEADER + TIDE_RECORD_WRITE_PREFIX bytes; the data and then
  * record_padding() zero bytes follow. */
 void record_encode_write_head(const struct record *record,
                               uint8_t ret_head[TIDE_RECORD_HEADER + TIDE_RECORD_WRITE_PREFIX]);

@@ -6,9 +6,9 @@
  *
  * The same records always give the same bytes. The hash at the end is the segment's hash; the
  * header carries that of the segment before, which makes the chain. The footer lists where
- * attaches, bookmarks, seals and gaps lie, so that alignment need not read the other records.
- * Readers work over a source table with the caller's buffer and trust no length. No allocation but
- * libcrypto's. */
+ * attaches, bookmarks, seals, gaps, copy begins and ends lie, so that alignment need not read the
+ * other records. Readers work over a source table with the caller's buffer and trust no length. No
+ * allocation but libcrypto's. */
 #ifndef TIDE_COMMON_HRL_SEGMENT_H
 #define TIDE_COMMON_HRL_SEGMENT_H
 
@@ -42,7 +42,7 @@ struct segment_header {
 
 /* One record that the footer lists. */
 struct segment_entry {
-    enum record_type type; /* ATTACH, BOOKMARK, SEAL, GAP */
+    enum record_type type; /* ATTACH, BOOKMARK, SEAL, GAP, COPY_BEGIN, COPY_END */
     uint64_t lsn;
     uint32_t offset; /* from the start of the segment */
     uint32_t size;   /* encoded, with padding */
@@ -132,9 +132,9 @@ int segment_reader_entry(struct segment_reader *reader, uint32_t index,
                          struct err *err);
 
 /* Next record of the body in order: 1 with the outputs set (good until the next call; ret_bytes and
- * ret_size may be NULL), 0 at the end, where all of the footer has been compared with the body, -1 with
- *   CORRUPT  a record is not the due one, or breaks the format, or the footer differs
- *   VERSION  a type that this build does not know and may not pass over */
+ * ret_size may be NULL), 0 at the end, where all of the footer has been compared with the body, -1
+ * with CORRUPT  a record is not the due one, or breaks the format, or the footer differs VERSION  a
+ * type that this build does not know and may not pass over */
 int segment_reader_next(struct segment_reader *reader, struct record *ret,
                         const uint8_t **ret_bytes, size_t *ret_size, struct err *err);
 

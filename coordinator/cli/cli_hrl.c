@@ -256,12 +256,22 @@ static void detail_of(const struct record *r, char ret[DETAIL_MAX])
         detail_attach(&r->attach, ret);
         break;
     case RECORD_WRITE:
+    case RECORD_COPY_BLOCK:
         snprintf(ret, DETAIL_MAX, "offset %" PRIu64 " size %" PRIu64, r->write.offset,
                  r->write.size);
         break;
     case RECORD_ZERO:
-        snprintf(ret, DETAIL_MAX, "offset %" PRIu64 " size %" PRIu64 "%s", r->write.offset,
-                 r->write.size, r->write.discard ? " discard" : "");
+        snprintf(ret, DETAIL_MAX, "offset %" PRIu64 " size %" PRIu64 "%s%s", r->write.offset,
+                 r->write.size, r->write.discard ? " discard" : "", r->write.copy ? " copy" : "");
+        break;
+    case RECORD_COPY_BEGIN:
+        snprintf(ret, DETAIL_MAX, "%s of %" PRIu64 " bytes from offset %" PRIu64 " continues %" PRIu64,
+                 record_copy_name(r->copy_begin.kind), r->copy_begin.size, r->copy_begin.offset,
+                 r->copy_begin.continues);
+        break;
+    case RECORD_COPY_END:
+        snprintf(ret, DETAIL_MAX, "begin %" PRIu64 " copied %" PRIu64 " zeroes %" PRIu64,
+                 r->copy_end.begin_lsn, r->copy_end.copied, r->copy_end.zeroes);
         break;
     case RECORD_BOOKMARK:
         detail_bookmark(&r->bookmark, ret);
@@ -286,9 +296,6 @@ static void detail_of(const struct record *r, char ret[DETAIL_MAX])
                  record_gap_name(r->gap.reason), r->gap.from_lsn, r->gap.offset, r->gap.size, text);
         break;
     case RECORD_DETACH:
-    case RECORD_COPY_BEGIN:
-    case RECORD_COPY_BLOCK:
-    case RECORD_COPY_END:
     case RECORD_RESIZE:
     case RECORD_DEFINITION:
         break;
@@ -349,7 +356,8 @@ static json_t *record_json(const struct record *r, uint64_t offset, size_t size,
         json_object_set_new(o, "bookmark_lsn", json_integer((json_int_t)r->seal.bookmark_lsn));
         json_object_set_new(o, "outcome", json_string(round_outcome_name(r->seal.outcome)));
         json_object_set_new(o, "cut", json_string(hash_hex(&r->seal.cut, hex)));
-    } else if (o != NULL && (r->type == RECORD_WRITE || r->type == RECORD_ZERO)) {
+    } else if (o != NULL && (r->type == RECORD_WRITE || r->type == RECORD_ZERO ||
+                             r->type == RECORD_COPY_BLOCK)) {
         json_object_set_new(o, "disk_offset", json_integer((json_int_t)r->write.offset));
         json_object_set_new(o, "disk_size", json_integer((json_int_t)r->write.size));
     }

@@ -6,6 +6,7 @@
 #include <sys/queue.h>
 
 #include "common/core/check.h"
+#include "common/hrl/whole.h"
 
 #define BUCKETS    4096U /* of each of the two tables; a power of two */
 #define DROPPED_OF 4U    /* ids of dropped rounds kept, in rounds_max */
@@ -24,7 +25,7 @@ struct round {
 
 struct stream {
     struct id id;
-    enum round_answer whole;
+    struct whole whole;
     uint64_t lsn; /* last one fed; 0: none */
     uint64_t incarnation;
     struct round *open; /* round whose answer from this stream is still to come; NULL: none */
@@ -177,7 +178,7 @@ static struct stream *stream_get(struct align *align, const struct id *id, struc
         return NULL;
     }
     stream->id = *id;
-    stream->whole = ROUND_ANSWER_UNKNOWN;
+    whole_init(&stream->whole);
     LIST_INSERT_HEAD(&align->stream_buckets[bucket_of(id)], stream, bucket);
     align->stream_count++;
     return stream;
@@ -659,7 +660,7 @@ static int on_bookmark(struct align *align, struct stream *stream, const struct 
     if (round == NULL) {
         return 0;
     }
-    bool whole = stream->whole != ROUND_ANSWER_NO;
+    bool whole = stream->whole.answer != ROUND_ANSWER_NO;
     round->entries[round->view.entry_count] = (struct align_entry){
         .mark = {.stream = record->stream,
                  .incarnation = record->incarnation,
@@ -677,7 +678,7 @@ static int on_bookmark(struct align *align, struct stream *stream, const struct 
     if (whole) {
         stream->open = round;
         stream->open_entry = round->view.entry_count;
-        stream->open_whole = stream->whole;
+        stream->open_whole = stream->whole.answer;
     }
     round->view.entry_count++;
     bool alone = LIST_NEXT(round, bucket) == NULL &&
@@ -688,18 +689,10 @@ static int on_bookmark(struct align *align, struct stream *stream, const struct 
     return 0;
 }
 
-static void on_attach(struct align *align, struct stream *stream, const struct record *record)
-{
-    close_open(align, stream, ROUND_ANSWER_NO, ALIGN_WHY_ATTACH);
-    if (record->attach.first) {
-        stream->whole = record->attach.base_zero ? ROUND_ANSWER_YES : ROUND_ANSWER_NO;
-    }
-}
-
 int align_feed(struct align *align, const struct record *record, struct err *err)
 {
-    if (record->type != RECORD_ATTACH && record->type != RECORD_GAP &&
-        record->type != RECORD_BOOKMARK && record->type != RECORD_SEAL) {
+    if (!whole_wants(record->type) && record->type != RECORD_BOOKMARK &&
+        record->type != RECORD_SEAL) {
         return 0;
     }
     struct stream *stream = stream_get(align, &record->stream, err);
@@ -717,10 +710,10 @@ int align_feed(struct align *align, const struct record *record, struct err *err
         on_seal(align, stream, record);
     } else if (record->type == RECORD_GAP) {
         close_open(align, stream, ROUND_ANSWER_NO, ALIGN_WHY_GAP);
-        stream->whole = ROUND_ANSWER_NO;
-    } else {
-        on_attach(align, stream, record);
+    } else if (record->type == RECORD_ATTACH) {
+        close_open(align, stream, ROUND_ANSWER_NO, ALIGN_WHY_ATTACH);
     }
+    whole_feed(&stream->whole, record);
     stream->lsn = record->lsn;
     stream->incarnation = record->incarnation;
     return 0;
@@ -803,5 +796,5 @@ enum round_answer align_stream(const struct align *align, const struct id *strea
     const struct stream *found = stream_find(align, stream);
     *ret_lsn = found == NULL ? 0 : found->lsn;
     *ret_incarnation = found == NULL ? 0 : found->incarnation;
-    return found == NULL ? ROUND_ANSWER_UNKNOWN : found->whole;
+    return found == NULL ? ROUND_ANSWER_UNKNOWN : found->whole.answer;
 }

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* align: the reader's rule of proto/protocol.md as a pure state machine. Fed with the records that
- * matter (attach, gap, bookmark, seal) of any number of streams, each stream's in LSN order, the
- * streams interleaved in any way, and with definitions, it says of every round: yes, no (why,
- * where), or unknown (what is missing). Yes and no never change afterwards, and the answers do not
- * depend on the interleaving.
+ * matter (attach, gap, copy begin and end, bookmark, seal) of any number of streams, each stream's
+ * in LSN order, the streams interleaved in any way, and with definitions, it says of every round:
+ * yes, no (why, where), or unknown (what is missing). Yes and no never change afterwards, and the
+ * answers do not depend on the interleaving.
  *
  * A round is known by its id together with its order (group, epoch, scope, kind, set): bookmarks
  * that carry the same id and another order are another round, so that a stream outside a set can
  * not spoil it. A stream of the set whose first bookmark of that id has another order answers no.
  *
- * Whole: a stream is whole from its first record, where that is an ATTACH with first and base_zero,
- * to the next GAP. One whose first record was not fed is neither whole nor not: it answers unknown
- * where it would answer yes.
+ * Whole (common/hrl/whole.h): a stream is whole from its first record, where that is an ATTACH with
+ * first and base_zero, and from the end of a copy, each to the next GAP. One whose first record was
+ * not fed is neither whole nor not: it answers unknown where it would answer yes.
  *
  * Bounds: at most rounds_max rounds are kept. When another comes, the oldest decided one is
  * dropped, or if none is decided the oldest; a dropped round's id is remembered (the last 4 *
@@ -120,7 +120,7 @@ void align_free(struct align *align); /* takes NULL */
 /* Makes a definition known (idempotent). LIMIT: out of memory. */
 int align_define(struct align *align, const struct definition *definition, struct err *err);
 
-/* Feeds the next record of record->stream. Types other than ATTACH, GAP, BOOKMARK and SEAL may be
+/* Feeds the next record of record->stream. Types other than these may be
  * fed and are passed over, as is a record whose LSN is not over the last one fed of its stream (so
  * a repeated feed changes nothing). The caller has checked that nothing that matters is missing
  * between what it feeds (the chain of segments), and that the record was the due one.

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/hrl/segment.h"
+#include "common/hrl/whole.h"
 #include "common/io/file.h"
 #include "coordinator/store/manifest.h"
 #include "coordinator/store/object.h"
@@ -173,6 +174,9 @@ struct work {
     uint8_t *buffer;
     uint64_t total;
     uint64_t done;
+    struct whole whole;
+    uint64_t gap_lsn; /* the last gap; 0: none */
+    enum record_gap_reason gap_reason;
     bool reached; /* the bookmark was met */
     struct materialize_result result;
 };
@@ -217,11 +221,6 @@ static int apply_write(struct work *w, const struct record *r, struct err *err)
 
 static int apply_attach(struct work *w, const struct record *r, struct err *err)
 {
-    if (r->lsn == 1 && !(r->attach.first && r->attach.base_zero)) {
-        return err_set(err, TIDE_ERR_FAILED,
-                       "the stream does not begin with an empty disk: what lay on it before is "
-                       "not in the store");
-    }
     if (r->attach.size != w->manifest.stream.size) {
         return err_set(err, TIDE_ERR_FAILED,
                        "at LSN %" PRIu64 " the disk has %" PRIu64 " bytes, and %" PRIu64
@@ -229,6 +228,23 @@ static int apply_attach(struct work *w, const struct record *r, struct err *err)
                        r->lsn, r->attach.size, w->manifest.stream.size);
     }
     return 0;
+}
+
+/* Whether what was applied so far is the disk. */
+static int check_whole(const struct work *w, struct err *err)
+{
+    if (w->whole.answer == ROUND_ANSWER_YES) {
+        return 0;
+    }
+    if (w->gap_lsn != 0) {
+        return err_set(err, TIDE_ERR_FAILED,
+                       "the stream has a gap at LSN %" PRIu64 " (%s) that no copy has mended: what "
+                       "was written there is not in the store",
+                       w->gap_lsn, record_gap_name((unsigned)w->gap_reason));
+    }
+    return err_set(err, TIDE_ERR_FAILED,
+                   "the stream does not begin with an empty disk, and no copy has ended: what lay "
+                   "on it before is not in the store");
 }
 
 static int apply_record(struct work *w, const struct record *r, struct err *err)
@@ -242,19 +258,18 @@ static int apply_record(struct work *w, const struct record *r, struct err *err)
                            r->lsn);
         }
         w->reached = true;
-        return 0;
+        return check_whole(w, err);
     }
-    if (r->type == RECORD_WRITE || r->type == RECORD_ZERO) {
+    whole_feed(&w->whole, r);
+    if (r->type == RECORD_WRITE || r->type == RECORD_ZERO || r->type == RECORD_COPY_BLOCK) {
         return apply_write(w, r, err);
     }
     if (r->type == RECORD_ATTACH) {
         return apply_attach(w, r, err);
     }
     if (r->type == RECORD_GAP) {
-        return err_set(err, TIDE_ERR_FAILED,
-                       "the stream has a gap at LSN %" PRIu64 " (%s): what was written there is "
-                       "not in the store",
-                       r->lsn, record_gap_name((unsigned)r->gap.reason));
+        w->gap_lsn = r->lsn;
+        w->gap_reason = r->gap.reason;
     }
     return 0;
 }
@@ -495,6 +510,11 @@ int materialize_run(const struct materialize *m, struct materialize_result *ret,
     if (find_part(m->point, m->member, m->disk, &w->part, err) < 0 ||
         manifest_read(m->store, &w->part.stream, &w->manifest, err) < 0) {
         goto out;
+    }
+    if (m->from == NULL) {
+        whole_init(&w->whole);
+    } else {
+        whole_init_at_point(&w->whole);
     }
     rc = m->from == NULL ? run_whole(w, err) : run_from(w, err);
     if (rc == 0) {

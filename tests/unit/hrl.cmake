@@ -1,4 +1,4 @@
-foreach(name IN ITEMS record log segment)
+foreach(name IN ITEMS record log segment whole)
   tide_test(test_${name} SOURCES test_${name}.c DEPS common_hrl)
 endforeach()
 tide_test(test_align SOURCES test_align.c DEPS coordinator_core)

@@ -232,6 +232,54 @@ static void a_gap_ends_the_hold_and_all_later_ones(void **state)
     assert_int_equal(out.ack, GATE_ACK_NOW);
 }
 
+static void whole(uint64_t begin_lsn)
+{
+    step((struct gate_event){.type = GATE_WHOLE, .begin_lsn = begin_lsn});
+}
+
+static void the_end_of_a_copy_makes_whole(void **state)
+{
+    (void)state;
+    step((struct gate_event){.type = GATE_GAP, .log_ok = true});
+    simple(GATE_APPEND, 0);
+    uint64_t begin = out.lsn;
+    writes(1);
+    hold(1);
+    refused(ROUND_REASON_NOT_WHOLE); /* under way is not enough */
+    simple(GATE_APPEND, 0);
+    whole(begin);
+    assert_int_equal(out.lsn, 0);
+    hold(2);
+    assert_true(out.held);
+    whole(begin); /* once more, in a hold, changes nothing */
+    assert_int_equal(gate.state, GATE_HOLDING);
+    release(2);
+    seal_it();
+}
+
+/* A gap after its begin, recorded or not, makes the copy's end worthless. */
+static void a_gap_ends_a_copy(void **state)
+{
+    (void)state;
+    for (int logged = 0; logged < 2; logged++) {
+        setup(NULL);
+        step((struct gate_event){.type = GATE_GAP, .log_ok = true});
+        simple(GATE_APPEND, 0);
+        uint64_t begin = out.lsn;
+        step((struct gate_event){.type = GATE_GAP, .log_ok = logged != 0});
+        simple(GATE_APPEND, 0);
+        uint64_t again = out.lsn;
+        whole(begin);
+        hold(1);
+        refused(ROUND_REASON_NOT_WHOLE);
+        whole(again);
+        hold(2);
+        assert_true(out.held);
+        release(2);
+        seal_it();
+    }
+}
+
 static void a_given_up_seal_is_never_appended(void **state)
 {
     (void)state;
@@ -392,6 +440,8 @@ static void time_does_not_run_back(void **state)
 struct onlooker {
     uint64_t lsn;       /* due */
     uint64_t held_from; /* 0: not held */
+    uint64_t gap_lsn;   /* due at the last gap; 0: whole, or none yet */
+    uint64_t begin_lsn; /* of the last record that a copy could begin with */
     uint64_t ends[64][2];
     unsigned count;
 };
@@ -411,6 +461,7 @@ static void look(struct onlooker *o, uint64_t held_before)
         o->held_from = 0;
     }
     if (out.held && out.lsn != 0) {
+        assert_int_equal(o->gap_lsn, 0);
         o->held_from = gate.last_us;
     }
     if (out.ack == GATE_ACK_NOW) {
@@ -464,10 +515,18 @@ static void random_orders_of_events(void **state)
                 simple(prng_below(&prng, 8) == 0 ? GATE_SEAL_FAILED : GATE_SEAL_APPENDED, 0);
                 break;
             case 6:
-                if (prng_below(&prng, 400) == 0) {
-                    step((struct gate_event){.type = GATE_GAP, .log_ok = true});
+                if (prng_below(&prng, 60) == 0) {
+                    o.gap_lsn = o.lsn;
+                    step(
+                        (struct gate_event){.type = GATE_GAP, .log_ok = prng_below(&prng, 2) == 0});
                     break;
                 }
+                if (prng_below(&prng, 4) == 0 && o.begin_lsn != 0) {
+                    o.gap_lsn = o.begin_lsn >= o.gap_lsn ? 0 : o.gap_lsn;
+                    whole(o.begin_lsn);
+                    break;
+                }
+                o.begin_lsn = o.lsn;
                 simple(GATE_APPEND, 0);
                 break;
             default:
@@ -491,6 +550,8 @@ int main(void)
         CASE(other_rounds_change_nothing),
         CASE(a_lost_controller_aborts),
         CASE(a_gap_ends_the_hold_and_all_later_ones),
+        CASE(the_end_of_a_copy_makes_whole),
+        CASE(a_gap_ends_a_copy),
         CASE(a_given_up_seal_is_never_appended),
         CASE(a_failed_bookmark_lets_go_and_is_not_sealed),
         CASE(the_budget_is_the_least_of_three),

@@ -64,6 +64,20 @@ static size_t one_of_each(struct record to[16])
     att.attestation = (struct record_attestation){
         .round = order.round, .bytes = attestation, .size = sizeof attestation};
     to[n++] = att;
+    struct record block = make_write(1, 13, 7, 4096, data, sizeof data);
+    block.type = RECORD_COPY_BLOCK;
+    to[n++] = block;
+    struct record copy_begin = make_record(RECORD_COPY_BEGIN, 1, 14, 7);
+    copy_begin.copy_begin = (struct record_copy_begin){
+        .kind = RECORD_COPY_FULL, .size = 1U << 20, .offset = 4096, .continues = 13};
+    to[n++] = copy_begin;
+    struct record copy_end = make_record(RECORD_COPY_END, 1, 15, 7);
+    copy_end.copy_end = (struct record_copy_end){.begin_lsn = 14, .copied = 24, .zeroes = 1000};
+    to[n++] = copy_end;
+    struct record copy_zero = make_record(RECORD_ZERO, 1, 16, 7);
+    copy_zero.write =
+        (struct record_write){.offset = 1U << 20, .size = 1U << 31, .discard = false, .copy = true};
+    to[n++] = copy_zero;
     return n;
 }
 
@@ -131,7 +145,9 @@ static void fields_arrive(void **state)
             assert_memory_equal(got.write.data, data, got.write.size);
         } else if (got.type == RECORD_ZERO) {
             assert_int_equal(got.write.size, 1U << 31);
-            assert_true(got.write.discard);
+            assert_int_equal(got.write.discard, records[i].write.discard);
+            assert_int_equal(got.write.copy, records[i].write.copy);
+            assert_true(got.write.copy != got.write.discard);
         } else if (got.type == RECORD_BOOKMARK) {
             assert_true(set_equal(&got.bookmark.order.set, &records[i].bookmark.order.set));
             assert_true(id_equal(&got.bookmark.nonce, &records[i].bookmark.nonce));
@@ -143,6 +159,18 @@ static void fields_arrive(void **state)
             assert_int_equal(got.seal.outcome, records[i].seal.outcome);
             assert_int_equal(got.seal.writes_held, 3);
             assert_int_equal(got.seal.bytes_held, 12288);
+        } else if (got.type == RECORD_COPY_BLOCK) {
+            assert_int_equal(got.write.offset, 4096);
+            assert_memory_equal(got.write.data, data, got.write.size);
+        } else if (got.type == RECORD_COPY_BEGIN) {
+            assert_int_equal(got.copy_begin.kind, RECORD_COPY_FULL);
+            assert_int_equal(got.copy_begin.size, 1 << 20);
+            assert_int_equal(got.copy_begin.offset, 4096);
+            assert_int_equal(got.copy_begin.continues, 13);
+        } else if (got.type == RECORD_COPY_END) {
+            assert_int_equal(got.copy_end.begin_lsn, 14);
+            assert_int_equal(got.copy_end.copied, 24);
+            assert_int_equal(got.copy_end.zeroes, 1000);
         } else if (got.type == RECORD_GAP) {
             assert_int_equal(got.gap.reason, RECORD_GAP_OVERFLOW);
             assert_int_equal(got.gap.size, 8192);
@@ -239,6 +267,28 @@ static void huge_lengths(void **state)
     }
 }
 
+/* A copy block is at most half of what a write may be. */
+static void large_copy_block(void **state)
+{
+    (void)state;
+    const size_t size = TIDE_RECORD_COPY_MAX + 1;
+    uint8_t *much = calloc(1, size);
+    uint8_t *bytes = malloc(TIDE_RECORD_MAX);
+    assert_non_null(much);
+    assert_non_null(bytes);
+    struct record w = make_write(1, 2, 7, 512, much, size);
+    size_t used = record_encode(&w, bytes, TIDE_RECORD_MAX);
+    bytes[8] = RECORD_COPY_BLOCK;
+    checksum(bytes, size + TIDE_RECORD_WRITE_PREFIX);
+    assert_int_equal(decode(bytes, used), TIDE_ERR_CORRUPT);
+    w.type = RECORD_COPY_BLOCK;
+    w.write.size = TIDE_RECORD_COPY_MAX;
+    used = record_encode(&w, bytes, TIDE_RECORD_MAX);
+    assert_int_equal(decode(bytes, used), TIDE_ERR_OK);
+    free(bytes);
+    free(much);
+}
+
 /* Each value out of its range is refused though the checksum is right. */
 static void wrong_values(void **state)
 {
@@ -252,7 +302,7 @@ static void wrong_values(void **state)
         uint8_t value;
     } wrong[] = {
         {3, 10, 1},          {9, 10, 0},         {9, 10, 3},         {3, 11, 1},
-        {3, 56, 1},          {3, 63, 1},         {3, 64 + 12, 1},    {5, 64 + 16, 2},
+        {3, 56, 1},          {3, 63, 1},         {3, 64 + 12, 1},    {5, 64 + 16, 3},
         {5, 64 + 20, 1},     {6, 64 + 88, 0},    {6, 64 + 88, 3},    {6, 64 + 89, 3},
         {6, 64 + 90, 2},     {6, 64 + 91, 3},    {6, 64 + 116, 0},   {6, 64 + 118, 1},
         {6, 64 + 153, 0xFF}, {7, 64 + 24, 0},    {7, 64 + 24, 5},    {7, 64 + 25, 1},
@@ -260,6 +310,10 @@ static void wrong_values(void **state)
         {2, 64 + 4, 1},      {2, 64 + 8, 13},    {2, 64 + 159, 'x'}, {0, 64 + 60, 15},
         {0, 64 + 60, 5},     {0, 64 + 151, 'x'}, {0, 64 + 56, 1},    {1, 64 + 72, 9},
         {1, 64 + 60, 3},     {9, 64 + 16, 10},   {9, 64 + 20, 1},    {3, 64 + 7, 0x80},
+        {10, 64 + 7, 0x80},  {10, 64 + 12, 1},   {11, 64, 0},        {11, 64, 3},
+        {11, 64 + 4, 1},     {11, 64 + 10, 0},   {11, 64 + 15, 128}, {11, 64 + 18, 17},
+        {11, 64 + 17, 0},    {11, 64 + 24, 0},   {11, 64 + 24, 14},  {12, 64, 0},
+        {12, 64, 15},        {12, 64 + 15, 128}, {12, 64 + 23, 128}, {13, 64 + 16, 7},
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         assert_true(wrong[i].record < count);
@@ -293,7 +347,7 @@ static void unknown_types(void **state)
     uint8_t bytes[TIDE_RECORD_SMALL_MAX];
     struct record w = make_write(1, 2, 7, 512, data, sizeof data);
     size_t size = record_encode(&w, bytes, sizeof bytes);
-    static const uint8_t types[] = {0, 2, 8, 9, 10, 12, 13, 14, 200};
+    static const uint8_t types[] = {0, 2, 12, 13, 14, 200};
     for (size_t i = 0; i < sizeof types; i++) {
         bytes[8] = types[i];
         bytes[10] = 0;
@@ -386,7 +440,7 @@ int main(void)
         cmocka_unit_test(cut_short),     cmocka_unit_test(huge_lengths),
         cmocka_unit_test(wrong_values),  cmocka_unit_test(unknown_types),
         cmocka_unit_test(write_head),    cmocka_unit_test(example),
-        cmocka_unit_test(random_bytes),
+        cmocka_unit_test(random_bytes),  cmocka_unit_test(large_copy_block),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

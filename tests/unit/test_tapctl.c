@@ -94,8 +94,13 @@ static struct tapctl make(enum tapctl_type type)
         m.synced = (struct tapctl_synced){.lsn = 1, .position = 2, .failed = true};
         break;
     case TAPCTL_STATE:
-        m.state =
-            (struct tapctl_state){.incarnation = 1, .gap_lsn = 12, .gap_reason = 5, .whole = true};
+        m.state = (struct tapctl_state){.incarnation = 1,
+                                        .gap_lsn = 12,
+                                        .gap_reason = 5,
+                                        .copy_offset = 7,
+                                        .copy_rate = 8,
+                                        .copy = TAPCTL_COPY_WAITING,
+                                        .whole = true};
         break;
     default:
         break;
@@ -176,7 +181,7 @@ static void wrong_values_are_refused(void **state)
     (void)state;
     const size_t scope = 16 + 16 + 16 + 8 + 32;
     refuse(make(TAPCTL_STATUS), 0, 'X', TIDE_ERR_CORRUPT);
-    refuse(make(TAPCTL_STATUS), 4, 2, TIDE_ERR_VERSION);
+    refuse(make(TAPCTL_STATUS), 4, TIDE_TAPCTL_VERSION + 1, TIDE_ERR_VERSION);
     refuse(make(TAPCTL_STATUS), 6, 200, TIDE_ERR_CORRUPT);
     refuse(make(TAPCTL_HOLD), 16 + 16 + 16, 0, TIDE_ERR_CORRUPT); /* epoch 0 */
     refuse(make(TAPCTL_HOLD), scope, 3, TIDE_ERR_CORRUPT);
@@ -196,6 +201,7 @@ static void wrong_values_are_refused(void **state)
     refuse(make(TAPCTL_REFUSED), 16 + 18 + 5, 0, TIDE_ERR_CORRUPT);     /* text after its NUL */
     refuse(make(TAPCTL_SEALED), 16 + 16, 0, TIDE_ERR_CORRUPT);
     refuse(make(TAPCTL_WELCOME), 16 + 48 + 16 + 4, 65, TIDE_ERR_CORRUPT); /* ring files */
+    refuse(make(TAPCTL_STATE), 16 + 14 * 8 + 1, 5, TIDE_ERR_CORRUPT);     /* copy */
     struct tapctl no_round = make(TAPCTL_ATTEST);
     memset(&no_round.attest.round, 0, TIDE_ID_SIZE);
     no_round.attest.round.b[0] = 1;
