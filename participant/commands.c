@@ -47,6 +47,21 @@ static void put_time(json_t *to, const char *key, uint64_t wall_ns)
     put_text(to, key, text);
 }
 
+static void put_copy(json_t *to, const struct tapctl_state *state, uint64_t size)
+{
+    bool running = state->copy != TAPCTL_COPY_NONE && state->copy != TAPCTL_COPY_OFF && size > 0;
+    uint64_t done = state->copy_offset < size ? state->copy_offset : size;
+    put_text(to, "copy", tapctl_copy_name(state->copy));
+    put_number(to, "copy_bytes", running ? done : 0);
+    put_number(to, "copy_percent", running ? (uint64_t)((double)done * 100.0 / (double)size) : 0);
+    put_number(to, "copy_rate", running ? state->copy_rate : 0);
+    if (running && state->copy_rate > 0) {
+        put_number(to, "copy_left_s", (size - done) / state->copy_rate);
+    } else {
+        json_object_set_new(to, "copy_left_s", json_null());
+    }
+}
+
 static json_t *disk_object(const struct commands *c, const struct holder_view *view, unsigned i)
 {
     const struct settings_disk *settings = &c->settings->disks[i];
@@ -70,6 +85,7 @@ static json_t *disk_object(const struct commands *c, const struct holder_view *v
     put_bool(to, "holding", disk->attached && state->holding);
     put_text(to, "gap_reason", gap == NULL ? "" : gap);
     put_number(to, "gap_lsn", state->gap_lsn);
+    put_copy(to, state, disk->welcome.size);
     put_number(to, "next_lsn", state->next_lsn > 0 ? state->next_lsn : disk->welcome.next_lsn);
     put_number(to, "synced_lsn", state->synced_lsn);
     put_number(to, "checkpoint_lsn", state->checkpoint_lsn);

@@ -230,6 +230,15 @@ static void on_gap(struct gate *g, const struct gate_event *event, struct gate_o
     }
 }
 
+/* A gap at gap_lsn took that LSN if its record could be appended; else the next record has it. */
+static void on_whole(struct gate *g, uint64_t begin_lsn)
+{
+    TIDE_CHECK(begin_lsn > 0 && begin_lsn < g->next_lsn);
+    if (begin_lsn >= g->gap_lsn) {
+        g->whole = true;
+    }
+}
+
 static void on_seal(struct gate *g, struct gate_out *ret)
 {
     if (g->state == GATE_SEALING && g->seal_lsn == 0) {
@@ -269,6 +278,9 @@ static void step(struct gate *g, const struct gate_event *event, struct gate_out
         break;
     case GATE_GAP:
         on_gap(g, event, ret);
+        break;
+    case GATE_WHOLE:
+        on_whole(g, event->begin_lsn);
         break;
     case GATE_SEAL:
         on_seal(g, ret);

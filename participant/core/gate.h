@@ -41,6 +41,7 @@ enum gate_event_type {
     GATE_TICK,            /* time passed */
     GATE_CONTROLLER_LOST, /* the control connection ended */
     GATE_GAP,             /* not whole from here on; log_ok: the gap record can be appended */
+    GATE_WHOLE,           /* begin_lsn: the copy begun there has ended, durably in the log */
     GATE_SEAL,            /* the log is ready for the seal that is due: an LSN is wanted */
     GATE_SEAL_APPENDED,   /* the seal whose LSN was given is in the log */
     GATE_SEAL_FAILED,     /* the seal is given up, before or after its LSN was given */
@@ -56,6 +57,7 @@ struct gate_event {
     struct id nonce;                /* HOLD: drawn for this event, never before */
     struct id round;                /* RELEASE, ABORT */
     struct hash cut;                /* RELEASE: H */
+    uint64_t begin_lsn;             /* WHOLE: of its COPY_BEGIN, given by this gate */
 };
 
 /* What a writer does once its record is in the log and its data in the image. */
@@ -145,7 +147,8 @@ struct gate_config {
 void gate_init(struct gate *gate, const struct gate_config *config);
 
 /* One event; *ret is overwritten whole. SEAL_APPENDED, SEAL_FAILED and BOOKMARK_FAILED change
- * nothing where a gap has meanwhile given the seal up. Aborts on an unknown type and a HOLD without
+ * nothing where a gap has meanwhile given the seal up, nor WHOLE where a gap came after that begin.
+ * Aborts on an unknown type and a HOLD without
  * order. */
 void gate_step(struct gate *gate, const struct gate_event *event, struct gate_out *ret);
 

@@ -3,6 +3,7 @@
 
 #include "common/core/check.h"
 #include "participant/tap/checkpoint.h"
+#include "participant/tap/copy.h"
 #include "participant/tap/file.h"
 
 #define NBDKIT_API_VERSION 2
@@ -72,10 +73,11 @@ int append_record(struct tap *tap, struct record *record)
     return 0;
 }
 
-static bool is_whole(struct tap *tap)
+/* Whole, or on the way there: a gap changes something. */
+static bool gap_matters(struct tap *tap)
 {
     pthread_mutex_lock(&tap->state_lock);
-    bool whole = tap->state.whole;
+    bool whole = tap->state.whole || tap->state.copy_lsn != 0;
     pthread_mutex_unlock(&tap->state_lock);
     return whole;
 }
@@ -87,11 +89,14 @@ static void record_gap_state(struct tap *tap, unsigned reason, uint64_t gap_lsn,
     struct err err;
     pthread_mutex_lock(&tap->state_lock);
     struct state *s = &tap->state;
-    if (s->whole || s->gap_reason == 0) {
+    if (s->whole || s->copy_lsn != 0 || s->gap_reason == 0) {
         s->gap_reason = (uint8_t)reason;
         s->gap_lsn = gap_lsn;
     }
     s->whole = false;
+    s->copy_lsn = 0;
+    s->copy_offset = 0;
+    s->copy_zero = false;
     if (due_lsn != 0) {
         s->due_lsn = due_lsn;
         s->due_position = due_position;
@@ -108,6 +113,7 @@ static void record_gap_state(struct tap *tap, unsigned reason, uint64_t gap_lsn,
         nbdkit_error("%s (the log's end and the image's time must tell the gap)", err.text);
     }
     tap_post(tap, TAP_WORK_STATE);
+    copy_kick(tap);
 }
 
 /* Steps a gap: lets a hold go at once. Appends the record if wanted and possible. */
@@ -195,7 +201,7 @@ void append_sync_failed(struct tap *tap)
 static void overflow(struct tap *tap)
 {
     uint64_t lsn = tap->log_lsn + 1;
-    bool record = is_whole(tap) ? append_room(tap) : ring_room(&tap->ring, GAP_RESERVE, 0);
+    bool record = gap_matters(tap) ? append_room(tap) : ring_room(&tap->ring, GAP_RESERVE, 0);
     if (step_gap(tap, record, RECORD_GAP_OVERFLOW, 0, 0) != 0) {
         append_failed(tap, lsn, tap->ring.position);
         return;
@@ -219,7 +225,7 @@ static void overflow(struct tap *tap)
 void append_image_gap(struct tap *tap, uint64_t offset, uint64_t size, int why)
 {
     append_lock(tap, true);
-    if (is_whole(tap)) {
+    if (gap_matters(tap)) {
         uint64_t lsn = tap->log_lsn + 1;
         if (step_gap(tap, append_room(tap), RECORD_GAP_IMAGE, offset, size) != 0) {
             append_failed(tap, lsn, tap->ring.position);
@@ -245,10 +251,10 @@ int append_attach(struct tap *tap)
     }
     tap->attached = true;
     pthread_mutex_lock(&tap->state_lock);
-    bool whole = tap->state.whole;
+    bool told = tap->state.whole || tap->state.copy_lsn != 0;
     unsigned reason = tap->state.gap_reason;
     pthread_mutex_unlock(&tap->state_lock);
-    return whole ? 0 : step_gap(tap, true, reason != 0 ? reason : RECORD_GAP_STATE, 0, 0);
+    return told ? 0 : step_gap(tap, true, reason != 0 ? reason : RECORD_GAP_STATE, 0, 0);
 }
 
 void append_resume(struct tap *tap)
@@ -266,6 +272,7 @@ void append_resume(struct tap *tap)
     }
     tap->logging = true;
     tap_post(tap, TAP_WORK_STATE);
+    copy_kick(tap);
 }
 
 /* The record of a change, under the append lock: head and data in one vector. */
@@ -276,7 +283,7 @@ static int append_data(struct tap *tap, struct record *record, uint64_t *ret_pos
     fill(tap, record);
     struct iovec parts[3];
     int count = 0;
-    if (record->type == RECORD_WRITE) {
+    if (record->type == RECORD_WRITE || record->type == RECORD_COPY_BLOCK) {
         record_encode_write_head(record, head);
         parts[count++] = (struct iovec){.iov_base = head, .iov_len = sizeof head};
         parts[count++] = (struct iovec){.iov_base = (void *)(uintptr_t)record->write.data,
@@ -290,6 +297,22 @@ static int append_data(struct tap *tap, struct record *record, uint64_t *ret_pos
         parts[count++] = (struct iovec){.iov_base = tap->small, .iov_len = size};
     }
     return ring_append(&tap->ring, record->lsn, parts, count, record_size(record), ret_position);
+}
+
+int append_copy(struct tap *tap, struct record *record)
+{
+    struct gate_out out;
+    struct gate_event event = {.type = GATE_APPEND};
+    tap_step(tap, &event, &out);
+    uint64_t position = 0;
+    uint64_t before = tap->ring.position;
+    record->lsn = out.lsn;
+    if (append_data(tap, record, &position) != 0) {
+        append_failed(tap, out.lsn, before);
+        return -1;
+    }
+    set_head(tap, out.lsn);
+    return 0;
 }
 
 enum attempt { ATTEMPT_DONE, ATTEMPT_AGAIN, ATTEMPT_WAIT, ATTEMPT_SPACE };

@@ -21,6 +21,10 @@ int append_record(struct tap *tap, struct record *record);
 /* Under the append lock. Room for a record of the tap's own, the reserve included. */
 bool append_room(const struct tap *tap);
 
+/* Under the append lock: appends a record of a copy, data included; LSN and header fields are set
+ * here. -1: the log failed, and what follows from it has been done. */
+int append_copy(struct tap *tap, struct record *record);
+
 /* Makes the log durable through lsn at least. -1: a sync failed, now or before; the caller without
  * the append lock calls append_sync_failed(). */
 int append_sync(struct tap *tap, uint64_t lsn);
@@ -37,7 +41,7 @@ void append_image_gap(struct tap *tap, uint64_t offset, uint64_t size, int why);
 void append_resume(struct tap *tap);
 
 /* Under the append lock, at attach and at the first resume after it: ATTACH (tap->attach), and GAP
- * if the stream is not whole. -1: there is no room, or the log failed. */
+ * if the stream is not whole and no copy goes on. -1: there is no room, or the log failed. */
 int append_attach(struct tap *tap);
 
 #endif

@@ -223,7 +223,11 @@ static int settle(struct tap *tap, struct replay *r, struct err *err)
         gap = zero == 1 ? 0 : RECORD_GAP_BASE;
     } else {
         gap = meanwhile(tap, &touched);
-        s->whole = s->whole && !r->gap;
+        bool goes_on = r->copy_lsn != 0 && r->copy_lsn < r->end_lsn && r->copy_offset <= tap->size;
+        s->whole = r->whole;
+        s->copy_zero = r->copy_zero;
+        s->copy_lsn = goes_on ? r->copy_lsn : 0;
+        s->copy_offset = goes_on ? r->copy_offset : 0;
     }
     if (!touched &&
         replay_apply(&tap->ring, tap->image_fd, tap->size, tap->state_fd, r, err) != 0) {
@@ -235,6 +239,9 @@ static int settle(struct tap *tap, struct replay *r, struct err *err)
     }
     if (gap != 0) {
         s->whole = false;
+        s->copy_lsn = 0;
+        s->copy_offset = 0;
+        s->copy_zero = gap == RECORD_GAP_BASE;
         s->gap_reason = (uint8_t)gap;
         s->gap_lsn = r->end_lsn;
         if (touched) {
@@ -278,6 +285,9 @@ static int enter(struct tap *tap, struct replay *r, struct err *err)
         struct gate_out out;
         tap_step(tap, &event, &out);
         s->whole = false;
+        s->copy_lsn = 0;
+        s->copy_offset = 0;
+        s->copy_zero = false;
         s->gap_reason = RECORD_GAP_OVERFLOW;
         s->gap_lsn = r->end_lsn;
         tap->unlogged = true;

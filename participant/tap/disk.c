@@ -7,9 +7,29 @@
 #include <errno.h>
 #include <unistd.h>
 
+/* What the copy goes by. */
+static uint64_t guest_begin(struct tap *tap)
+{
+    tap->guest_under_way++;
+    return tap_now_us();
+}
+
+static int guest_end(struct tap *tap, uint64_t begun_us, int why)
+{
+    uint64_t took_us = tap_now_us() - begun_us;
+    if (took_us > tap->guest_slowest_us) {
+        tap->guest_slowest_us = took_us; /* two at once: one of them is kept */
+    }
+    tap->guest_done++;
+    tap->guest_under_way--;
+    return why;
+}
+
 int disk_read(struct tap *tap, void *to, uint32_t size, uint64_t offset)
 {
-    return file_read(tap->image_fd, to, size, offset) == 0 ? 0 : errno;
+    uint64_t begun_us = guest_begin(tap);
+    int result = file_read(tap->image_fd, to, size, offset) == 0 ? 0 : errno;
+    return guest_end(tap, begun_us, result);
 }
 
 /* Log, then image, under the range lock. */
@@ -38,10 +58,12 @@ static int change(struct tap *tap, struct record *record, bool punch, uint64_t *
     return why;
 }
 
+static int flush(struct tap *tap);
+
 static int finish(struct tap *tap, int why, bool fua, uint64_t ticket)
 {
     if (why == 0 && fua) {
-        why = disk_flush(tap);
+        why = flush(tap);
     }
     if (ticket != 0) {
         tap_wait_let_go(tap, ticket);
@@ -51,6 +73,7 @@ static int finish(struct tap *tap, int why, bool fua, uint64_t ticket)
 
 int disk_write(struct tap *tap, const void *from, uint32_t size, uint64_t offset, bool fua)
 {
+    uint64_t begun_us = guest_begin(tap);
     uint64_t ticket = 0;
     int why = 0;
     const uint8_t *at = from;
@@ -63,19 +86,20 @@ int disk_write(struct tap *tap, const void *from, uint32_t size, uint64_t offset
         offset += part;
         size -= part;
     }
-    return finish(tap, why, fua, ticket);
+    return guest_end(tap, begun_us, finish(tap, why, fua, ticket));
 }
 
 int disk_zero(struct tap *tap, uint64_t size, uint64_t offset, bool discard, bool punch, bool fua)
 {
+    uint64_t begun_us = guest_begin(tap);
     uint64_t ticket = 0;
     struct record record = {.type = RECORD_ZERO,
                             .write = {.offset = offset, .size = size, .discard = discard}};
     int why = size == 0 ? 0 : change(tap, &record, punch, &ticket);
-    return finish(tap, why, fua, ticket);
+    return guest_end(tap, begun_us, finish(tap, why, fua, ticket));
 }
 
-int disk_flush(struct tap *tap)
+static int flush(struct tap *tap)
 {
     bool image = !tap->config.flush_log || tap->unlogged;
     if (!tap->failed) {
@@ -93,4 +117,10 @@ int disk_flush(struct tap *tap)
         return why;
     }
     return 0;
+}
+
+int disk_flush(struct tap *tap)
+{
+    uint64_t begun_us = guest_begin(tap);
+    return guest_end(tap, begun_us, flush(tap));
 }

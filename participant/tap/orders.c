@@ -3,6 +3,7 @@
 
 #include "participant/tap/append.h"
 #include "participant/tap/checkpoint.h"
+#include "participant/tap/copy.h"
 #include "participant/tap/file.h"
 #include "participant/tap/worker.h"
 
@@ -23,11 +24,25 @@ static void wall_clock(uint64_t *ret_ns, uint32_t *ret_error_us)
     *ret_error_us = known ? (uint32_t)clock.maxerror : UINT32_MAX;
 }
 
+/* Why the disk is not whole, and how far its copy is. */
+static void not_whole(struct tap *tap, char *to, size_t size)
+{
+    struct tapctl_state state = {0};
+    pthread_mutex_lock(&tap->state_lock);
+    const char *gap = record_gap_name(tap->state.gap_reason);
+    pthread_mutex_unlock(&tap->state_lock);
+    copy_progress(tap, &state);
+    (void)snprintf(
+        to, size,
+        "base and log together are not the disk (gap: %s): it must be copied first; copy "
+        "%s, %u%% done",
+        gap == NULL ? "unknown" : gap, tapctl_copy_name(state.copy),
+        (unsigned)((double)state.copy_offset * 100.0 / (double)tap->size));
+}
+
 static const char *refusal(enum round_reason reason, const struct tap *tap)
 {
     switch ((unsigned)reason) {
-    case ROUND_REASON_NOT_WHOLE:
-        return "base and log together are not the disk: it must be copied first";
     case ROUND_REASON_BUSY:
         return "another round is held or sealed here";
     case ROUND_REASON_DUTY:
@@ -93,6 +108,9 @@ static void hold(struct tap *tap, const struct tapctl *message, struct tapctl *r
                                            .reason = out.reason,
                                            .outcome = out.ended}};
         (void)snprintf(ret->refused.text, sizeof ret->refused.text, "%s", refusal(out.reason, tap));
+        if (out.reason == ROUND_REASON_NOT_WHOLE) {
+            not_whole(tap, ret->refused.text, sizeof ret->refused.text);
+        }
     }
     ret->serial = message->serial;
 }
@@ -212,6 +230,7 @@ void orders_state(struct tap *tap, struct tapctl_state *ret)
     ret->gap_lsn = tap->state.gap_lsn;
     ret->gap_reason = tap->state.gap_reason;
     pthread_mutex_unlock(&tap->state_lock);
+    copy_progress(tap, ret);
 }
 
 void orders_welcome(struct tap *tap, struct tapctl_welcome *ret)

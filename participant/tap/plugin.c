@@ -16,11 +16,13 @@
 #define DEFAULT_LOG_SIZE    (UINT64_C(256) * 1024 * 1024)
 #define DEFAULT_HOLD_MAX_MS 50
 #define DEFAULT_HELD_MAX    (16U * 1024 * 1024)
+#define DEFAULT_COPY_RATE   (UINT64_C(64) * 1024 * 1024)
 
 static struct tap tap;
 static struct tap_config config = {.log_size = DEFAULT_LOG_SIZE,
                                    .hold_max_us = DEFAULT_HOLD_MAX_MS * 1000,
-                                   .held_max = DEFAULT_HELD_MAX};
+                                   .held_max = DEFAULT_HELD_MAX,
+                                   .copy_rate = DEFAULT_COPY_RATE};
 static bool opened;
 
 static int set_path(char *to, size_t size, const char *key, const char *value)
@@ -85,6 +87,9 @@ static int tap_config_one(const char *key, const char *value)
     if (strcmp(key, "held-max") == 0) {
         return parse_size(&config.held_max, key, value, 4096, UINT64_C(1) << 30);
     }
+    if (strcmp(key, "copy-rate") == 0) {
+        return parse_size(&config.copy_rate, key, value, 0, UINT64_C(1) << 40);
+    }
     if (strcmp(key, "hold-max-ms") == 0) {
         return set_hold_max(value);
     }
@@ -97,7 +102,7 @@ static int tap_config_one(const char *key, const char *value)
         return 0;
     }
     nbdkit_error("unknown parameter \"%s\": known are disk, log, control, log-size, hold-max-ms, "
-                 "held-max, flush",
+                 "held-max, flush, copy-rate",
                  key);
     return -1;
 }
@@ -118,7 +123,8 @@ static int tap_config_complete(void)
     "log-size=SIZE     of a new log: 256M; at least 8M\n"                                          \
     "hold-max-ms=MS    longest hold of a write: 50; 5 to 100\n"                                    \
     "held-max=SIZE     bytes held at most: 16M\n"                                                  \
-    "flush=both|log    what a flush syncs: log and image, or the log alone\n"
+    "flush=both|log    what a flush syncs: log and image, or the log alone\n"                      \
+    "copy-rate=SIZE    bytes a second at most while the disk is copied: 64M; 0: no copy\n"
 
 static int tap_get_ready(void)
 {

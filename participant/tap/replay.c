@@ -11,7 +11,8 @@
 
 #define TOUCH_EVERY 64U /* records */
 
-static void note(struct replay *r, const struct record *record, const struct log_reader *reader)
+static void note(struct replay *r, const struct state *state, const struct record *record,
+                 const struct log_reader *reader)
 {
     switch (record->type) {
     case RECORD_BOOKMARK:
@@ -24,20 +25,35 @@ static void note(struct replay *r, const struct record *record, const struct log
         break;
     case RECORD_GAP:
         r->open_lsn = 0;
-        r->gap = true;
+        r->whole = false;
+        r->copy_zero = r->copy_zero && record->gap.reason == RECORD_GAP_BASE;
+        if (record->lsn > r->copy_lsn) {
+            r->copy_lsn = 0;
+        }
         if (record->gap.reason == RECORD_GAP_OVERFLOW || record->gap.reason == RECORD_GAP_LOG) {
             r->start_lsn = reader->lsn;
             r->start_position = reader->position;
             r->start_incarnation = reader->incarnation;
         }
         break;
+    case RECORD_COPY_BEGIN:
+        /* Older ones the state knows better; one before a gap that the log could not take, too. */
+        if (record->lsn > r->copy_lsn && record->lsn >= state->gap_lsn) {
+            r->copy_lsn = record->lsn;
+            r->copy_offset = record->copy_begin.offset;
+        }
+        break;
+    case RECORD_COPY_END:
+        if (r->copy_lsn != 0 && record->copy_end.begin_lsn == r->copy_lsn) {
+            r->whole = true;
+            r->copy_lsn = 0;
+        }
+        break;
     case RECORD_WRITE:
     case RECORD_ZERO:
     case RECORD_DETACH:
     case RECORD_ATTESTATION:
-    case RECORD_COPY_BEGIN:
     case RECORD_COPY_BLOCK:
-    case RECORD_COPY_END:
     case RECORD_RESIZE:
     case RECORD_DEFINITION:
         break;
@@ -46,7 +62,11 @@ static void note(struct replay *r, const struct record *record, const struct log
 
 int replay_scan(struct ring *ring, const struct state *state, struct replay *ret, struct err *err)
 {
-    struct replay r = {.open_lsn = state->open_lsn,
+    struct replay r = {.whole = state->whole,
+                       .copy_zero = state->copy_zero,
+                       .copy_lsn = state->copy_lsn,
+                       .copy_offset = state->copy_offset,
+                       .open_lsn = state->open_lsn,
                        .open_round = state->open_round,
                        .start_lsn = state->due_lsn,
                        .start_position = state->due_position,
@@ -69,7 +89,7 @@ int replay_scan(struct ring *ring, const struct state *state, struct replay *ret
         size_t size = 0;
         result = log_reader_next(&reader, &record, &bytes, &size, err);
         if (result == 0 && reader.end == LOG_END_NONE) {
-            note(&r, &record, &reader);
+            note(&r, state, &record, &reader);
         }
     } while (result == 0 && reader.end == LOG_END_NONE);
     if (result == 0) {
@@ -127,7 +147,8 @@ int replay_apply(struct ring *ring, int image_fd, uint64_t image_size, int touch
         if (result != 0 || reader.end != LOG_END_NONE) {
             break;
         }
-        if (record.type == RECORD_WRITE || record.type == RECORD_ZERO) {
+        /* What a copy logged lies in the image already. */
+        if (record.type == RECORD_WRITE || (record.type == RECORD_ZERO && !record.write.copy)) {
             result = apply(image_fd, image_size, &record, err);
             replay->first_lsn = replay->first_lsn == 0 ? record.lsn : replay->first_lsn;
             replay->last_lsn = record.lsn;

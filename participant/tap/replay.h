@@ -13,7 +13,11 @@ struct replay {
     uint64_t end_incarnation;
     uint64_t open_lsn; /* a bookmark without its seal; 0: none */
     struct id open_round;
-    bool gap; /* the tail has a gap record */
+    /* As the state says, and then the tail: */
+    bool whole;
+    bool copy_zero;
+    uint64_t copy_lsn;
+    uint64_t copy_offset;
     uint64_t
         start_lsn; /* replay starts here: behind the last gap after which writes went unlogged */
     uint64_t start_position;

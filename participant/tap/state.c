@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define MAGIC   0x3054535445444954ULL /* "TIDETST0" */
-#define VERSION 1U
+#define VERSION 2U
 
 static uint32_t checksum(uint8_t *from, size_t size)
 {
@@ -39,7 +39,7 @@ static void encode(const struct state *s, uint8_t slot[TIDE_STATE_SLOT])
     bytes_put_u8(&w, s->clean ? 1 : 0);
     bytes_put_u8(&w, s->whole ? 1 : 0);
     bytes_put_u8(&w, s->gap_reason);
-    bytes_put_u8(&w, 0);
+    bytes_put_u8(&w, s->copy_zero ? 1 : 0);
     bytes_put_u64(&w, s->ring_file_size);
     bytes_put_u64(&w, s->gap_lsn);
     bytes_put_u64(&w, s->due_lsn);
@@ -50,6 +50,8 @@ static void encode(const struct state *s, uint8_t slot[TIDE_STATE_SLOT])
     bytes_put_u64(&w, s->stored_lsn);
     bytes_put_u64(&w, s->end_lsn);
     bytes_put_u64(&w, s->end_position);
+    bytes_put_u64(&w, s->copy_lsn);
+    bytes_put_u64(&w, s->copy_offset);
     TIDE_CHECK(!w.failed);
     uint32_t sum = checksum(slot, TIDE_STATE_SLOT);
     struct bytes_writer at = bytes_writer(slot + 12, 4);
@@ -83,7 +85,7 @@ static int decode(uint8_t slot[TIDE_STATE_SLOT], struct state *ret, uint32_t *re
     s.clean = bytes_get_u8(&r) == 1;
     s.whole = bytes_get_u8(&r) == 1;
     s.gap_reason = bytes_get_u8(&r);
-    (void)bytes_get_u8(&r);
+    s.copy_zero = bytes_get_u8(&r) == 1;
     s.ring_file_size = bytes_get_u64(&r);
     s.gap_lsn = bytes_get_u64(&r);
     s.due_lsn = bytes_get_u64(&r);
@@ -94,6 +96,8 @@ static int decode(uint8_t slot[TIDE_STATE_SLOT], struct state *ret, uint32_t *re
     s.stored_lsn = bytes_get_u64(&r);
     s.end_lsn = bytes_get_u64(&r);
     s.end_position = bytes_get_u64(&r);
+    s.copy_lsn = bytes_get_u64(&r);
+    s.copy_offset = bytes_get_u64(&r);
     TIDE_CHECK(!r.failed);
     *ret = s;
     return 0;

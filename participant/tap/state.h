@@ -28,6 +28,12 @@ struct state {
     uint8_t gap_reason; /* enum record_gap_reason; 0: none */
     uint64_t gap_lsn;
 
+    /* The copy that mends it: its last COPY_BEGIN (0: none under way), and how far it is durable in
+     * the log. copy_zero: no gap but `base`, so what reads as zeroes need not be sent. */
+    uint64_t copy_lsn;
+    uint64_t copy_offset;
+    bool copy_zero;
+
     /* Checkpoint: all changes below due_lsn are on stable storage in the image; the record due_lsn
      * lies, or will lie, at position, incarnation being in force before it. */
     uint64_t due_lsn;

@@ -5,6 +5,7 @@
 #include "participant/tap/attach.h"
 #include "participant/tap/checkpoint.h"
 #include "participant/tap/control.h"
+#include "participant/tap/copy.h"
 #include "participant/tap/worker.h"
 
 #define NBDKIT_API_VERSION 2
@@ -102,11 +103,11 @@ static void init_locks(struct tap *tap)
     pthread_condattr_t monotonic;
     TIDE_CHECK(pthread_condattr_init(&monotonic) == 0);
     TIDE_CHECK(pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC) == 0);
-    pthread_mutex_t *const mutexes[] = {&tap->entry, &tap->append,    &tap->sync,
-                                        &tap->head,  &tap->gate_lock, &tap->state_lock,
-                                        &tap->work,  &tap->checkpoint};
-    pthread_cond_t *const conds[] = {&tap->let_go, &tap->begun, &tap->work_due,
-                                     &tap->checkpoint_due, &tap->checkpoint_done};
+    pthread_mutex_t *const mutexes[] = {&tap->entry, &tap->append,     &tap->sync,
+                                        &tap->head,  &tap->gate_lock,  &tap->state_lock,
+                                        &tap->work,  &tap->checkpoint, &tap->copy};
+    pthread_cond_t *const conds[] = {&tap->let_go,         &tap->begun,           &tap->work_due,
+                                     &tap->checkpoint_due, &tap->checkpoint_done, &tap->copy_due};
     for (size_t i = 0; i < sizeof mutexes / sizeof mutexes[0]; i++) {
         TIDE_CHECK(pthread_mutex_init(mutexes[i], NULL) == 0);
     }
@@ -170,7 +171,7 @@ int tap_start(struct tap *tap, struct err *err)
     if (start_thread(&tap->timer_thread, timer_main, tap, err) != 0 ||
         start_thread(&tap->worker_thread, worker_main, tap, err) != 0 ||
         start_thread(&tap->checkpoint_thread, checkpoint_main, tap, err) != 0 ||
-        control_start(tap, err) != 0) {
+        start_thread(&tap->copy_thread, copy_main, tap, err) != 0 || control_start(tap, err) != 0) {
         return -1; /* the process ends: what runs already ends with it */
     }
     tap->threads = true;
@@ -180,6 +181,8 @@ int tap_start(struct tap *tap, struct err *err)
 static void stop_threads(struct tap *tap)
 {
     control_stop(tap); /* first: a hold it ordered ends here */
+    copy_stop(tap);
+    pthread_join(tap->copy_thread, NULL);
     pthread_mutex_lock(&tap->gate_lock);
     tap->timer_stop = true;
     pthread_cond_signal(&tap->begun);

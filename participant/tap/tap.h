@@ -10,7 +10,7 @@
  * for work) head, range, work   small, innermost
  *
  * Threads: nbdkit's (requests), control (socket), timer (deadline of the hold), worker (seals,
- * syncs asked for, what is told unasked), checkpoint. */
+ * syncs asked for, what is told unasked), checkpoint, copy. */
 #ifndef TIDE_PARTICIPANT_TAP_TAP_H
 #define TIDE_PARTICIPANT_TAP_TAP_H
 
@@ -38,8 +38,9 @@ struct tap_config {
     char control[108]; /* a unix socket's path */
     uint64_t log_size;
     uint32_t hold_max_us;
-    uint64_t held_max; /* bytes */
-    bool flush_log;    /* flush=log: the log alone */
+    uint64_t held_max;  /* bytes */
+    bool flush_log;     /* flush=log: the log alone */
+    uint64_t copy_rate; /* bytes a second at most; 0: no copy */
 };
 
 enum tap_work {
@@ -114,7 +115,18 @@ struct tap {
     _Atomic uint64_t writes;
     _Atomic uint64_t bytes;
 
+    pthread_mutex_t copy;
+    pthread_cond_t copy_due;
+    bool copy_stop;
+    _Atomic unsigned copy_state;       /* enum tapctl_copy */
+    _Atomic uint64_t copy_at;          /* how far it is */
+    _Atomic uint64_t copy_measured;    /* bytes a second */
+    _Atomic unsigned guest_under_way;  /* requests of the guest, for the copy's manners */
+    _Atomic uint64_t guest_done;       /* answered so far */
+    _Atomic uint64_t guest_slowest_us; /* since the copy last looked */
+
     struct control *control;
+    pthread_t copy_thread;
     pthread_t timer_thread;
     pthread_t worker_thread;
     pthread_t checkpoint_thread;
