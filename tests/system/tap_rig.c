@@ -90,6 +90,9 @@ static void start_child(struct tap_rig *rig, const char *options)
     (void)snprintf(log, sizeof log, "log=%s", rig->log);
     (void)snprintf(control, sizeof control, "control=%s", rig->control);
     (void)snprintf(copy, sizeof copy, "%s", options);
+    if (strstr(options, "copy-rate=") == NULL) {
+        argv[count++] = "copy-rate=0";
+    }
     char *rest = copy;
     char *word = NULL;
     while ((word = strsep(&rest, " ")) != NULL && count < 23) {
@@ -379,7 +382,7 @@ uint8_t *tap_rig_replay(const struct tap_rig *rig, uint64_t image_size,
             break;
         }
         const struct record_write *w = &record.write;
-        if (record.type == RECORD_WRITE) {
+        if (record.type == RECORD_WRITE || record.type == RECORD_COPY_BLOCK) {
             memcpy(image + w->offset, w->data, w->size);
         } else if (record.type == RECORD_ZERO) {
             memset(image + w->offset, 0, w->size);

@@ -26,7 +26,8 @@ struct tap_rig {
 
 void tap_rig_open(struct tap_rig *rig, uint64_t image_size);
 void tap_rig_close(struct tap_rig *rig); /* ends nbdkit, removes the folder */
-/* Starts nbdkit; options are one string of key=value, "" for none. False: it ended by itself. */
+/* Starts nbdkit; options are one string of key=value, "" for none. Without copy-rate= there is no
+ * copy: what a gap leaves stays to be seen. False: it ended by itself. */
 bool tap_rig_try(struct tap_rig *rig, const char *options);
 void tap_rig_start(struct tap_rig *rig, const char *options);
 void tap_rig_stop(struct tap_rig *rig); /* SIGTERM, and exit status 0 */

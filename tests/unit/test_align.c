@@ -394,6 +394,60 @@ static void not_whole(void **state)
     assert_int_equal(align_stream(align, &stream, &lsn, &incarnation), ROUND_ANSWER_YES);
 }
 
+static uint64_t copy_begin(unsigned k, uint64_t offset, uint64_t continues)
+{
+    struct record r =
+        make_record(RECORD_COPY_BEGIN, number_of(k), next_lsn(k), history.incarnation[k]);
+    r.copy_begin = (struct record_copy_begin){
+        .kind = RECORD_COPY_INITIAL, .size = 1 << 20, .offset = offset, .continues = continues};
+    return feed(k, r)->lsn;
+}
+
+static void copy_end(unsigned k, uint64_t begin_lsn, uint64_t bytes)
+{
+    struct record r =
+        make_record(RECORD_COPY_END, number_of(k), next_lsn(k), history.incarnation[k]);
+    r.copy_end = (struct record_copy_end){.begin_lsn = begin_lsn, .copied = bytes};
+    feed(k, r);
+}
+
+/* A disk that held data: whole from the end of its copy, not a record earlier. */
+static void copied(void **state)
+{
+    (void)state;
+    for (int how = 0; how < 6; how++) {
+        start(true, 16);
+        struct round_order order = make_order(3, DISKS);
+        for (unsigned k = 0; k < DISKS; k++) {
+            attach(k, k != 1);
+            if (k == 1) {
+                uint64_t begin_lsn = copy_begin(k, 0, 0);
+                uint64_t bytes = 1 << 20;
+                if (how == 1) {
+                    gap(k);
+                } else if (how == 2 || how == 3) {
+                    attach(k, false);
+                }
+                if (how == 3) {
+                    begin_lsn = copy_begin(k, 4096, begin_lsn);
+                    bytes -= 4096;
+                }
+                if (how != 4) {
+                    copy_end(k, begin_lsn, how == 5 ? bytes - 1 : bytes);
+                }
+            }
+            mark(k, &order, false);
+            if (k == 1 && how == 4) {
+                copy_end(k, 2, 1 << 20); /* after the bookmark */
+            }
+        }
+        seal_from(0, &order);
+        bool whole = how == 0 || how == 3;
+        expect(&order, whole ? ROUND_ANSWER_YES : ROUND_ANSWER_NO,
+               whole ? ALIGN_WHY_HELD : ALIGN_WHY_NOT_WHOLE);
+    }
+}
+
 /* A member of the set whose bookmark names another epoch, set, kind, scope or group. */
 static void other_orders(void **state)
 {
@@ -845,6 +899,7 @@ int main(void)
         cmocka_unit_test(other_orders),   cmocka_unit_test(cut_hashes),
         cmocka_unit_test(definitions),    cmocka_unit_test(bounded),
         cmocka_unit_test(interleavings),  cmocka_unit_test(large_group),
+        cmocka_unit_test(copied),
     };
     return cmocka_run_group_tests(tests, NULL, finish);
 }
