@@ -308,6 +308,44 @@ static void after_an_unreadable_segment_there_is_no_point(void **state)
     far_remove(&far);
 }
 
+/* A manifest that cannot be read is not begun anew when its owner registers again. */
+static void a_damaged_manifest_is_kept(void **state)
+{
+    struct far far;
+    struct id round;
+    struct err err = {0};
+    char path[PATH_MAX];
+    uint8_t *bytes = NULL;
+    uint8_t *after = NULL;
+    size_t size = 0;
+    size_t after_size = 0;
+    (void)state;
+    ready(&far, 9);
+    point(&far, &round, NULL);
+    far_stop(&far);
+    manifest_path(far.store, &far.streams[0].stream, path);
+    assert_int_equal(file_read(path, TIDE_MANIFEST_MAX, &bytes, &size, &err), 0);
+    uint8_t *second = (uint8_t *)memchr(bytes, '\n', size) + 1;
+    *second = 'x';
+    assert_int_equal(file_replace(path, bytes, size, 0640, &err), 0);
+    far_start(&far);
+    assert_int_equal(far_try_register(&far, 0), 409);
+    assert_int_equal(far_try_register(&far, 1), 200);
+    far_stop(&far);
+    assert_int_equal(file_read(path, TIDE_MANIFEST_MAX, &after, &after_size, &err), 0);
+    assert_int_equal(after_size, size);
+    assert_memory_equal(after, bytes, size);
+    free(after);
+    *second = '{';
+    assert_int_equal(file_replace(path, bytes, size, 0640, &err), 0);
+    free(bytes);
+    far_start(&far);
+    far_register(&far);
+    point(&far, &round, NULL);
+    far_stop(&far);
+    far_remove(&far);
+}
+
 static void the_catalog_is_made_again_from_the_store(void **state)
 {
     struct far far;
@@ -398,6 +436,7 @@ int main(void)
         cmocka_unit_test(a_fork_stops_its_stream_alone),
         cmocka_unit_test(a_store_that_was_changed_is_found),
         cmocka_unit_test(after_an_unreadable_segment_there_is_no_point),
+        cmocka_unit_test(a_damaged_manifest_is_kept),
         cmocka_unit_test(the_catalog_is_made_again_from_the_store),
         cmocka_unit_test(killed_at_any_instant_it_keeps_what_it_said),
     };
