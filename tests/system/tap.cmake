@@ -1,4 +1,4 @@
-foreach(name IN ITEMS tap_disk tap_hold tap_crash tap_full tap_fault)
+foreach(name IN ITEMS tap_disk tap_hold tap_crash tap_full tap_fault tap_order)
   tide_test(test_${name} SOURCES test_${name}.c tap_rig.c
     DEPS common_hrl common_core PkgConfig::libnbd LABELS system TIMEOUT 60)
   add_dependencies(test_${name} tidemark-tap)
@@ -7,3 +7,4 @@ add_library(tap_faults MODULE tap_faults.c)
 set_target_properties(tap_faults PROPERTIES PREFIX ""
   LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 add_dependencies(test_tap_fault tap_faults)
+add_dependencies(test_tap_order tap_faults)
