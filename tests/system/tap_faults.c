@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Preloaded into nbdkit: makes the tap's own files fail. The file named by TIDE_FAULT says how,
- * while it exists: "sync NAME" or "write NAME" fails, "slow NAME" takes half a second once, for
+ * while it exists: "sync NAME" or "write NAME" fails, "slow NAME" takes a second once, for
  * writes to files whose path contains NAME: the order is taken away when that has begun. */
 #include <dlfcn.h>
 #include <errno.h>
@@ -49,7 +49,7 @@ __attribute__((visibility("default"))) ssize_t pwritev(int fd, const struct iove
     *(void **)&real = dlsym(RTLD_NEXT, "pwritev");
     if (ordered("slow", fd)) {
         (void)unlink(getenv("TIDE_FAULT"));
-        (void)nanosleep(&(struct timespec){.tv_nsec = 500000000}, NULL);
+        (void)nanosleep(&(struct timespec){.tv_sec = 1}, NULL);
     }
     if (ordered("write", fd)) {
         errno = EIO;

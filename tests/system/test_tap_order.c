@@ -6,7 +6,6 @@
 #include "tests/system/tap_rig.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -140,6 +139,11 @@ static void wait_done(int64_t cookie)
     assert_int_equal(done, 1);
 }
 
+static void count_seal(const struct record *record, void *context)
+{
+    *(unsigned *)context += record->type == RECORD_SEAL ? 1 : 0;
+}
+
 /* A log that has become slow delays the seal, and with it the round; never the guest. */
 static void letting_go_does_not_wait_for_the_seal(void **state)
 {
@@ -149,13 +153,14 @@ static void letting_go_does_not_wait_for_the_seal(void **state)
     fault("slow ring-");
     tap_ctl_end(&ctl, TAPCTL_RELEASE, 1);
     wait_done(cookie);
-    struct pollfd sealed = {.fd = ctl.fd, .events = POLLIN};
-    assert_int_equal(poll(&sealed, 1, 0), 0);
+    unsigned seals = 0;
+    free(tap_rig_replay(&rig, SIZE, count_seal, &seals));
+    assert_int_equal(seals, 0);
     assert_true(tap_ctl_get(&ctl, TAPCTL_SEALED).sealed.appended);
     end(true);
 }
 
-/* A write whose record is in the log and whose way to the image takes half a second. */
+/* A write whose record is in the log and whose way to the image takes a second. */
 static int64_t start_slow_write(const char *text)
 {
     uint64_t until = tap_rig_now_ms() + TAP_RIG_DEADLINE_MS;
