@@ -40,7 +40,7 @@ struct lab {
 static struct lab lab;
 static struct definition definition;
 
-static struct round_order order_of(unsigned id, unsigned variant)
+static struct round_order make_variant(unsigned id, unsigned variant)
 {
     struct round_order o = make_order(500 + id, variant == WIDE ? DISKS + 1 : DISKS);
     o.kind = variant == KIND ? ROUND_KIND_APPLICATION : o.kind;
@@ -57,6 +57,21 @@ static struct round_order order_of(unsigned id, unsigned variant)
     return o;
 }
 
+/* Made once: drawing ids is most of the time otherwise. */
+static struct round_order orders[IDS][VARIANTS];
+
+static const struct round_order *order_of(unsigned id, unsigned variant)
+{
+    if (orders[0][0].set.count == 0) {
+        for (unsigned i = 0; i < IDS; i++) {
+            for (unsigned v = 0; v < VARIANTS; v++) {
+                orders[i][v] = make_variant(i, v);
+            }
+        }
+    }
+    return &orders[id][variant];
+}
+
 static bool order_same(const struct round_order *a, const struct round_order *b)
 {
     return id_equal(&a->round, &b->round) && id_equal(&a->group, &b->group) &&
@@ -69,8 +84,7 @@ static void which(const struct round_order *order, unsigned *ret_id, unsigned *r
 {
     for (unsigned i = 0; i < IDS; i++) {
         for (unsigned v = 0; v < VARIANTS; v++) {
-            struct round_order o = order_of(i, v);
-            if (order_same(&o, order)) {
+            if (order_same(order_of(i, v), order)) {
                 *ret_id = i;
                 *ret_variant = v;
                 return;
@@ -372,8 +386,9 @@ static void event(unsigned what, unsigned how)
         break;
     case 2:
     case 3: {
-        struct round_order order = order_of(how & 3, (what & 7) == 2 ? NORMAL : how >> 2 & 7);
-        r = make_bookmark(number_of(k), lsn, lab.incarnation[k], &order, 7000 + 100 * k + lsn);
+        const struct round_order *order =
+            order_of(how & 3, (what & 7) == 2 ? NORMAL : how >> 2 & 7);
+        r = make_bookmark(number_of(k), lsn, lab.incarnation[k], order, 7000 + 100 * k + lsn);
         r.bookmark.unheld = (how >> 5 & 1) != 0;
         break;
     }

@@ -27,11 +27,14 @@ static inline const char *text_file(const void *bytes, size_t size)
     return path;
 }
 
-/* The text begins with the path and a colon, as errors about a file do. */
+/* The text begins with FILE:LINE, as errors about what a file says do; else with FILE. */
 static inline void text_names(const struct err *err, const char *path)
 {
     size_t size = strlen(path);
     TIDE_CHECK(strncmp(err->text, path, size) == 0 && err->text[size] == ':');
+    if (err->code == TIDE_ERR_CONFIG) {
+        TIDE_CHECK(err->text[size + 1] >= '1' && err->text[size + 1] <= '9');
+    }
 }
 
 struct text {
