@@ -260,6 +260,7 @@ static void wrong_values(void **state)
         {2, 64 + 4, 1},      {2, 64 + 8, 13},    {2, 64 + 159, 'x'}, {0, 64 + 60, 15},
         {0, 64 + 60, 5},     {0, 64 + 151, 'x'}, {0, 64 + 56, 1},    {1, 64 + 72, 9},
         {1, 64 + 60, 3},     {9, 64 + 16, 10},   {9, 64 + 20, 1},    {3, 64 + 7, 0x80},
+        {2, 64 + 25, 0}, /* a range of no bytes, yet at an offset */
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         assert_true(wrong[i].record < count);
