@@ -190,7 +190,8 @@ static void seed_tapctl(void)
         {TAPCTL_SYNCED, "synced"}, {TAPCTL_STATE, "state"},     {TAPCTL_REFUSE_BUSY, "refuse"}};
     static struct tapctl m;
     static uint8_t bytes[TIDE_TAPCTL_SIZE_MAX];
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+    const size_t count = sizeof all / sizeof all[0];
+    for (size_t i = 0; i < count; i++) {
         memset(&m, 0, sizeof m);
         m.type = all[i].type;
         m.serial = (uint32_t)i + 1;
@@ -241,6 +242,11 @@ static void seed_tapctl(void)
         }
         save("tapctl", all[i].name, -1, bytes, tapctl_encode(&m, bytes));
     }
+    memset(&m, 0, sizeof m);
+    m.type = TAPCTL_REFUSED;
+    m.refused.round = make_id(3);
+    m.refused.reason = ROUND_REASON_KIND; /* the last there is */
+    save("tapctl", "refused-kind", -1, bytes, tapctl_encode(&m, bytes));
 }
 
 static void seed_envelopes(void)
