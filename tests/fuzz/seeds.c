@@ -419,6 +419,8 @@ static void seed_rest(void)
                                    0, 4, 0, 12, 0, 20, 0, 2, 1, 10, 1};
     static const uint8_t late[] = {0, 0, 0,  8, 0,  16, 0, 2, 0,  10, 0,  18, 0,
                                    4, 0, 12, 0, 20, 0,  7, 0, 24, 0,  26, 0};
+    static const uint8_t wrong_cut[] = {1, 0,  0, 8, 0,    16, 0,    2,  0,   10,
+                                        0, 18, 0, 5, 0x20, 13, 0x20, 21, 0x20};
     static const uint8_t unheld[] = {1,    0, 0, 8,  0, 16, 0, 3, 0x20, 11, 0x20, 19,
                                      0x20, 5, 1, 13, 1, 21, 1, 1, 0,    6,  1};
     static const uint8_t dropped[] = {9,  0, 0, 8, 0,  16, 0, 2, 0, 2, 1,  2, 2,
@@ -428,6 +430,7 @@ static void seed_rest(void)
     save("sp", "too-large", -1, too_large, sizeof too_large - 1);
     save("align", "good", -1, good, sizeof good);
     save("align", "late", -1, late, sizeof late);
+    save("align", "wrong-cut", -1, wrong_cut, sizeof wrong_cut);
     save("align", "unheld", -1, unheld, sizeof unheld);
     save("align", "dropped", -1, dropped, sizeof dropped);
     save("align", "partial", -1, partial, sizeof partial);
