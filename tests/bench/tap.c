@@ -57,6 +57,7 @@ struct server {
     struct nbd_handle *nbd;
     int control;
     char socket[192];
+    char ready[192]; /* nbdkit writes it once it serves */
     char control_path[192];
 };
 
@@ -78,8 +79,8 @@ static uint8_t data[REQUEST_SIZE];
 static void clean_up(void)
 {
     for (unsigned i = 0; i < SERVERS; i++) {
-        if (servers[i].pid > 0) {
-            (void)kill(servers[i].pid, SIGTERM);
+        if (servers[i].pid > 0) { /* its files are thrown away: nothing is worth a clean end */
+            (void)kill(servers[i].pid, SIGKILL);
             (void)waitpid(servers[i].pid, NULL, 0);
             servers[i].pid = 0;
         }
@@ -144,15 +145,16 @@ static void run_server(const struct server *s, unsigned number, const char *imag
     char folder_path[192];
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (s->flush == NULL) {
-        execlp("nbdkit", "nbdkit", "-f", "-t", "16", "-U", s->socket, "file", image, (char *)NULL);
+        execlp("nbdkit", "nbdkit", "-f", "-t", "16", "-U", s->socket, "-P", s->ready, "file", image,
+               (char *)NULL);
     } else {
         path_of(folder_path, sizeof folder_path, "log", number);
         (void)snprintf(disk, sizeof disk, "disk=%s", image);
         (void)snprintf(log, sizeof log, "log=%s", folder_path);
         (void)snprintf(control, sizeof control, "control=%s", s->control_path);
         (void)snprintf(flush, sizeof flush, "flush=%s", s->flush);
-        execlp("nbdkit", "nbdkit", "-f", "-t", "16", "-U", s->socket, BENCH_PLUGIN, disk, log,
-               control, flush, "log-size=" LOG_SIZE, (char *)NULL);
+        execlp("nbdkit", "nbdkit", "-f", "-t", "16", "-U", s->socket, "-P", s->ready, BENCH_PLUGIN,
+               disk, log, control, flush, "log-size=" LOG_SIZE, (char *)NULL);
     }
     _exit(127);
 }
@@ -198,6 +200,7 @@ static void start(struct server *s, unsigned number)
     char image[192];
     path_of(image, sizeof image, "image", number);
     path_of(s->socket, sizeof s->socket, "nbd", number);
+    path_of(s->ready, sizeof s->ready, "pid", number);
     path_of(s->control_path, sizeof s->control_path, "control", number);
     make_image(image);
     s->pid = fork();
@@ -209,7 +212,7 @@ static void start(struct server *s, unsigned number)
         die(s->name, "cannot be started");
     }
     uint64_t until = now_ns() + START_MS * UINT64_C(1000000);
-    while (access(s->socket, F_OK) != 0) {
+    while (access(s->ready, F_OK) != 0) {
         if (waitpid(s->pid, NULL, WNOHANG) != 0 || now_ns() > until) {
             s->pid = 0;
             die(s->name, "nbdkit does not serve");
