@@ -8,3 +8,6 @@ set_target_properties(tap_faults PROPERTIES PREFIX ""
   LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 add_dependencies(test_tap_fault tap_faults)
 add_dependencies(test_tap_order tap_faults)
+# What is tested lies within one real hold, 100 ms at most: nothing else runs beside it.
+set_tests_properties(test_tap_hold test_tap_full test_tap_fault test_tap_order PROPERTIES
+  RUN_SERIAL ON)
