@@ -69,6 +69,7 @@ CASES = {
     "later.log": ok(log(seal(), first=5, before=make.INCARNATION), 1),
     "empty.log": ok(log(), 0),
     "unused.log": (bytes(4096), "unused", 0),
+    "header-lost.log": (bytes(512) + attach(), "unused", 0),
     # bytes changed or missing
     "flip-body.hrl": bad(flip(FIRST, 0x1A0), None),
     "flip-hash.hrl": bad(flip(FIRST, len(FIRST) - 1), None),

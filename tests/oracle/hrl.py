@@ -365,7 +365,7 @@ def _log_header(data):
 
 
 def unused(data):
-    return len(data) >= LOG_HEAD and not any(data)
+    return len(data) >= LOG_HEAD and not any(data[:LOG_HEAD])
 
 
 def read_ring(files):

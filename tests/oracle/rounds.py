@@ -51,7 +51,7 @@ class Group:
         self.set = bytes([rng.choice([7, 7, 7, 7, 3, 5])])
         chance = rng.choice([0.0, 0.05, 0.15, 0.4])
         unheld = rng.random() < 0.15
-        self.lacks_start = rng.random() < chance / 4
+        self.lacks_start = rng.random() < chance / 2
         self.plans = [_plan(rng, chance, self.rounds,
                             unheld != (rng.random() < chance / 8)) for _ in self.streams]
 
