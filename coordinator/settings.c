@@ -7,9 +7,16 @@
 #include "common/io/config.h"
 #include "common/io/local.h"
 
+struct draft {
+    struct settings settings;
+    int line; /* of the section; 1 where there is none */
+    int local_line;
+};
+
 static int entry(void *arg, const struct config_entry *e, struct err *err)
 {
-    struct settings *s = arg;
+    struct draft *draft = arg;
+    struct settings *s = &draft->settings;
     const struct {
         const char *key;
         char *to;
@@ -20,7 +27,11 @@ static int entry(void *arg, const struct config_entry *e, struct err *err)
                        e->section);
     }
     if (e->key == NULL) {
+        draft->line = e->line;
         return 0;
+    }
+    if (strcmp(e->key, "local") == 0) {
+        draft->local_line = e->line;
     }
     for (size_t k = 0; k < sizeof(paths) / sizeof(paths[0]); k++) {
         if (strcmp(e->key, paths[k].key) == 0) {
@@ -38,10 +49,11 @@ static int entry(void *arg, const struct config_entry *e, struct err *err)
 
 int settings_load(const char *path, struct settings *ret, struct err *err)
 {
-    struct settings s = {0};
-    if (config_load(path, entry, &s, err) < 0) {
+    struct draft draft = {.line = 1};
+    if (config_load(path, entry, &draft, err) < 0) {
         return -1;
     }
+    struct settings s = draft.settings;
     const struct {
         const char *key;
         const char *value;
@@ -50,16 +62,16 @@ int settings_load(const char *path, struct settings *ret, struct err *err)
                   {"store", s.store},        {"catalog", s.catalog}};
     for (size_t k = 0; k < sizeof(needed) / sizeof(needed[0]); k++) {
         if (needed[k].value[0] == '\0') {
-            return err_set(err, TIDE_ERR_CONFIG, "%s: [coordinator] has no '%s'", path,
-                           needed[k].key);
+            return err_set(err, TIDE_ERR_CONFIG, "%s:%d: [coordinator] has no '%s'", path,
+                           draft.line, needed[k].key);
         }
     }
     if (s.local[0] == '\0') {
         snprintf(s.local, sizeof(s.local), "%s", LOCAL_COORDINATOR);
     }
     if (strlen(s.local) > LOCAL_PATH_MAX) {
-        return err_set(err, TIDE_ERR_CONFIG, "%s: local = '%s' is over %u bytes", path, s.local,
-                       LOCAL_PATH_MAX);
+        return err_set(err, TIDE_ERR_CONFIG, "%s:%d: local = '%s' is over %u bytes", path,
+                       draft.local_line, s.local, LOCAL_PATH_MAX);
     }
     *ret = s;
     return 0;

@@ -47,18 +47,11 @@ static int next(struct cutter *cutter, bool *ret_got, struct err *err)
     return 0;
 }
 
-int cutter_open(struct cutter *cutter, const struct source *source,
-                const struct cutter_place *place, const struct id *timeline, uint64_t first_lsn,
-                const struct hash *before, struct err *err)
+/* The reader at first_lsn, by way of all records between it and the place. */
+static int pass_to(struct cutter *cutter, const struct source *source,
+                   const struct cutter_place *place, uint64_t first_lsn, struct err *err)
 {
-    cutter->open = false;
     cutter->pending = false;
-    if (first_lsn < place->lsn) {
-        return err_set(err, TIDE_ERR_NOT_FOUND,
-                       "the log begins at lsn %" PRIu64 " and lsn %" PRIu64
-                       " is due at the far side; the disk needs a resync",
-                       place->lsn, first_lsn);
-    }
     log_reader_init(&cutter->reader, source, &place->ring, place->position, place->lsn,
                     place->incarnation, cutter->window, TIDE_LOG_BUFFER);
     while (cutter->reader.lsn < first_lsn) {
@@ -75,6 +68,55 @@ int cutter_open(struct cutter *cutter, const struct source *source,
                            cutter->reader.end == LOG_END_TORN ? cutter->reader.torn.text : "");
         }
         cutter->pending = false;
+    }
+    return 0;
+}
+
+/* What lay between the place and first_lsn is stored, so the tap may write over it meanwhile. The
+ * start of the file that is nearest before first_lsn is then as good: with *at from the last try,
+ * the next one further back. A header that a power cut left over only leads nowhere. */
+static bool nearer(const struct source *source, const struct cutter_place *place,
+                   uint64_t first_lsn, struct cutter_place *at)
+{
+    struct cutter_place best = *place;
+    uint64_t below = at->lsn == place->lsn ? UINT64_MAX : at->lsn;
+    for (uint64_t file = 0; file < place->ring.files; file++) {
+        uint8_t bytes[TIDE_LOG_HEADER];
+        struct log_header h;
+        struct err err;
+        size_t got = 0;
+        if (source->read(source->context, file, 0, bytes, sizeof bytes, &got, &err) == 0 &&
+            got == sizeof bytes && log_header_decode(bytes, &h, &err) == 0 &&
+            id_equal(&h.stream, &place->ring.stream) && h.file_size == place->ring.file_size &&
+            h.sequence % place->ring.files == file && h.first_lsn > best.lsn &&
+            h.first_lsn <= first_lsn && h.first_lsn < below) {
+            best.position = h.sequence * h.file_size + TIDE_LOG_HEADER;
+            best.lsn = h.first_lsn;
+            best.incarnation = h.incarnation;
+        }
+    }
+    bool found = best.lsn != place->lsn;
+    *at = best;
+    return found;
+}
+
+int cutter_open(struct cutter *cutter, const struct source *source,
+                const struct cutter_place *place, const struct id *timeline, uint64_t first_lsn,
+                const struct hash *before, struct err *err)
+{
+    cutter->open = false;
+    cutter->pending = false;
+    if (first_lsn < place->lsn) {
+        return err_set(err, TIDE_ERR_NOT_FOUND,
+                       "the log begins at lsn %" PRIu64 " and lsn %" PRIu64
+                       " is due at the far side; the disk needs a resync",
+                       place->lsn, first_lsn);
+    }
+    struct cutter_place at = *place;
+    while (pass_to(cutter, source, &at, first_lsn, err) != 0) {
+        if (err->code != TIDE_ERR_NOT_FOUND || !nearer(source, place, first_lsn, &at)) {
+            return -1;
+        }
     }
     cutter->header = (struct segment_header){.stream = place->ring.stream,
                                              .timeline = *timeline,

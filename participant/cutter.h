@@ -36,9 +36,9 @@ struct cutter_place {
     uint64_t incarnation; /* in force there */
 };
 
-/* Passes over records before first_lsn. first_lsn 1 needs before to be zero.
- *   NOT_FOUND  the log no longer has, or does not yet have, first_lsn
- *   others     log_reader_next()'s */
+/* Passes over records before first_lsn; where the tap has written over the place meanwhile, from
+ * the nearest file that it has not. first_lsn 1 needs before to be zero. NOT_FOUND  the log no
+ * longer has, or does not yet have, first_lsn others     log_reader_next()'s */
 int cutter_open(struct cutter *cutter, const struct source *source,
                 const struct cutter_place *place, const struct id *timeline, uint64_t first_lsn,
                 const struct hash *before, struct err *err);

@@ -257,7 +257,7 @@ static void refused(struct codec *c, struct tapctl_refused *v)
     u8(c, &reason);
     outcome(c, &v->outcome, true);
     text(c, v->text, "text");
-    if (reason > ROUND_REASON_DISK_SET) {
+    if (round_reason_name(reason) == NULL) {
         wrong(c, "reason");
         reason = 0;
     }

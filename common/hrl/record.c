@@ -179,7 +179,7 @@ static const char *wrong_gap(const struct record *record)
     if (g->from_lsn == 0 || g->from_lsn > record->lsn) {
         return "the LSN it speaks from";
     }
-    if (!span_ok(g->offset, g->size)) {
+    if (!span_ok(g->offset, g->size) || (g->size == 0 && g->offset != 0)) {
         return "the range";
     }
     return text_ok(g->text, sizeof g->text) ? NULL : "the text's end";

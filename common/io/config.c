@@ -128,9 +128,14 @@ int config_load(const char *path, config_fn *fn, void *arg, struct err *err)
     (void)pthread_once(&once, config_library);
     struct config_load load = {
         .path = path, .at = (const char *)bytes, .fn = fn, .arg = arg, .err = &own};
-    if (memchr(bytes, 0, size) != NULL) {
+    const uint8_t *nul = memchr(bytes, 0, size);
+    if (nul != NULL) {
+        int at = 1;
+        for (const uint8_t *c = bytes; c < nul; c++)
+            at += *c == '\n';
         free(bytes);
-        return err_set(err, TIDE_ERR_CONFIG, "%s: not a text file: it has a NUL byte", path);
+        return err_set(err, TIDE_ERR_CONFIG,
+                       "%s:%d: a NUL byte; expected a text file: [section], key = value", path, at);
     }
     int line = ini_parse_stream(config_line, &load, config_entry_seen, &load);
     if (!load.failed && line != 0) {

@@ -198,11 +198,12 @@ static bool is_v4(const char *text, size_t size)
     while (at < size) {
         unsigned value = 0;
         size_t digits = 0;
+        bool zero_first = text[at] == '0';
         while (at < size && text[at] >= '0' && text[at] <= '9' && digits < 4) {
             value = value * 10 + (unsigned)(text[at++] - '0');
             digits++;
         }
-        if (digits == 0 || digits > 3 || value > 255) {
+        if (digits == 0 || digits > 3 || value > 255 || (zero_first && digits > 1)) {
             return false;
         }
         parts++;
@@ -216,24 +217,42 @@ static bool is_v4(const char *text, size_t size)
     return parts == 4;
 }
 
+static bool is_hex(char c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F');
+}
+
+/* Eight groups, or fewer with one "::". The form with dots at its end is not taken. */
 static bool is_v6(const char *text, size_t size)
 {
-    unsigned colons = 0;
-    size_t digits = 0;
-    for (size_t k = 0; k < size; k++) {
-        char c = text[k];
-        if (c == ':') {
-            colons++;
-            digits = 0;
-        } else if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F')) {
-            if (++digits > 4) {
-                return false;
-            }
-        } else {
+    bool gap = size >= 2 && text[0] == ':' && text[1] == ':';
+    unsigned groups = 0;
+    size_t at = gap ? 2 : 0;
+    while (at < size) {
+        size_t digits = 0;
+        while (at < size && digits < 5 && is_hex(text[at])) {
+            at++;
+            digits++;
+        }
+        if (digits == 0 || digits > 4) {
             return false;
         }
+        groups++;
+        if (at == size) {
+            break;
+        }
+        if (text[at++] != ':' || at == size) {
+            return false;
+        }
+        if (text[at] == ':') {
+            if (gap) {
+                return false;
+            }
+            gap = true;
+            at++;
+        }
     }
-    return colons >= 2 && colons <= 7;
+    return gap ? groups < 8 : groups == 8;
 }
 
 bool intake_is_address(const char *address)
@@ -442,6 +461,15 @@ int intake_definition_encode(const struct definition *from, uint8_t **ret_bytes,
     return rc;
 }
 
+/* What is named twice is a conflict where a definition is made, and broken bytes here. */
+static int named_twice(struct err *err)
+{
+    if (err != NULL && err->code == TIDE_ERR_CONFLICT) {
+        err->code = TIDE_ERR_CORRUPT;
+    }
+    return -1;
+}
+
 static int definition_member(const Tide__Intake__Member *from, struct definition *d,
                              struct err *err)
 {
@@ -461,7 +489,7 @@ static int definition_member(const Tide__Intake__Member *from, struct definition
                        member.name.s);
     }
     if (definition_add_member(d, &member, err) < 0) {
-        return -1;
+        return named_twice(err);
     }
     for (size_t k = 0; k < from->n_disks; k++) {
         const Tide__Intake__Disk *in = from->disks[k];
@@ -472,6 +500,7 @@ static int definition_member(const Tide__Intake__Member *from, struct definition
             get_id(&in->disk_id, "disk_id", &disk.disk, err) < 0 ||
             check_disk_size(in->size, in->block_size, err) < 0 ||
             definition_add_disk(d, &disk, err) < 0) {
+            (void)named_twice(err);
             return err_wrap(err, "member '%s'", member.name.s);
         }
     }

@@ -54,6 +54,9 @@ struct points {
     unsigned pending;
     bool recovering;
     struct commit *waiting; /* for another try */
+    struct id *blind;       /* streams of which something could not be fed */
+    size_t blind_count;
+    bool all_blind;
     struct loop_timer retry;
     struct log_limit limit;
 };
@@ -424,6 +427,28 @@ int points_define(void *points, const struct definition *definition, struct err 
     return p->registry == NULL ? 0 : drain(p, g, err);
 }
 
+/* Where something of a stream could not be fed, what follows is not fed either, up to the next
+ * start: a gap may have been in it, and the stream would pass for whole. */
+static void make_blind(struct points *p, const struct id *stream)
+{
+    struct id *more = realloc(p->blind, (p->blind_count + 1) * sizeof(*more));
+    if (more == NULL) {
+        p->all_blind = true;
+        return;
+    }
+    p->blind = more;
+    p->blind[p->blind_count++] = *stream;
+}
+
+static bool is_blind(const struct points *p, const struct id *stream)
+{
+    bool found = p->all_blind;
+    for (size_t k = 0; k < p->blind_count && !found; k++) {
+        found = id_equal(&p->blind[k], stream);
+    }
+    return found;
+}
+
 int points_feed(struct points *points, const struct manifest_stream *stream,
                 const struct record *records, size_t count, struct err *err)
 {
@@ -433,14 +458,16 @@ int points_feed(struct points *points, const struct manifest_stream *stream,
         struct id id;
         registry_at(points->registry, k, &name, &id);
         if (name_equal(&name, &stream->group) && group_of(points, &name, &id, &g, err) < 0) {
+            make_blind(points, &stream->stream);
             return -1;
         }
     }
-    if (g == NULL) {
-        return 0; /* its group is not applied any more: nothing to align it with */
+    if (g == NULL || is_blind(points, &stream->stream)) {
+        return 0; /* of no group that is applied now, or not all of it is known */
     }
     for (size_t k = 0; k < count; k++) {
         if (align_feed(g->align, &records[k], err) < 0) {
+            make_blind(points, &stream->stream);
             return -1;
         }
     }
@@ -538,6 +565,7 @@ static int replay_segment(struct replay *r, struct cursor *c, struct err *err)
     if (rc < 0) {
         log_error("ALARM: '%s' cannot be read; rounds after it stay unknown: %s", path, e.text);
         c->next = c->m.segment_count;
+        make_blind(r->points, &c->m.stream.stream);
         return 0;
     }
     for (size_t k = 0; k < count; k++) {
@@ -728,5 +756,6 @@ void points_free(struct points *points)
         align_free(points->groups[k].align);
     }
     free(points->groups);
+    free(points->blind);
     free(points);
 }

@@ -221,8 +221,12 @@ static int read_lines(struct reading *r, const char *text, size_t size, struct e
             r->m->torn = true;
             break;
         }
-        r->line++;
         size_t length = (size_t)(end - text) - at;
+        if (at + length + 1 == size && memchr(text + at, 0, length) != NULL) {
+            r->m->torn = true; /* of two blocks only the second came to be written */
+            break;
+        }
+        r->line++;
         if (length >= TIDE_MANIFEST_LINE) {
             return bad(r, "is too long", err);
         }

@@ -5,7 +5,8 @@
  *   {"type":"segment","first":N,"last":N,"hash":H,"size":N}    in order, without a hole
  *   {"type":"tag","point":H,"lsn":N,"cut":H,"label":"aligned"|"unaligned"}
  *   {"type":"fork","first":N,"hash":H}                         what came; the stream is stopped
- * A last line without its newline is what a crash leaves: it is not there. */
+ * A last line without its newline, or with zero bytes in it, is what a crash leaves: it is not
+ * there. */
 #ifndef TIDE_COORDINATOR_STORE_MANIFEST_H
 #define TIDE_COORDINATOR_STORE_MANIFEST_H
 

@@ -61,8 +61,11 @@ int object_put(const char *root, const char *relative, const void *bytes, size_t
     }
     if (!replace) {
         int there = same(path, bytes, size, err);
-        if (there != 0) {
-            return there < 0 ? -1 : 0;
+        if (there < 0) {
+            return -1;
+        }
+        if (there > 0) { /* its name may not be durable yet, if that is where the last try failed */
+            return file_sync_parent(path, err);
         }
     }
     char folder[PATH_MAX];

@@ -315,6 +315,30 @@ static bool same_stream(const struct manifest_stream *a, const struct manifest_s
            a->size == b->size && a->block_size == b->block_size;
 }
 
+/* A stream that is in the folder and could not be opened at the start must not be begun anew: that
+ * would write over the one list of what was stored. */
+static bool is_left_out(const struct store *store, const struct id *stream, struct err *err)
+{
+    char hex[TIDE_ID_HEX];
+    struct manifest m;
+    struct err e = {0};
+    if (manifest_read(store->path, stream, &m, &e) == 0) {
+        bool begun = m.segment_count > 0;
+        manifest_close(&m);
+        if (!begun) {
+            return false; /* made just now, and then there was no memory for it */
+        }
+        err_set(&e, TIDE_ERR_CONFLICT, "it was not there at the start; start again");
+    } else if (e.code == TIDE_ERR_NOT_FOUND) {
+        return false;
+    }
+    err_set(err, TIDE_ERR_CONFLICT,
+            "stream '%s' is in the store and could not be opened; mend it and start the "
+            "coordinator again: %s",
+            id_hex(stream, hex), e.text);
+    return true;
+}
+
 int store_stream_create(struct store *store, const struct manifest_stream *about, struct err *err)
 {
     char line[TIDE_MANIFEST_LINE];
@@ -328,6 +352,9 @@ int store_stream_create(struct store *store, const struct manifest_stream *about
                            id_hex(&about->stream, hex));
         }
         return 0;
+    }
+    if (is_left_out(store, &about->stream, err)) {
+        return -1;
     }
     snprintf(path, sizeof(path), "%s/streams/%s/segments", store->path,
              id_hex(&about->stream, hex));

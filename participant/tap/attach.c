@@ -202,6 +202,9 @@ static void describe(struct tap *tap, const struct replay *r, bool first)
 static int settle(struct tap *tap, struct replay *r, struct err *err)
 {
     struct state *s = &tap->state;
+    if (s->due_lsn == 1) {
+        s->end_lsn = 1; /* the first attach never ended: nothing was served, and it begins anew */
+    }
     if (replay_scan(&tap->ring, s, r, err) != 0 ||
         ring_resume(&tap->ring, r->end_position, r->end_lsn, r->end_incarnation, err) != 0) {
         return -1;

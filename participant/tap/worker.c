@@ -79,10 +79,10 @@ static void do_seal(struct tap *tap)
         return;
     }
     bool synced = append_sync(tap, lsn) == 0;
-    tell_sealed(tap, &seal, lsn, synced);
     if (!synced) {
-        append_sync_failed(tap);
+        append_sync_failed(tap); /* first: who hears of it may count on it after a kill */
     }
+    tell_sealed(tap, &seal, lsn, synced);
 }
 
 static void do_lost(struct tap *tap)
@@ -105,12 +105,12 @@ static void do_syncs(struct tap *tap, const struct tap_sync_request *syncs, unsi
                                         .position = tap->synced_position,
                                         .failed = failed || tap->failed}};
     pthread_mutex_unlock(&tap->head);
+    if (failed) {
+        append_sync_failed(tap);
+    }
     for (unsigned i = 0; i < count; i++) {
         message.serial = syncs[i].serial;
         control_answer(tap, &message, syncs[i].session);
-    }
-    if (failed) {
-        append_sync_failed(tap);
     }
 }
 

@@ -68,6 +68,7 @@ json_t *far_command(struct far *far, json_t *request); /* the answer; fails on a
 void far_apply(struct far *far);
 /* Registers both members and takes the definition. */
 void far_register(struct far *far);
+int far_try_register(struct far *far, unsigned member); /* one member again; the HTTP status */
 
 void far_stream_init(struct far *far, unsigned member);
 /* From LSN 1 again under the same ids, as a restored snapshot of the machine would. */

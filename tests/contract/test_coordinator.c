@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -269,6 +270,113 @@ static void a_store_that_was_changed_is_found(void **state)
     far_remove(&far);
 }
 
+/* What lies in a segment that cannot be read at the start may be a gap: no point after it. */
+static void after_an_unreadable_segment_there_is_no_point(void **state)
+{
+    struct far far;
+    struct id round;
+    struct err err = {0};
+    struct manifest m;
+    char path[PATH_MAX];
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    (void)state;
+    ready(&far, 8);
+    point(&far, &round, NULL);
+    point(&far, &round, NULL);
+    far_stop(&far);
+    assert_int_equal(manifest_read(far.store, &far.streams[0].stream, &m, &err), 0);
+    assert_true(m.segment_count > 2);
+    manifest_segment_path(far.store, &m.stream.stream, m.segments[1].first, m.segments[1].last,
+                          path);
+    manifest_close(&m);
+    assert_int_equal(file_read(path, TIDE_SEGMENT_MAX, &bytes, &size, &err), 0);
+    assert_int_equal(truncate(path, (off_t)size - 1), 0);
+    far_start(&far);
+    far_write(&far, 0);
+    far_round(&far, false, false, &round, NULL);
+    (void)nanosleep(&(struct timespec){.tv_nsec = 500000000}, NULL);
+    json_t *points = far_points(&far);
+    assert_int_equal(json_array_size(points), 2);
+    json_decref(points);
+    far_stop(&far);
+    assert_int_equal(file_replace(path, bytes, size, 0640, &err), 0);
+    free(bytes);
+    far_start(&far);
+    far_await(&far, &round, ROUND_ANSWER_YES, "full");
+    far_stop(&far);
+    far_remove(&far);
+}
+
+/* A manifest that cannot be read is not begun anew when its owner registers again. */
+static void a_damaged_manifest_is_kept(void **state)
+{
+    struct far far;
+    struct id round;
+    struct err err = {0};
+    char path[PATH_MAX];
+    uint8_t *bytes = NULL;
+    uint8_t *after = NULL;
+    size_t size = 0;
+    size_t after_size = 0;
+    (void)state;
+    ready(&far, 9);
+    point(&far, &round, NULL);
+    far_stop(&far);
+    manifest_path(far.store, &far.streams[0].stream, path);
+    assert_int_equal(file_read(path, TIDE_MANIFEST_MAX, &bytes, &size, &err), 0);
+    uint8_t *second = (uint8_t *)memchr(bytes, '\n', size) + 1;
+    *second = 'x';
+    assert_int_equal(file_replace(path, bytes, size, 0640, &err), 0);
+    far_start(&far);
+    assert_int_equal(far_try_register(&far, 0), 409);
+    assert_int_equal(far_try_register(&far, 1), 200);
+    far_stop(&far);
+    assert_int_equal(file_read(path, TIDE_MANIFEST_MAX, &after, &after_size, &err), 0);
+    assert_int_equal(after_size, size);
+    assert_memory_equal(after, bytes, size);
+    free(after);
+    *second = '{';
+    assert_int_equal(file_replace(path, bytes, size, 0640, &err), 0);
+    free(bytes);
+    far_start(&far);
+    far_register(&far);
+    point(&far, &round, NULL);
+    far_stop(&far);
+    far_remove(&far);
+}
+
+/* A line over two blocks of which a power cut left the second: never answered, so not there. */
+static void a_torn_manifest_line_is_dropped(void **state)
+{
+    static const char torn[] = "\0\0\0\0\0\0\0\0,\"hash\":\"00\",\"size\":1}\n";
+    struct far far;
+    struct id round;
+    struct err err = {0};
+    char path[PATH_MAX];
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    (void)state;
+    ready(&far, 10);
+    point(&far, &round, NULL);
+    far_stop(&far);
+    manifest_path(far.store, &far.streams[0].stream, path);
+    assert_int_equal(file_read(path, TIDE_MANIFEST_MAX, &bytes, &size, &err), 0);
+    uint8_t *longer = realloc(bytes, size + sizeof(torn));
+    assert_non_null(longer);
+    memcpy(longer + size, torn, sizeof(torn) - 1);
+    assert_int_equal(file_replace(path, longer, size + sizeof(torn) - 1, 0640, &err), 0);
+    free(longer);
+    far_start(&far);
+    far_register(&far);
+    point(&far, &round, NULL);
+    far_stop(&far);
+    far_start(&far);
+    point(&far, &round, NULL);
+    far_stop(&far);
+    far_remove(&far);
+}
+
 static void the_catalog_is_made_again_from_the_store(void **state)
 {
     struct far far;
@@ -358,6 +466,9 @@ int main(void)
         cmocka_unit_test(bad_segments_are_refused),
         cmocka_unit_test(a_fork_stops_its_stream_alone),
         cmocka_unit_test(a_store_that_was_changed_is_found),
+        cmocka_unit_test(after_an_unreadable_segment_there_is_no_point),
+        cmocka_unit_test(a_damaged_manifest_is_kept),
+        cmocka_unit_test(a_torn_manifest_line_is_dropped),
         cmocka_unit_test(the_catalog_is_made_again_from_the_store),
         cmocka_unit_test(killed_at_any_instant_it_keeps_what_it_said),
     };

@@ -1,4 +1,4 @@
-foreach(name IN ITEMS tap_disk tap_hold tap_crash tap_full tap_fault tap_copy)
+foreach(name IN ITEMS tap_disk tap_hold tap_crash tap_full tap_fault tap_order tap_copy)
   tide_test(test_${name} SOURCES test_${name}.c tap_rig.c
     DEPS common_hrl common_core PkgConfig::libnbd LABELS system TIMEOUT 60)
   add_dependencies(test_${name} tidemark-tap)
@@ -8,3 +8,7 @@ set_target_properties(tap_faults PROPERTIES PREFIX ""
   LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 add_dependencies(test_tap_fault tap_faults)
 add_dependencies(test_tap_copy tap_faults)
+add_dependencies(test_tap_order tap_faults)
+# What is tested lies within one real hold, 100 ms at most: nothing else runs beside it.
+set_tests_properties(test_tap_hold test_tap_full test_tap_fault test_tap_order PROPERTIES
+  RUN_SERIAL ON)

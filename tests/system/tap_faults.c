@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Preloaded into nbdkit: makes the tap's own files fail. The file named by TIDE_FAULT says how,
- * while it exists: "sync NAME" or "write NAME", for files whose path contains NAME. */
+ * while it exists: "sync NAME" or "write NAME" fails, "slow NAME" takes a second once, for
+ * writes to files whose path contains NAME: the order is taken away when that has begun. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -9,9 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
-static bool fails(const char *call, int fd)
+static bool ordered(const char *call, int fd)
 {
     const char *order = getenv("TIDE_FAULT");
     char text[128] = {0};
@@ -33,7 +35,7 @@ __attribute__((visibility("default"))) int fdatasync(int fd)
 {
     int (*real)(int) = NULL;
     *(void **)&real = dlsym(RTLD_NEXT, "fdatasync");
-    if (fails("sync", fd)) {
+    if (ordered("sync", fd)) {
         errno = EIO;
         return -1;
     }
@@ -45,7 +47,11 @@ __attribute__((visibility("default"))) ssize_t pwritev(int fd, const struct iove
 {
     ssize_t (*real)(int, const struct iovec *, int, off_t) = NULL;
     *(void **)&real = dlsym(RTLD_NEXT, "pwritev");
-    if (fails("write", fd)) {
+    if (ordered("slow", fd)) {
+        (void)unlink(getenv("TIDE_FAULT"));
+        (void)nanosleep(&(struct timespec){.tv_sec = 1}, NULL);
+    }
+    if (ordered("write", fd)) {
         errno = EIO;
         return -1;
     }

@@ -140,8 +140,8 @@ static void a_log_sync_that_fails(void **state)
 static void a_seal_that_cannot_be_synced(void **state)
 {
     (void)state;
-    assert_int_equal(tap_ctl_hold(&ctl, 1, 100000).type, TAPCTL_HELD);
     fault("sync ring-");
+    assert_int_equal(tap_ctl_hold(&ctl, 1, 100000).type, TAPCTL_HELD);
     tap_ctl_end(&ctl, TAPCTL_RELEASE, 1);
     struct tapctl sealed = tap_ctl_get(&ctl, TAPCTL_SEALED);
     assert_int_equal(sealed.sealed.outcome, ROUND_OUTCOME_HELD);
@@ -226,6 +226,28 @@ static void a_start_that_fails_on_a_touched_image(void **state)
     expect_gap(RECORD_GAP_MTIME, true);
 }
 
+/* The very first start ends after its ATTACH and before its state: nothing was served, and the disk
+ * is as whole as it would have been. */
+static void a_first_start_that_fails(void **state)
+{
+    (void)state;
+    tap_rig_open(&rig, SIZE);
+    (void)snprintf(order_path, sizeof order_path, "%s/fault", rig.folder);
+    fault("sync ring-");
+    start_fails = true;
+    start();
+    start_fails = false;
+    (void)unlink(order_path);
+    start();
+    assert_true(tap_ctl_state(&ctl).whole);
+    assert_int_equal(ctl.welcome.welcome.next_lsn, 2);
+    assert_int_equal(nbd_pwrite(nbd, "first", 5, 0, 0), 0);
+    restart();
+    assert_true(tap_ctl_state(&ctl).whole);
+    expect_data("first");
+    (void)teardown(state);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -237,6 +259,7 @@ int main(void)
         CASE(an_image_sync_that_fails),
         CASE(log_and_state_fail_together),
         CASE(a_start_that_fails_on_a_touched_image),
+        cmocka_unit_test(a_first_start_that_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -37,7 +37,7 @@ static void the_ring_serves_for_ever(void **state)
     struct tap_rig rig;
     struct tap_ctl ctl;
     tap_rig_open(&rig, SIZE);
-    tap_rig_start(&rig, "log-size=8M");
+    tap_rig_start(&rig, "log-size=8M hold-max-ms=100");
     struct nbd_handle *nbd = tap_rig_nbd(&rig);
     tap_ctl_open(&ctl, &rig);
     memset(block, 1, sizeof block);
@@ -51,13 +51,13 @@ static void the_ring_serves_for_ever(void **state)
     assert_true(got.whole);
     assert_true(got.logging);
     assert_int_equal(got.gap_lsn, 0);
-    assert_int_equal(tap_ctl_hold(&ctl, 1, 20000).type, TAPCTL_HELD);
+    assert_int_equal(tap_ctl_hold(&ctl, 1, 100000).type, TAPCTL_HELD);
     tap_ctl_end(&ctl, TAPCTL_RELEASE, 1);
     assert_int_equal(tap_ctl_get(&ctl, TAPCTL_SEALED).sealed.outcome, ROUND_OUTCOME_HELD);
     tap_ctl_close(&ctl);
     tap_rig_kill(&rig); /* with a wrapped ring */
     nbd_close(nbd);
-    tap_rig_start(&rig, "log-size=8M");
+    tap_rig_start(&rig, "log-size=8M hold-max-ms=100");
     tap_ctl_open(&ctl, &rig);
     assert_true(ctl.welcome.welcome.whole);
     assert_true(ctl.welcome.welcome.next_lsn > 128);
@@ -73,10 +73,10 @@ static void full_is_a_gap_and_never_an_error(void **state)
     struct tap_rig rig;
     struct tap_ctl ctl;
     tap_rig_open(&rig, SIZE);
-    tap_rig_start(&rig, "log-size=8M");
+    tap_rig_start(&rig, "log-size=8M hold-max-ms=100");
     struct nbd_handle *nbd = tap_rig_nbd(&rig);
     tap_ctl_open(&ctl, &rig);
-    assert_int_equal(tap_ctl_hold(&ctl, 1, 20000).type, TAPCTL_HELD);
+    assert_int_equal(tap_ctl_hold(&ctl, 1, 100000).type, TAPCTL_HELD);
     tap_ctl_end(&ctl, TAPCTL_RELEASE, 1);
     tap_ctl_get(&ctl, TAPCTL_SEALED);
     fill(nbd, 1);
@@ -93,7 +93,7 @@ static void full_is_a_gap_and_never_an_error(void **state)
     tap_rig_kill(&rig);
     nbd_close(nbd);
 
-    tap_rig_start(&rig, "log-size=8M");
+    tap_rig_start(&rig, "log-size=8M hold-max-ms=100");
     nbd = tap_rig_nbd(&rig);
     for (uint64_t at = 0; at < SIZE; at += BLOCK) {
         assert_int_equal(nbd_pread(nbd, block, BLOCK, at, 0), 0);
@@ -120,7 +120,7 @@ static void full_is_a_gap_and_never_an_error(void **state)
     tap_ctl_close(&ctl);
     tap_rig_kill(&rig);
     nbd_close(nbd);
-    tap_rig_start(&rig, "log-size=8M");
+    tap_rig_start(&rig, "log-size=8M hold-max-ms=100");
     nbd = tap_rig_nbd(&rig);
     assert_int_equal(nbd_pread(nbd, block, BLOCK, 0, 0), 0);
     assert_int_equal(block[BLOCK - 1], 5);
@@ -137,14 +137,14 @@ static void restarts_on_a_full_log(void **state)
     (void)state;
     struct tap_rig rig;
     tap_rig_open(&rig, SIZE);
-    tap_rig_start(&rig, "log-size=8M");
+    tap_rig_start(&rig, "log-size=8M hold-max-ms=100");
     for (unsigned n = 0; n < 8; n++) {
         struct nbd_handle *nbd = tap_rig_nbd(&rig);
         fill(nbd, (uint8_t)n);
         assert_int_equal(nbd_flush(nbd, 0), 0);
         tap_rig_kill(&rig);
         nbd_close(nbd);
-        tap_rig_start(&rig, "log-size=8M");
+        tap_rig_start(&rig, "log-size=8M hold-max-ms=100");
         nbd = tap_rig_nbd(&rig);
         assert_int_equal(nbd_pread(nbd, block, BLOCK, SIZE - BLOCK, 0), 0);
         assert_int_equal(block[7], n);

@@ -244,12 +244,42 @@ static void lacking(void **state)
     assert_int_equal(err.code, TIDE_ERR_CORRUPT);
 }
 
+/* The ring has gone round since its tail was told: what is due is found all the same. */
+static void written_over(void **state)
+{
+    const struct hash some = {{1}};
+    struct err err = {0};
+    bool is_full = false;
+    (void)state;
+    while (position < (uint64_t)(FILES + 1) * FILE_SIZE + FILE_SIZE / 2) {
+        put_write(DATA);
+    }
+    /* A file whose header alone a power cut had left: it promises what is elsewhere. */
+    uint64_t due = next_lsn - 50;
+    struct log_header stray = {.stream = stream,
+                               .sequence = FILES + 2,
+                               .file_size = FILE_SIZE,
+                               .first_lsn = due - 1,
+                               .incarnation = 5};
+    log_header_encode(&stray, files[2]);
+    if (open_at(due, &some, &err) != 0 || cutter_fill(&cutter, due + 4, &is_full, &err) != 0) {
+        fail_msg("%s", err.text);
+    }
+    struct segment_info info;
+    cutter_cut(&cutter, &info);
+    assert_int_equal(info.header.first_lsn, due);
+    assert_int_equal(info.last_lsn, due + 4);
+    assert_int_equal(open_at(5, &some, &err), -1); /* and what is gone is gone */
+    assert_int_equal(err.code, TIDE_ERR_NOT_FOUND);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(same_bytes, setup, teardown),
         cmocka_unit_test_setup_teardown(cuts_where_due, setup, teardown),
         cmocka_unit_test_setup_teardown(lacking, setup, teardown),
+        cmocka_unit_test_setup_teardown(written_over, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -253,6 +253,17 @@ static void texts_are_checked(void **state)
     assert_false(intake_is_participant("spiffe://lab/participant/a/b"));
     assert_true(intake_is_address("127.0.0.1:1"));
     assert_true(intake_is_address("[fe80::1]:65535"));
+    assert_true(intake_is_address("[::]:1"));
+    assert_true(intake_is_address("[1:2:3:4:5:6:7:8]:1"));
+    assert_true(intake_is_address("[1:2:3:4:5:6:7::]:1"));
+    /* what looks like one, and what inet_pton() would refuse when a participant dials it */
+    assert_false(intake_is_address("127.0.01.2:1"));
+    assert_false(intake_is_address("[1:2:3]:1"));
+    assert_false(intake_is_address("[:::]:1"));
+    assert_false(intake_is_address("[1::2::3]:1"));
+    assert_false(intake_is_address("[:1:2:3:4:5:6:7]:1"));
+    assert_false(intake_is_address("[1:2:3:4:5:6:7:]:1"));
+    assert_false(intake_is_address("[1:2:3:4:5:6:7::8]:1"));
     assert_false(intake_is_address("127.0.0.1:65536"));
     assert_false(intake_is_address("127.0.0.1:0"));
     assert_false(intake_is_address("127.0.0:1"));

@@ -314,6 +314,7 @@ static void wrong_values(void **state)
         {11, 64 + 4, 1},     {11, 64 + 10, 0},   {11, 64 + 15, 128}, {11, 64 + 18, 17},
         {11, 64 + 17, 0},    {11, 64 + 24, 0},   {11, 64 + 24, 14},  {12, 64, 0},
         {12, 64, 15},        {12, 64 + 15, 128}, {12, 64 + 23, 128}, {13, 64 + 16, 7},
+        {2, 64 + 25, 0}, /* a range of no bytes, yet at an offset */
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         assert_true(wrong[i].record < count);

@@ -229,12 +229,31 @@ static void random_bytes_never_crash(void **state)
     }
 }
 
+/* A reason that is missing here would abort the tap that gives it. */
+static void every_reason_goes_through(void **state)
+{
+    (void)state;
+    unsigned reasons = 0;
+    for (unsigned reason = 0; reason < 256; reason++) {
+        struct tapctl m = make(TAPCTL_REFUSED);
+        struct tapctl got;
+        uint8_t bytes[TIDE_TAPCTL_SIZE_MAX];
+        if (round_reason_name(reason) == NULL) {
+            continue;
+        }
+        m.refused.reason = (enum round_reason)reason;
+        assert_int_equal(tapctl_decode(bytes, tapctl_encode(&m, bytes), &got, NULL), 0);
+        assert_int_equal(got.refused.reason, reason);
+        reasons++;
+    }
+    assert_true(reasons > ROUND_REASON_KIND);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(there_and_back),
-        cmocka_unit_test(every_wrong_size_is_refused),
-        cmocka_unit_test(wrong_values_are_refused),
+        cmocka_unit_test(there_and_back),           cmocka_unit_test(every_wrong_size_is_refused),
+        cmocka_unit_test(wrong_values_are_refused), cmocka_unit_test(every_reason_goes_through),
         cmocka_unit_test(random_bytes_never_crash),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

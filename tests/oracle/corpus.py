@@ -1,0 +1,237 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The corpus: small files, each with what a reader of proto/hrl.md must say of it. They are made when
+a test runs; those that PINNED names are also kept as files in corpus/, so that a change of what makes
+them shows.
+
+  corpus.py --write     writes corpus/ again (after a change of draft)
+
+CASES: name -> (bytes, verdict, records). verdict: "ok", "torn" (a log that ends in a torn record),
+"unused", or "refused"; records: those that count, before the harm. None: the file as such is
+refused, and how many records a reader has seen by then is its own affair."""
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import make  # noqa: E402
+from make import (attach, attestation, bookmark, copy_begin, copy_block, copy_end, gap,  # noqa: E402
+                  log, record, seal, segment, write, zero)
+
+FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "corpus")
+FIRST = segment(attach(), write(), zero(), bookmark())
+SECOND = segment(seal(), first=5, before=make.INCARNATION, hash_before=FIRST[-32:])
+THIRD = segment(copy_begin(6), copy_block(7), zero(8, bits=2), copy_begin(9, offset=262144, continues=6),
+                copy_end(10, begin=9, copied=262144, zeroes=524288), first=6, before=make.INCARNATION,
+                hash_before=SECOND[-32:])
+
+
+def flip(data, at, bit=0):
+    return data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1:]
+
+
+def put(data, at, new):
+    return data[:at] + new + data[at + len(new):]
+
+
+def seg(*records, **options):
+    """Of LSN 1.., with an attach before them."""
+    return segment(attach(), *records, **options)
+
+
+def entry(number, **fields):
+    names = ("lsn", "at", "size", "type", "zero")
+
+    def change(entries):
+        old = dict(zip(names, entries[number]))
+        old.update(fields)
+        return entries[:number] + [tuple(old[n] for n in names)] + entries[number + 1:]
+    return change
+
+
+def ok(data, records):
+    return data, "ok", records
+
+
+def bad(data, records=None):
+    return data, "refused", records
+
+
+CASES = {
+    # right
+    "first.hrl": ok(FIRST, 4),
+    "second.hrl": ok(SECOND, 1),
+    "every-type.hrl": ok(seg(gap(2), write(3), zero(4, bits=0), attestation(5), seal(6, of=1)), 6),
+    "attach-again.hrl": ok(seg(attach(2, bits=1, incarnation=0x5B), write(3, incarnation=0x5B),
+                               after=0x5B), 3),
+    "skipped-type.hrl": ok(seg(record(77, 2, b"later", flags=1), write(3)), 3),
+    "skipped-reserved.hrl": ok(seg(record(13, 2, b"", flags=1), record(12, 3, b"x", flags=1)), 3),
+    "skipped-long.hrl": ok(seg(record(77, 2, bytes(968), flags=1)), 2),
+    "odd-set.hrl": ok(seg(bookmark(2, count=9, members=b"\x00\x01")), 2),
+    "seal-of-all-bits.hrl": ok(seg(seal(2, of=1, outcome=4, cut=bytes(32))), 2),
+    "last-offset.hrl": ok(seg(zero(2, offset=2**63 - 513)), 2),
+    "copy.hrl": ok(seg(copy_begin(), copy_block(), zero(4, bits=2),
+                       copy_begin(5, offset=4096, continues=2), copy_end(6, begin=5)), 6),
+    "copy-kind.hrl": bad(seg(copy_begin(kind=3)), 1),
+    "copy-reserved.hrl": bad(seg(copy_begin(reserved=1)), 1),
+    "copy-past-end.hrl": bad(seg(copy_begin(3, offset=2 << 20, continues=1)), 1),
+    "copy-offset-alone.hrl": bad(seg(copy_begin(offset=4096)), 1),
+    "copy-continues-itself.hrl": bad(seg(copy_begin(offset=4096, continues=2)), 1),
+    "copy-end-of-itself.hrl": bad(seg(copy_end(2)), 1),
+    "copy-end-wraps.hrl": bad(seg(copy_end(2, begin=1, copied=2**63 - 1, zeroes=1)), 1),
+    "copy-block-empty.hrl": bad(seg(copy_block(2, data=b"")), 1),
+    "copy-block-may-skip.hrl": bad(seg(record(9, 2, write()[64:85], flags=1)), 1),
+    "zero-discard-and-copy.hrl": bad(seg(zero(2, bits=3)), 1),
+    "first.log": ok(log(attach(), write(), zero(), bookmark()), 4),
+    "later.log": ok(log(seal(), first=5, before=make.INCARNATION), 1),
+    "empty.log": ok(log(), 0),
+    "unused.log": (bytes(4096), "unused", 0),
+    "header-lost.log": (bytes(512) + attach(), "unused", 0),
+    # bytes changed or missing
+    "flip-body.hrl": bad(flip(FIRST, 0x1A0), None),
+    "flip-hash.hrl": bad(flip(FIRST, len(FIRST) - 1), None),
+    "flip-data.hrl": bad(make.rehash(flip(FIRST, 0x80 + 216 + 82)), 1),
+    "flip-padding.hrl": bad(make.rehash(flip(FIRST, 0x80 + 216 + 87)), 1),
+    "cut-short.hrl": bad(FIRST[:-8], None),
+    "cut-to-header.hrl": bad(FIRST[:128], None),
+    "cut-to-3.hrl": bad(FIRST[:3], None),
+    "nothing.hrl": bad(b"", None),
+    "longer.hrl": bad(FIRST + bytes(8), None),
+    "left-over.hrl": bad(seg(write(), extra=bytes(8)), None),
+    # segment header and footer, checksums right
+    "draft.hrl": bad(seg(write(), draft=9), None),
+    "version.hrl": bad(seg(write(), version=1), None),
+    "magic.hrl": bad(seg(write(), magic=b"TIDESEG1"), None),
+    "header-reserved.hrl": bad(make.rehash(put(FIRST, 100, b"\1")), None),
+    "no-stream.hrl": bad(segment(attach(stream=bytes(16)), stream=bytes(16)), None),
+    "no-timeline.hrl": bad(segment(attach(timeline=bytes(16)), timeline=bytes(16)), None),
+    "no-hash-before.hrl": bad(segment(seal(), first=5, before=make.INCARNATION), None),
+    "hash-before-first.hrl": bad(seg(write(), hash_before=b"\1" * 32), None),
+    "no-incarnation-before.hrl": bad(segment(seal(), first=5, hash_before=b"\1" * 32), None),
+    "no-body.hrl": bad(segment(last=1), None),
+    "body-size.hrl": bad(make.rehash(put(FIRST, len(FIRST) - 32 - 40, b"\xff" * 8)), None),
+    "entry-count.hrl": bad(make.rehash(put(FIRST, len(FIRST) - 32 - 8, b"\xff" * 4)), None),
+    "last-lsn.hrl": bad(seg(write(), last=3), None),
+    "incarnation-after.hrl": bad(seg(write(), after=9), None),
+    "write-count.hrl": bad(seg(write(), counts=[2, 0, 5]), None),
+    "zero-count.hrl": bad(seg(write(), counts=[1, 1, 5]), None),
+    "data-count.hrl": bad(seg(write(), counts=[1, 0, 6]), None),
+    "entry-missing.hrl": bad(seg(gap(), entries=lambda e: e[:1]), None),
+    "entry-twice.hrl": bad(seg(gap(), entries=lambda e: e + e[1:]), None),
+    "entry-order.hrl": bad(seg(gap(), entries=lambda e: e[::-1]), None),
+    "entry-of-write.hrl": bad(seg(write(), entries=lambda e: e + [(2, 344, 88, 3, bytes(14))]),
+                              None),
+    "entry-lsn.hrl": bad(seg(gap(), entries=entry(1, lsn=3)), None),
+    "entry-offset.hrl": bad(seg(gap(), entries=entry(1, at=352)), None),
+    "entry-far.hrl": bad(seg(gap(), entries=entry(1, at=0xFFFFFFF8)), None),
+    "entry-size.hrl": bad(seg(gap(), entries=entry(1, size=1024)), None),
+    "entry-type.hrl": bad(seg(gap(), entries=entry(1, type=6)), None),
+    "entry-reserved.hrl": bad(seg(gap(), entries=entry(1, zero=b"\1" + bytes(13))), None),
+    # records, checksums right
+    "other-timeline.hrl": bad(segment(attach(timeline=b"\x23" * 16)), None),
+    "after-bookmark.hrl": bad(seg(bookmark(2), write(3)), None),
+    "no-attach.hrl": bad(segment(write(1)), 0),
+    "lsn-hole.hrl": bad(seg(write(3)), 1),
+    "lsn-again.hrl": bad(seg(write(1)), 1),
+    "other-stream.hrl": bad(seg(write(stream=b"\x12" * 16)), 1),
+    "other-incarnation.hrl": bad(seg(write(incarnation=0x5B)), 1),
+    "attach-same-incarnation.hrl": bad(seg(attach(2, bits=1)), 1),
+    "first-again.hrl": bad(seg(attach(2, bits=3, incarnation=0x5B), after=0x5B), 1),
+    "record-magic.hrl": bad(seg(write(magic=b"HRLs")), 1),
+    "record-reserved.hrl": bad(seg(write(reserved=0), write(3, size=5, flags=2)), 2),
+    "head-reserved.hrl": bad(seg(record(3, 2, write()[64:85], reserved=1)), 1),
+    "unknown-type.hrl": bad(seg(record(77, 2, b"later")), 1),
+    "reserved-type.hrl": bad(seg(record(2, 2, b"")), 1),
+    "write-may-skip.hrl": bad(seg(write(flags=1)), 1),
+    "attestation-no-skip.hrl": bad(seg(attestation(flags=0)), 1),
+    "overlong-body.hrl": bad(seg(write(), record(3, 3, write()[64:85], size=2**32 - 1)), 2),
+    "overlong-past-end.hrl": bad(seg(write(), record(3, 3, write()[64:85], size=4096)), 2),
+    "overlong-skipped.hrl": bad(seg(record(77, 2, b"", size=2**21 + 17, flags=1)), 1),
+    "overlong-seal.hrl": bad(seg(record(6, 2, bytes(961))), None),
+    "overlong-write.hrl": bad(seg(write(size=2**21 + 1)), 1),
+    "write-other-size.hrl": bad(seg(write(size=6)), 1),
+    "write-nothing.hrl": bad(seg(write(data=b"")), 1),
+    "write-far.hrl": bad(seg(write(offset=2**63 - 4)), 1),
+    "write-wraps.hrl": bad(seg(write(offset=2**64 - 1)), 1),
+    "write-no-size.hrl": bad(seg(record(3, 2, bytes(8))), 1),
+    "zero-nothing.hrl": bad(seg(zero(2, size=0)), 1),
+    "zero-far.hrl": bad(seg(zero(2, offset=2**62, size=2**62)), 1),
+    "zero-flags.hrl": bad(seg(zero(2, bits=2)), 1),
+    "attach-flags.hrl": bad(segment(attach(bits=15)), 0),
+    "attach-not-first.hrl": bad(segment(attach(bits=1)), 0),
+    "attach-block.hrl": bad(segment(attach(block=4095)), 0),
+    "attach-block-large.hrl": bad(segment(attach(block=131072)), 0),
+    "attach-no-size.hrl": bad(segment(attach(size=0)), 0),
+    "attach-replay.hrl": bad(seg(attach(2, bits=0, replay=(1, 2), incarnation=0x5B), after=0x5B), 1),
+    "attach-replay-0.hrl": bad(seg(attach(2, bits=0, replay=(0, 1), incarnation=0x5B), after=0x5B),
+                               1),
+    "attach-serial.hrl": bad(segment(attach(serial=b"x" * 64)), 0),
+    "attach-serial-rest.hrl": bad(segment(attach(serial=b"x\0y")), 0),
+    "base-zero-later.hrl": bad(seg(attach(2, bits=4, incarnation=0x5B), after=0x5B), 1),
+    "bookmark-scope.hrl": bad(seg(bookmark(2, scope=3)), 1),
+    "bookmark-kind.hrl": bad(seg(bookmark(2, kind=0)), 1),
+    "bookmark-quiesce.hrl": bad(seg(bookmark(2, quiesce=2)), 1),
+    "bookmark-flags.hrl": bad(seg(bookmark(2, bits=2)), 1),
+    "bookmark-epoch.hrl": bad(seg(bookmark(2, epoch=0)), 1),
+    "bookmark-no-round.hrl": bad(seg(bookmark(2, ident=bytes(16))), 1),
+    "bookmark-no-nonce.hrl": bad(seg(bookmark(2, nonce=bytes(16))), 1),
+    "bookmark-count.hrl": bad(seg(bookmark(2, count=1025, members=bytes(128) + b"\1")), 1),
+    "bookmark-short-set.hrl": bad(seg(bookmark(2, count=9)), 1),
+    "bookmark-empty-set.hrl": bad(seg(bookmark(2, members=b"\0")), 1),
+    "bookmark-set-bits.hrl": bad(seg(bookmark(2, members=b"\7")), 1),
+    "seal-outcome.hrl": bad(seg(seal(2, of=1, outcome=5)), 1),
+    "seal-itself.hrl": bad(seg(seal(2, of=2)), 1),
+    "seal-lsn-0.hrl": bad(seg(seal(2, of=0)), 1),
+    "seal-reserved.hrl": bad(seg(seal(2, of=1, reserved=b"\1" + bytes(6))), 1),
+    "seal-expired-with-hash.hrl": bad(seg(seal(2, of=1, outcome=2)), 1),
+    "seal-held-no-hash.hrl": ok(seg(seal(2, of=1, cut=bytes(32))), 2),
+    "attestation-empty.hrl": bad(seg(attestation(data=b"")), 1),
+    "attestation-size.hrl": bad(seg(attestation(size=7)), 1),
+    "gap-reason.hrl": bad(seg(gap(reason=9)), 1),
+    "gap-later.hrl": bad(seg(gap(first=3)), 1),
+    "gap-lsn-0.hrl": bad(seg(gap(first=0)), 1),
+    "gap-range.hrl": bad(seg(gap(offset=4096)), 1),
+    "gap-text.hrl": bad(seg(gap(text=b"x" * 128)), 1),
+    # logs: what is not the due record is the end
+    "torn-head.log": ok(log(attach(), write()[:40]), 1),
+    "torn-body.log": (log(attach(), write()[:72]), "torn", 1),
+    "torn-flip.log": (log(attach(), flip(write(), 70)), "torn", 1),
+    "cut-in-record.log": (log(attach(), write(), rest=b"")[:-8], "torn", 1),
+    "cut-after-record.log": ok(log(attach(), write(), rest=b""), 2),
+    "torn-reserved.log": (log(attach(), record(3, 2, write()[64:85], reserved=1)), "torn", 1),
+    "head-size.log": ok(log(attach(), record(3, 2, b"", size=2**21 + 17)), 1),
+    "torn-size.log": (log(attach(), record(5, 2, b"", size=2**21 + 16)), "torn", 1),
+    "old-incarnation.log": ok(log(attach(), write(incarnation=0x59)), 1),
+    "old-lsn.log": ok(log(attach(), write(lsn=9)), 1),
+    "old-stream.log": ok(log(attach(), write(stream=b"\x12" * 16)), 1),
+    "newer.log": bad(log(attach(), record(77, 2, b"later")), 1),
+    "header-flip.log": bad(flip(log(attach()), 40), None),
+    "header-draft.log": bad(log(attach(), draft=9), None),
+    "header-size.log": bad(log(attach(), size=4097), None),
+    "header-small.log": bad(log(attach(), size=2048), None),
+    "header-incarnation.log": bad(log(attach(), before=make.INCARNATION), None),
+    "header-lsn-0.log": bad(log(first=0), None),
+    "header-sequence.log": bad(log(sequence=2**60), None),
+    "header-short.log": bad(log()[:511], None),
+}
+
+PINNED = ("first.hrl", "second.hrl", "every-type.hrl", "flip-body.hrl", "flip-data.hrl",
+          "cut-short.hrl", "cut-to-header.hrl", "draft.hrl", "entry-lsn.hrl", "write-count.hrl",
+          "overlong-body.hrl", "overlong-past-end.hrl", "write-wraps.hrl", "bookmark-set-bits.hrl",
+          "unknown-type.hrl", "cut-in-record.log", "cut-after-record.log")
+
+
+def main():
+    if sys.argv[1:] != ["--write"]:
+        print(__doc__)
+        return 2
+    os.makedirs(FOLDER, exist_ok=True)
+    for name in os.listdir(FOLDER):
+        os.unlink(os.path.join(FOLDER, name))
+    for name in PINNED:
+        with open(os.path.join(FOLDER, name), "wb") as f:
+            f.write(CASES[name][0])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,484 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Two readers of one format: `tidemark` and the one in this folder, which was written from
+proto/hrl.md alone. They must agree, and with what is known to be right.
+
+  oracle.py vectors   the page's own vectors
+  oracle.py corpus    each file of corpus.py, and changes of good files by a seed, checksums mended
+  oracle.py rounds    groups of streams by a seed: the same answer for each round
+  oracle.py fires     the same with this reader spoilt: each time, that is found out
+  oracle.py live      three daemons: points and disks judged from the store alone, then from stores
+                      that were harmed or forged
+
+TIDE_SEED=n changes the seed of corpus and rounds."""
+import json
+import os
+import random
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "lib")]
+import align  # noqa: E402
+import corpus  # noqa: E402
+import hrl  # noqa: E402
+import make  # noqa: E402
+import rounds  # noqa: E402
+from cluster import Cluster, Failed, Nbd, Writer  # noqa: E402
+
+SEED = int(os.environ.get("TIDE_SEED", "1"))
+BEGAN = time.monotonic()
+
+
+def step(text):
+    print(f"[{time.monotonic() - BEGAN:5.1f} s] {text}", flush=True)
+
+
+def check(what, condition, detail=""):
+    if not condition:
+        raise Failed(f"{what}: {detail}")
+
+
+def tidemark(*arguments):
+    """(exit status, JSON or None, standard error)."""
+    done = subprocess.run([os.path.join(os.environ["TIDE_BUILD"], "bin", "tidemark"), *arguments,
+                           "-o", "json"], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                          timeout=60, check=False)
+    return done.returncode, json.loads(done.stdout) if done.stdout else None, done.stderr
+
+
+# ---- vectors
+
+def vectors():
+    for data, crc in ((b"", 0), (b"123456789", 0xE3069283), (bytes(32), 0x8A9136AA),
+                      (b"\xff" * 32, 0x62A8AB43), (bytes(range(32)), 0x46DD794E)):
+        check("CRC-32C", hrl.crc32c(data) == crc, data)
+    first, second = hrl.read_segment(corpus.FIRST), hrl.read_segment(corpus.SECOND)
+    third = hrl.read_segment(corpus.THIRD)
+    check("sizes", (len(corpus.FIRST), len(corpus.SECOND), len(corpus.THIRD)) == (904, 408, 776))
+    for r, crc, size in zip(first.records + second.records + third.records,
+                            (0xEB18F519, 0xB2AD0206, 0x6BACFA17, 0x860F92FE, 0x58BFAB5E,
+                             0xEA41D9AD, 0x99762C9D, 0xF85F3D7F, 0x55245DB9, 0x049F0FA9),
+                            (216, 88, 88, 224, 152, 96, 88, 88, 96, 88)):
+        check("record", (r.crc, r.padded) == (crc, size), f"LSN {r.lsn}: {r.crc:#x} {r.padded}")
+    for s, text in ((first, "21075afa7e404b6a4676dbf86c9bd2038d857f185ab1ed68ab0f31d9fe4705e1"),
+                    (second, "200830291ea9358b61a1d9ebd66716ce3bde3b3c2c9e760b19f578d1d38f2cea"),
+                    (third, "262fd17550b599ecf1373b2ee9ed609e797ae40c0795de9dc67b484adbd165ea")):
+        check("segment hash", s.hash.hex() == text, s.hash.hex())
+    check("chain", second.follows(first) is None, second.follows(first))
+    stream = b"\x12" * 16
+    other = hrl.Due(stream, 9, 0x5B).take(make.bookmark(
+        9, stream=stream, incarnation=0x5B, nonce=b"\x9a" * 16), 0, 224)
+    for marks in ([first.records[3], other], [other, first.records[3]]):
+        check("cut hash", align.cut_hash(marks) == make.CUT, align.cut_hash(marks).hex())
+    head = make.log(sequence=7, size=1 << 20, first=5, before=0x5A, rest=b"")
+    check("log header", head[8:12] == struct.pack("<I", 0xE0A1B9BD), head[8:12].hex())
+    example = bytes.fromhex("""48524c72 61fec398 0300 0000 15000000 0200000000000000
+        0807060504030201 000102030405060708090a0b0c0d0e0f 07ca9a3b00000000 0000000000000000
+        0010000000000000 05000000 00000000 68656c6c6f 000000""")
+    r = hrl.Due(bytes(range(16)), 2, 0x0102030405060708).take(example, 0, len(example))
+    check("example", (r.offset, r.data, r.clock) == (4096, b"hello", 1000000007))
+    a, b = make.attach(), make.write()
+    ring = [make.log(a, b, sequence=2), make.log(make.zero(), sequence=3, first=3,
+                                                 before=make.INCARNATION)]
+    check("ring", [r.lsn for r in hrl.read_ring(ring).records] == [1, 2, 3])
+    ring[1] = make.log(make.zero(), sequence=5, first=3, before=make.INCARNATION)
+    check("an older file is not the next", len(hrl.read_ring(ring).records) == 2)
+
+
+# ---- files
+
+def oracle_says(data):
+    """(verdict, records, whether that count is fixed by the page, text)."""
+    try:
+        form, found = hrl.read(data)
+    except hrl.Wrong as e:
+        return "refused", len(e.records), e.in_record, str(e)
+    if form == "unused":
+        return "unused", 0, True, ""
+    torn = form == "log" and found.torn is not None
+    return "torn" if torn else "ok", len(found.records), True, found.torn if torn else ""
+
+
+def tidemark_says(paths, between):
+    """path -> (verdict, records or None: refused before the first, text). `between` keeps one file's chain from the next's."""
+    _, checked, error = tidemark("hrl", "check", *[p for path in paths for p in (path, between)])
+    check("hrl check says something", checked is not None and len(checked) == 2 * len(paths), error)
+    _, shown, error = tidemark("hrl", "show", *paths)
+    check("hrl show says something", shown is not None, error)
+    counts = {s["file"]: len(s["records"]) for s in shown}
+    answers = {}
+    for c in checked[::2]:
+        tail = "ok" if c["text"] == "ok" else "unused" if "not been used" in c["text"] else "torn"
+        answers[c["file"]] = (tail if c["ok"] else "refused", counts.get(c["file"]), c["text"])
+    return answers
+
+
+def mutations(folder, count):
+    """Files with a few bytes changed and their checksums mended. Yields paths."""
+    rng = random.Random(SEED)
+    bases = [corpus.CASES[n][0] for n in ("first.hrl", "second.hrl", "every-type.hrl",
+                                          "attach-again.hrl", "first.log", "later.log")]
+    for number in range(count):
+        base = data = rng.choice(bases)
+        segment = base[:7] == b"TIDESEG"
+        at, starts = (hrl.SEG_HEAD if segment else hrl.LOG_HEAD), []
+        while base[at:at + 4] == b"HRLr":
+            starts.append(at)
+            at += hrl.padded(hrl.HEAD + struct.unpack_from("<I", base, at + 12)[0])
+        for _ in range(rng.choice((1, 1, 1, 2, 3))):
+            place = rng.randrange(len(base) - 32) if segment else rng.randrange(at)
+            kind = rng.random()
+            if kind < 0.5:
+                data = corpus.flip(data, place, rng.randrange(8))
+            elif kind < 0.75:
+                data = corpus.put(data, place, bytes([rng.choice((0, 1, 2, 127, 128, 255))]))
+            else:
+                data = corpus.put(data, place // 8 * 8, struct.pack(
+                    "<Q", rng.choice((0, 1, 2**32 - 1, 2**63 - 1, 2**63, 2**64 - 1))))
+        for start in starts:
+            data = make.recrc(data, start)
+        if segment:
+            data = make.rehash(data[:len(base)])
+        elif rng.random() < 0.9:
+            data = data[:8] + struct.pack("<I", hrl.crc32c(data[12:512])) + data[12:]
+        path = os.path.join(folder, f"changed-{number:04}")
+        with open(path, "wb") as f:
+            f.write(data)
+        yield path
+
+
+def files(base):
+    paths = []
+    for name, (data, verdict, records) in corpus.CASES.items():
+        says = oracle_says(data)
+        check(f"{name} as the second reader sees it", says[0] == verdict and
+              records in (None, says[1]), f"{says}, expected {verdict} {records}")
+        paths.append(os.path.join(base, name))
+        with open(paths[-1], "wb") as f:
+            f.write(data)
+    for name in corpus.PINNED:
+        with open(os.path.join(corpus.FOLDER, name), "rb") as f:
+            check(f"corpus/{name} is what corpus.py makes", f.read() == corpus.CASES[name][0])
+    check("nothing else is in corpus/", sorted(os.listdir(corpus.FOLDER)) == sorted(corpus.PINNED))
+    paths += mutations(base, 800)
+    answers = tidemark_says(paths, os.path.join(base, "unused.log"))
+    counts, wrong = {}, []
+    for path in paths:
+        with open(path, "rb") as f:
+            verdict, records, fixed, text = oracle_says(f.read())
+        counts[verdict] = counts.get(verdict, 0) + 1
+        ours = answers[path]
+        due = corpus.CASES.get(os.path.basename(path), (0, 0, None))[2]
+        # Where footer and record are wrong, the page does not say which of them is seen first.
+        fixed = fixed and ours[1] is not None and "footer" not in ours[2]
+        if ours[0] != verdict or fixed and ours[1] != records or \
+                due is not None and (ours[1] or 0) != due:
+            wrong.append(f"{os.path.basename(path)}: the second reader: {verdict} after {records} "
+                         f"({text}); tidemark: {ours}")
+    check("both readers agree", not wrong, "\n" + "\n".join(wrong))
+    step(f"agree on {len(paths)} files: {counts}")
+    check("each verdict was there", min(counts.get(v, 0) for v in ("ok", "refused", "torn")) > 2)
+
+
+# ---- rounds
+
+def answers_of_oracle(folder):
+    """round -> answers, sorted. A round whose definition is not there has none that counts: it can
+    not be known which streams its set names."""
+    return {i.hex(): sorted((r.answer, r.label) if r.definition else ("", "no definition")
+                            for r in several) for i, several in folder.rounds.items()}
+
+
+def compare(path):
+    """Both readers' answers for the rounds of a folder: they are equal. Returns the oracle's
+    folder and the answer of tidemark."""
+    folder = align.Folder(path)
+    status, said, error = tidemark("hrl", "align", path)
+    check("hrl align says something", said is not None, error)
+    theirs = {}
+    for r in said["rounds"]:
+        theirs.setdefault(r["round"], []).append(
+            (r["answer"], r["label"]) if r["judged_by"] == "definition" else ("", "no definition"))
+    mine = answers_of_oracle(folder)
+    differ = [f"{i}: the second reader {mine.get(i)} "
+              f"{[r.why for r in folder.rounds.get(bytes.fromhex(i), [])]}, tidemark "
+              f"{[(r['answer'], r['label'], r['why']) for r in said['rounds'] if r['round'] == i]}"
+              for i in sorted(set(mine) | set(theirs)) if mine.get(i) != sorted(theirs.get(i, []))]
+    check("both readers judge alike", not differ, "\n" + "\n".join(differ))
+    check("both find the folder good, or neither", (status == 0) == (not folder.problems),
+          f"{folder.problems}, {error}")
+    return folder, said
+
+
+def groups(base, parts=2):
+    counts = {}
+    for part in range(parts):
+        path = os.path.join(base, str(part))
+        for k in range(60):
+            rounds.Group(SEED * 1000 + part * 60 + k).write(path)
+        folder, _ = compare(path)
+        for several in answers_of_oracle(folder).values():
+            for key in several:
+                counts[key] = counts.get(key, 0) + 1
+    step(f"agree on {sum(counts.values())} rounds: {counts}")
+    for key in (("yes", "full"), ("yes", "partial"), ("no", ""), ("no", "unaligned"),
+                ("unknown", "")):
+        check(f"some are {key}", counts.get(key, 0) > 2, str(counts))
+
+
+# ---- readers that are wrong: each must be found out
+
+def fires():
+    """The second reader, spoilt in one way at a time, no longer agrees with tidemark."""
+    stream = align.Stream
+    good_hash, good_sealed, good_whole = align.cut_hash, stream._sealed, stream.whole_at
+
+    def one_mark_less(bookmarks):
+        return good_hash(bookmarks[:-1] or bookmarks)
+
+    def any_outcome(bookmark, whole, seal):
+        seal.outcome = hrl.UNHELD if bookmark.unheld else hrl.HELD
+        return good_sealed(bookmark, whole, seal)
+
+    def always_whole(self):
+        return ((r, True) for r, _ in good_whole(self))
+
+    spoilt = [
+        ("a mark is missing in H", groups, align, "cut_hash", one_mark_less),
+        ("any outcome is held", groups, stream, "_sealed", staticmethod(any_outcome)),
+        ("a gap is passed over", groups, stream, "whole_at", always_whole),
+        ("limits of a seal are not looked at", files, hrl, "KNOWN",
+         {**hrl.KNOWN, hrl.SEAL: (lambda r, b: None, 0)}),
+        ("reserved bytes are not looked at", files, hrl, "_zero", lambda value, name: None),
+    ]
+    for what, part, owner, name, wrong in spoilt:
+        right = owner.__dict__[name]
+        setattr(owner, name, wrong)
+        try:
+            with tempfile.TemporaryDirectory(prefix="tidemark-oracle-") as base:
+                part(base, 1) if part is groups else part(base)
+            found = False
+        except Failed:
+            found = True
+        finally:
+            setattr(owner, name, right)
+        check("a wrong reader is found out", found, what)
+        step(f"found out: {what}")
+
+
+# ---- a live store
+
+def segments_of(store, stream):
+    folder = os.path.join(store, "streams", stream, "segments")
+    return [os.path.join(folder, n) for n in sorted(os.listdir(folder)) if n.endswith(".hrl")]
+
+
+def segment_with(store, stream, lsn):
+    for path in segments_of(store, stream):
+        with open(path, "rb") as f:
+            s = hrl.read_segment(f.read())
+        if s.first_lsn <= lsn <= s.last_lsn:
+            return path, next(r for r in s.records if r.lsn == lsn)
+    raise Failed(f"no segment of {stream} with LSN {lsn}")
+
+
+def forge(store, stream, lsn, change):
+    """Changes one record's bytes, then mends every checksum and hash from there on."""
+    at, record = segment_with(store, stream, lsn)
+    hash_before = None
+    for path in segments_of(store, stream):
+        if path < at:
+            continue
+        with open(path, "rb") as f:
+            data = f.read()
+        if path == at:
+            end = record.at + record.padded
+            data = data[:record.at] + change(data[record.at:end]) + data[end:]
+            data = make.recrc(data, record.at)
+        if hash_before is not None:
+            data = corpus.put(data, 64, hash_before)
+        data = make.rehash(data)
+        hash_before = data[-32:]
+        with open(path, "wb") as f:
+            f.write(data)
+
+
+def disks_of(point):
+    return [(m["member"], d) for m in point["members"] for d in m["disks"]]
+
+
+def judged(folder, point):
+    several = folder.rounds.get(bytes.fromhex(point["point"]), [])
+    check("one order for a round", len(several) == 1, point["point"])
+    return several[0]
+
+
+def rings(c, folder):
+    """What the taps' logs still hold is what was shipped, record for record."""
+    for disk in c.disks:
+        files = []
+        for name in sorted(os.listdir(disk.folder)):
+            with open(os.path.join(disk.folder, name), "rb") as f:
+                if name.startswith("ring-"):
+                    files.append(f.read())
+        log = hrl.read_ring(files)
+        shipped = {r.lsn: (r.crc, r.body_size) for r in folder.streams[log.stream].records()}
+        both = [r for r in log.records if r.lsn in shipped]
+        check("log and segments overlap", len(both) > 10, f"{disk.folder}: {len(both)}")
+        check("a record is the same in both", all(
+            shipped[r.lsn] == (r.crc, r.body_size) for r in both), disk.folder)
+
+
+def images(c, store, folder, points):
+    """The disks at some points, as the second reader and as `point export` make them."""
+    target, seen = c.path("exported"), set()
+    for point in (points[0], points[len(points) // 2], points[-1]):
+        for member, d in disks_of(point):
+            done = c.tidemark("point", "export", point["point"], "--vm", member, "--disk",
+                              d["disk"], "--to", target, "--store", store)
+            check("export", done.returncode == 0, done.stderr)
+            mine = folder.streams[bytes.fromhex(d["stream"])].disk(d["lsn"])
+            with open(target, "rb") as f:
+                check("the same image", f.read() == mine,
+                      f"{member}/{d['disk']} at {point['point']}")
+            check("something was written", any(mine), f"{member}/{d['disk']}")
+            seen.add(bytes(mine))
+            for name in (target, target + ".tidemark"):
+                os.unlink(name)
+    check("the images differ from each other", len(seen) > 10, len(seen))
+
+
+def harmed(c, store, name, point, change):
+    """A copy of the store, changed; both readers' view of it and of the point."""
+    path = c.path(name)
+    shutil.copytree(store, path)
+    change(path)
+    folder, said = compare(path)
+    step(f"{name}: {judged(folder, point).answer} ({judged(folder, point).why}); "
+         f"{len(folder.problems)} problems")
+    return folder, said
+
+
+def scribble(c, rng):
+    """Writes, zeroes and discards of every size, others on each disk, beyond what Writer writes."""
+    for disk in c.disks:
+        nbd = Nbd(disk.socket)
+        for _ in range(12):
+            size = 512 * rng.choice((1, 3, 8, 50))
+            nbd.write((2 << 20) + 512 * rng.randrange(2048), rng.randbytes(size))
+        for command in (4, 6):  # trim, write zeroes
+            nbd._ask(command, (2 << 20) + 512 * rng.randrange(2048), 512 * rng.randrange(1, 64))
+        nbd.close()
+
+
+def live_run(c):
+    rng = random.Random(SEED)
+    c.start()
+    scribble(c, rng)
+    writers = [Writer(d, 0.04) for d in c.disks]
+    for w in writers:
+        w.start()
+    c.wait_points("at first", 2, 15, {})
+    tap = c.disks[-1]
+    tap.tap.kill()
+    tap.start()
+    scribble(c, rng)
+    c.wait_points("in all", 3, 20)
+    for w in writers:
+        w.end()
+    for p in c.participants:
+        check("a daemon ends", p.process.stop() == 0)
+    points = sorted(c.points().values(), key=lambda p: p["time"])
+    c.coordinator.stop()
+    store = c.path("store")
+    step(f"{len(points)} points")
+
+    folder, said = compare(store)
+    yes = {i.hex() for i, several in folder.rounds.items() for r in several if r.answer == "yes"}
+    check("the points listed are those of the rule", yes == {p["point"] for p in points},
+          f"{sorted(yes)}, listed {sorted(p['point'] for p in points)}")
+    for point in points:
+        mine = judged(folder, point)
+        check("label", mine.label == point["label"] == "full", point)
+        check("cut hash", align.cut_hash(mine.bookmarks).hex() == point["cut"], point)
+        check("marks", sorted((b.stream.hex(), b.lsn) for b in mine.bookmarks) == sorted(
+            (d["stream"], d["lsn"]) for _, d in disks_of(point)), point)
+    restarted = [s for s in folder.streams.values()
+                 if sum(r.type == hrl.ATTACH for r in s.records()) == 2]
+    check("one tap came twice", len(restarted) == 1, len(restarted))
+    step(f"agree on {len(said['rounds'])} rounds")
+    rings(c, folder)
+    step("logs and segments have the same records")
+    images(c, store, folder, points)
+    step("agree on 18 images")
+
+    point = points[len(points) // 2]
+    _, d = disks_of(point)[1]
+    sealed, _ = segment_with(store, d["stream"], d["seal_lsn"])
+    sealed = os.path.relpath(sealed, store)
+    marked, mark = segment_with(store, d["stream"], d["lsn"])
+    marked = os.path.relpath(marked, store)
+
+    folder, _ = harmed(c, store, "seal-missing", point,
+                       lambda path: os.unlink(os.path.join(path, sealed)))
+    check("unknown", judged(folder, point).answer == "unknown" and folder.problems)
+    check("the first is still one", judged(folder, points[0]).answer == "yes")
+
+    def flip(path):
+        with open(os.path.join(path, marked), "r+b") as f:
+            f.seek(mark.at + 80)
+            byte = f.read(1)[0]
+            f.seek(mark.at + 80)
+            f.write(bytes([byte ^ 1]))
+    folder, _ = harmed(c, store, "bit-flipped", point, flip)
+    check("unknown", judged(folder, point).answer == "unknown" and folder.problems)
+
+    def other_hash(path):  # every seal of the round, alike
+        for _, disk in disks_of(point):
+            forge(path, disk["stream"], disk["seal_lsn"],
+                  lambda r: r[:96] + bytes([r[96] ^ 1]) + r[97:])
+    folder, _ = harmed(c, store, "cut-hash-forged", point, other_hash)
+    check("no", judged(folder, point).answer == "no" and not folder.problems)
+    check("no other point is hurt", sum(r.answer == "yes" for several in folder.rounds.values()
+                                        for r in several) == len(points) - 1)
+
+    def other_nonce(path):  # one bookmark: H no longer counts it
+        forge(path, d["stream"], d["lsn"], lambda r: corpus.flip(r, 64 + 72))
+    folder, _ = harmed(c, store, "nonce-forged", point, other_nonce)
+    check("no", judged(folder, point).answer == "no" and not folder.problems)
+
+
+def in_folder(part):
+    with tempfile.TemporaryDirectory(prefix="tidemark-oracle-") as base:
+        part(base)
+
+
+def live():
+    c = Cluster(["web", "db", "app"])
+    try:
+        live_run(c)
+    except Failed as e:
+        raise Failed(f"{e}\n{c.story()}") from None
+    finally:
+        c.close()
+
+
+def main():
+    parts = {"vectors": vectors, "corpus": lambda: in_folder(files),
+             "rounds": lambda: in_folder(groups), "fires": fires, "live": live}
+    try:
+        parts[sys.argv[1]]()
+    except (Failed, hrl.Wrong, OSError, subprocess.SubprocessError) as e:
+        print(f"FAILED: {e}")
+        return 1
+    step("passed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
