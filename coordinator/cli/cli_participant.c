@@ -138,6 +138,32 @@ static int print_members(const json_t *status)
     return cli_table_print(table);
 }
 
+/* Yes; or no, why, and how far its copy is. */
+static void whole_text(const json_t *disk, const char *gap, char *to, size_t size)
+{
+    const char *copy = text_of(disk, "copy");
+    if (is_set(disk, "whole")) {
+        snprintf(to, size, "yes");
+        return;
+    }
+    int used = snprintf(to, size, "no%s%s", gap[0] != '\0' ? ": " : "", gap);
+    if (used < 0 || (size_t)used >= size || copy[0] == '\0' || strcmp(copy, "none") == 0) {
+        return;
+    }
+    to += used;
+    size -= (size_t)used;
+    if (strcmp(copy, "off") == 0) {
+        snprintf(to, size, ", copy off");
+        return;
+    }
+    uint64_t rate = number_of(disk, "copy_rate");
+    used = snprintf(to, size, ", copy %s %" PRIu64 " %%", copy, number_of(disk, "copy_percent"));
+    if (rate > 0 && used > 0 && (size_t)used < size) {
+        snprintf(to + used, size - (size_t)used, ", %.1f MiB/s, %" PRIu64 " s left",
+                 (double)rate / 1048576.0, number_of(disk, "copy_left_s"));
+    }
+}
+
 static int print_disks(const json_t *status)
 {
     static const char *const titles[] = {"DISK",      "TAP",           "WHOLE",
@@ -150,7 +176,7 @@ static int print_disks(const json_t *status)
     {
         char name[160];
         char tap[200];
-        char whole[CELL];
+        char whole[160];
         char next[CELL];
         char synced[CELL];
         char stored[CELL];
@@ -166,9 +192,7 @@ static int print_disks(const json_t *status)
             tap, sizeof tap, "%s%s%s",
             attached ? (is_set(disk, "logging") ? "attached" : "attached, not logging") : "none: ",
             attached ? "" : text_of(disk, "reason"), is_set(disk, "holding") ? ", holding" : "");
-        snprintf(whole, sizeof whole, "%s%s%s", is_set(disk, "whole") ? "yes" : "no",
-                 !is_set(disk, "whole") && gap[0] != '\0' ? ": " : "",
-                 !is_set(disk, "whole") ? gap : "");
+        whole_text(disk, gap, whole, sizeof whole);
         snprintf(next, sizeof next, "%" PRIu64, number_of(disk, "next_lsn"));
         snprintf(synced, sizeof synced, "%" PRIu64, number_of(disk, "synced_lsn"));
         snprintf(stored, sizeof stored, "%" PRIu64, number_of(disk, "stored_lsn"));

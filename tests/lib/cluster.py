@@ -159,6 +159,7 @@ class Disk:
         self.socket = os.path.join(base, "nbd")
         self.control = os.path.join(base, "control")
         self.tap = None
+        self.options = []
         with open(self.image, "wb") as f:
             f.truncate(size)
 
@@ -171,7 +172,7 @@ class Disk:
             ["nbdkit", "-f", "-U", self.socket, "-t", "8",
              self.cluster.binary("nbdkit-tidemark-plugin.so"), f"disk={self.image}",
              f"log={self.folder}", f"control={self.control}", f"log-size={self.log_size}",
-             "hold-max-ms=80"])
+             "hold-max-ms=80", *self.options])
         wait_until(f"tap of {self.member}/{self.name}: {self.tap.text()}", 15,
                    lambda: os.path.exists(self.socket) and os.path.exists(self.control))
 
@@ -232,7 +233,7 @@ local = {self.local}
 
 
 class Cluster:
-    def __init__(self, members, disks=("data", "log"), interval="1s"):
+    def __init__(self, members, disks=("data", "log"), interval="1s", size=8 << 20):
         self.build = os.environ["TIDE_BUILD"]
         self.base = tempfile.mkdtemp(prefix="tidemark-test-")
         self.processes = []
@@ -243,7 +244,7 @@ class Cluster:
         self.coordinator_local = self.path("coordinator.ipc")
         self.coordinator = None
         self._pki(members)
-        self.disks = [Disk(self, m, d) for m in members for d in disks]
+        self.disks = [Disk(self, m, d, size) for m in members for d in disks]
         self.participants = [
             Participant(self, m, f"{self.net}.{11 + i}:20004",
                         [d for d in self.disks if d.member == m]) for i, m in enumerate(members)]

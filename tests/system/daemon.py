@@ -5,12 +5,14 @@
   daemon.py run       one cluster through every fault, in order; each step must recover by itself
   daemon.py unheld    hold switched off: bookmarks say so, points are unaligned
   daemon.py epochs    policy and definition change under way: a member leaves and comes back
+  daemon.py copy      a disk that holds data joins: points after its copy, and they are right
   daemon.py full      the file system under a log is full: production goes on (needs root)
   daemon.py config    wrong configuration files: file, line, what was expected
 """
 import errno
 import json
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -189,6 +191,50 @@ def epochs(c):
         p["epoch"] == 3 and len(p["members"]) == 3 for p in c.points().values()))
 
 
+def copy(c):
+    web = c.participants[0]
+    disk = c.disks[0]
+    noise = os.urandom(1 << 20)
+    with open(disk.image, "r+b") as f:  # 12 MiB of data, the rest a hole
+        for i in range(12):
+            f.seek(i * (2 << 20))
+            f.write(noise[i:] + noise[:i])
+    disk.options = ["copy-rate=6M"]
+    c.start()
+    step("while it is copied, rounds are refused, and status says why and how far")
+    status = wait_until("the copy goes on", 10, lambda: (
+        lambda d: d if d["copy_bytes"] > 0 and d["copy_rate"] > 0 else None)(web.disk("data")))
+    check("not whole", not status["whole"] and status["gap_reason"] == "base", json.dumps(status))
+    check("rate and time left", status["copy"] == "running" and status["copy_percent"] < 100 and
+          status["copy_left_s"] is not None, json.dumps(status))
+    table = c.tidemark("participant", "status", "--local", web.local)
+    check("the table says it", "copy " in table.stdout and " s left" in table.stdout, table.stdout)
+    answer = c.participants[1].take()
+    check("no round yet", not answer["sealed"] and answer["reason"] == "not-whole" and
+          answer["member"] == "web" and "base" in answer["text"], json.dumps(answer))
+    check("no point yet", not c.points())
+    nbd = Nbd(disk.socket)
+    for i in range(40):  # beside it, where it was and where it still comes
+        nbd.write(i * (512 << 10), struct.pack("<Q", i + 1) * 512)
+    step("points begin at its end")
+    wait_until("whole", 20, lambda: web.disk("data")["whole"])
+    c.wait_points("after the copy", 1, 15)
+    nbd.write(3 << 20, b"the last write" + bytes(498))
+    nbd.flush()
+    source = b"".join(nbd.read(at, 1 << 20) for at in range(0, nbd.size, 1 << 20))
+    answer = web.take("stored", 15)
+    check("taken", answer["stored"] and answer["label"] == "full", json.dumps(answer))
+    nbd.close()
+    step("the exported disk is the source")
+    image = c.path("exported")
+    done = c.tidemark("point", "export", answer["round"], "--vm", "web", "--disk", "data", "--to", image,
+                      "--local", c.coordinator_local)
+    check("export", done.returncode == 0, done.stderr + done.stdout)
+    with open(image, "rb") as f:
+        check("byte by byte", f.read() == source)
+    no_fork(c)
+
+
 def full_disk(c):
     """The tap's log on a small tmpfs: full before the ring is preallocated, or written to."""
     mount = c.path("small")
@@ -266,12 +312,13 @@ def config(c):
 
 def main():
     parts = {"run": (run, MEMBERS, ("data", "log")), "unheld": (unheld, MEMBERS[:2], ("data",)),
-             "epochs": (epochs, MEMBERS, ("data",)), "full": (full_disk, ["web"], ("data",)), "config": (config, ["web"], ("data",))}
+             "epochs": (epochs, MEMBERS, ("data",)),
+             "copy": (copy, MEMBERS, ("data",)), "full": (full_disk, ["web"], ("data",)), "config": (config, ["web"], ("data",))}
     part, members, disks = parts[sys.argv[1]]
     if part is full_disk and os.geteuid() != 0:
         print("skipped: a small tmpfs needs root")
         return 77
-    c = Cluster(members, disks)
+    c = Cluster(members, disks, **({"size": 26 << 20} if part is copy else {}))
     try:
         part(c)
     except (Failed, OSError, subprocess.SubprocessError) as e:
