@@ -413,7 +413,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct id group = make_id(5);
     struct err err = {0};
-    if (size < 1) {
+    if (size < 1 || size > 1 + 2 * (size_t)EVENTS_MAX) {
         return 0;
     }
     if (definition.disk_count == 0) {
@@ -429,7 +429,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         lab.defined = true;
         TIDE_CHECK(align_define(lab.align, &definition, &err) == 0);
     }
-    for (size_t i = 1; i + 1 < size && i < (size_t)2 * EVENTS_MAX; i += 2) {
+    for (size_t i = 1; i + 1 < size; i += 2) {
         event(data[i], data[i + 1]);
         check_all();
     }
