@@ -54,7 +54,7 @@ static void open_tap(uint64_t copy_rate)
 {
     struct err err;
     struct tap_config config = {
-        .log_size = 64 * MIB, .hold_max_us = 50000, .held_max = 1 << 20, .copy_rate = copy_rate};
+        .log_size = 256 * MIB, .hold_max_us = 50000, .held_max = 1 << 20, .copy_rate = copy_rate};
     (void)snprintf(config.image, sizeof config.image, "%s", rig.image);
     (void)snprintf(config.folder, sizeof config.folder, "%s", rig.log);
     (void)snprintf(config.control, sizeof config.control, "%s", rig.control);
@@ -66,11 +66,15 @@ static void open_tap(uint64_t copy_rate)
 static void *write_on(void *number)
 {
     struct prng prng;
-    uint8_t data[4096];
+    uint8_t data[512];
     prng_init(&prng, 1 + *(unsigned *)number);
     while (!ending) {
         uint32_t size = 1 + (uint32_t)prng_below(&prng, sizeof data);
         uint64_t offset = prng_below(&prng, SIZE - size);
+        uint64_t next = tap.copy_at;
+        if (prng_below(&prng, 8) != 0 && next + TIDE_COPY_BLOCK <= SIZE) {
+            offset = next + prng_below(&prng, TIDE_COPY_BLOCK - size); /* the block it reads next */
+        }
         memset(data, (int)prng_below(&prng, 256), sizeof data);
         switch (prng_below(&prng, 6)) {
         case 0:
@@ -86,7 +90,7 @@ static void *write_on(void *number)
             (void)disk_write(&tap, data, size, offset, false);
             break;
         }
-        pause_us(500);
+        pause_us(5);
     }
     return NULL;
 }
