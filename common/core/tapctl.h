@@ -127,7 +127,7 @@ struct tapctl_synced {
 
 enum tapctl_copy {
     TAPCTL_COPY_NONE = 0,    /* the disk is whole, or its log is off */
-    TAPCTL_COPY_OFF = 1,     /* not whole, and copy-rate=0 */
+    TAPCTL_COPY_OFF = 1,     /* not whole, and copy-rate=0 or the disk has another size */
     TAPCTL_COPY_RUNNING = 2, /* copy_offset bytes are done */
     TAPCTL_COPY_WAITING = 3, /* until the far side has stored more of the log */
     TAPCTL_COPY_FAILING = 4, /* the image cannot be read there; tried again and again */

@@ -241,11 +241,12 @@ static int settle(struct tap *tap, struct replay *r, struct err *err)
                        strerror(errno));
     }
     if (gap != 0) {
+        bool resized = !s->whole && s->gap_reason == RECORD_GAP_SIZE; /* stays what it is */
         s->whole = false;
         s->copy_lsn = 0;
         s->copy_offset = 0;
         s->copy_zero = gap == RECORD_GAP_BASE;
-        s->gap_reason = (uint8_t)gap;
+        s->gap_reason = resized ? RECORD_GAP_SIZE : (uint8_t)gap;
         s->gap_lsn = r->end_lsn;
         if (touched) {
             s->due_lsn = r->end_lsn;

@@ -405,8 +405,10 @@ static bool wanted(struct tap *tap)
 {
     pthread_mutex_lock(&tap->state_lock);
     bool whole = tap->state.whole;
+    /* The group's definition and the far side know the stream's disk by its first size. */
+    bool resized = tap->state.gap_reason == RECORD_GAP_SIZE;
     pthread_mutex_unlock(&tap->state_lock);
-    bool on = tap->config.copy_rate != 0;
+    bool on = tap->config.copy_rate != 0 && !resized;
     if (whole || !on) {
         tap->copy_state = whole ? TAPCTL_COPY_NONE : TAPCTL_COPY_OFF;
         tap->copy_at = 0;

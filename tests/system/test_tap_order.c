@@ -247,6 +247,15 @@ static void another_size_is_a_gap(void **state)
     start("");
     assert_int_equal(tap_ctl_state(&ctl).gap_reason, RECORD_GAP_SIZE);
     end(true);
+    poke_image("again"); /* another gap does not hide it, and no copy mends it */
+    start("");
+    uint64_t until = tap_rig_now_ms() + TAP_RIG_DEADLINE_MS;
+    while (got = tap_ctl_state(&ctl), got.copy != TAPCTL_COPY_OFF) {
+        assert_true(tap_rig_now_ms() < until);
+    }
+    assert_int_equal(got.gap_reason, RECORD_GAP_SIZE);
+    assert_int_equal(tap_ctl_hold(&ctl, 1, 100000).refused.reason, ROUND_REASON_NOT_WHOLE);
+    end(true);
 }
 
 /* As if the machine had booted anew: both slots of the state file name another boot. */
