@@ -195,3 +195,9 @@ void cli_progress_end(struct cli_progress *progress)
         fputs("\r\033[K", stderr);
     progress->shown = false;
 }
+
+const char *cli_text(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return text == NULL ? "" : text;
+}

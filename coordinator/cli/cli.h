@@ -81,4 +81,7 @@ void cli_progress(struct cli_progress *progress, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 void cli_progress_end(struct cli_progress *progress); /* clears the line */
 
+/* The text of that key; "" where it is not there or no text. Owned by the object. */
+const char *cli_text(const json_t *object, const char *key);
+
 #endif

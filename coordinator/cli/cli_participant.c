@@ -37,12 +37,6 @@ static error_t status_option(int key, char *arg, struct argp_state *state)
     }
 }
 
-static const char *text_of(const json_t *object, const char *key)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    return text == NULL ? "" : text;
-}
-
 static uint64_t number_of(const json_t *object, const char *key)
 {
     json_int_t number = json_integer_value(json_object_get(object, key));
@@ -64,11 +58,11 @@ static void print_head(const json_t *status)
 {
     const json_t *switches = json_object_get(status, "switches");
     const json_t *registration = json_object_get(status, "registration");
-    printf("%s, link %s, coordinator %s (%s)\n", text_of(status, "identity"),
-           text_of(status, "listen"), text_of(status, "coordinator"),
+    printf("%s, link %s, coordinator %s (%s)\n", cli_text(status, "identity"),
+           cli_text(status, "listen"), cli_text(status, "coordinator"),
            is_set(registration, "reached") ? "reached" : "not reached");
-    if (text_of(registration, "error")[0] != '\0') {
-        printf("registration: %s\n", text_of(registration, "error"));
+    if (cli_text(registration, "error")[0] != '\0') {
+        printf("registration: %s\n", cli_text(registration, "error"));
     }
     if (is_set(switches, "unsafe_no_hold")) {
         printf("TEST SWITCH: nothing is held; no bookmark becomes a recovery point\n");
@@ -115,18 +109,18 @@ static int print_members(const json_t *status)
         json_array_foreach(json_object_get(member, "peers"), k, peer)
         {
             int n = snprintf(peers + used, sizeof peers - used, "%s%s: %s", used > 0 ? "; " : "",
-                             text_of(peer, "member"), peer_state(peer));
+                             cli_text(peer, "member"), peer_state(peer));
             if (n < 0 || (size_t)n >= sizeof peers - used) {
                 break; /* the rest is in -o json */
             }
             used += (size_t)n;
         }
-        snprintf(name, sizeof name, "%s/%s", text_of(member, "group"), text_of(member, "member"));
+        snprintf(name, sizeof name, "%s/%s", cli_text(member, "group"), cli_text(member, "member"));
         snprintf(epoch, sizeof epoch, "%" PRIu64, number_of(member, "epoch"));
         snprintf(reach, sizeof reach, "%" PRIu64 "/%" PRIu64, number_of(member, "reach"),
                  number_of(member, "of"));
         snprintf(interval, sizeof interval, "%" PRIu64 " ms", number_of(member, "interval_ms"));
-        const char *leader = text_of(member, "leader");
+        const char *leader = cli_text(member, "leader");
         const char *const cells[] = {name,
                                      is_set(member, "defined") ? epoch : "none yet",
                                      leader[0] != '\0' ? leader : "nobody",
@@ -141,7 +135,7 @@ static int print_members(const json_t *status)
 /* Yes; or no, why, and how far its copy is. */
 static void whole_text(const json_t *disk, const char *gap, char *to, size_t size)
 {
-    const char *copy = text_of(disk, "copy");
+    const char *copy = cli_text(disk, "copy");
     if (is_set(disk, "whole")) {
         snprintf(to, size, "yes");
         return;
@@ -185,20 +179,20 @@ static int print_disks(const json_t *status)
         char shipping[400];
         uint64_t size = number_of(disk, "ring_bytes");
         bool attached = is_set(disk, "attached");
-        const char *gap = text_of(disk, "gap_reason");
-        const char *error = text_of(disk, "error");
-        snprintf(name, sizeof name, "%s/%s", text_of(disk, "member"), text_of(disk, "disk"));
+        const char *gap = cli_text(disk, "gap_reason");
+        const char *error = cli_text(disk, "error");
+        snprintf(name, sizeof name, "%s/%s", cli_text(disk, "member"), cli_text(disk, "disk"));
         snprintf(
             tap, sizeof tap, "%s%s%s",
             attached ? (is_set(disk, "logging") ? "attached" : "attached, not logging") : "none: ",
-            attached ? "" : text_of(disk, "reason"), is_set(disk, "holding") ? ", holding" : "");
+            attached ? "" : cli_text(disk, "reason"), is_set(disk, "holding") ? ", holding" : "");
         whole_text(disk, gap, whole, sizeof whole);
         snprintf(next, sizeof next, "%" PRIu64, number_of(disk, "next_lsn"));
         snprintf(synced, sizeof synced, "%" PRIu64, number_of(disk, "synced_lsn"));
         snprintf(stored, sizeof stored, "%" PRIu64, number_of(disk, "stored_lsn"));
         snprintf(ring, sizeof ring, "%" PRIu64 " %%",
                  size == 0 ? 0 : number_of(disk, "ring_used") * 100 / size);
-        snprintf(shipping, sizeof shipping, "%s%s%s", text_of(disk, "shipping"),
+        snprintf(shipping, sizeof shipping, "%s%s%s", cli_text(disk, "shipping"),
                  error[0] != '\0' ? ": " : "", error);
         const char *const cells[] = {
             name,    tap,    whole, next,
@@ -227,7 +221,7 @@ static int print_rounds(const json_t *status)
         {
             char one[CELL];
             int n = snprintf(holds + used, sizeof holds - used, "%s%s %s", used > 0 ? ", " : "",
-                             text_of(member, "member"),
+                             cli_text(member, "member"),
                              milliseconds(number_of(member, "hold_us_max"), one));
             if (n < 0 || (size_t)n >= sizeof holds - used) {
                 break;
@@ -237,16 +231,16 @@ static int print_rounds(const json_t *status)
         if (is_set(round, "sealed")) {
             snprintf(result, sizeof result, "sealed by all");
         } else {
-            const char *member_name = text_of(round, "member");
-            const char *text = text_of(round, "text");
-            snprintf(result, sizeof result, "%s%s%s%s%s", text_of(round, "reason"),
+            const char *member_name = cli_text(round, "member");
+            const char *text = cli_text(round, "text");
+            snprintf(result, sizeof result, "%s%s%s%s%s", cli_text(round, "reason"),
                      member_name[0] != '\0' ? " at " : "", member_name, text[0] != '\0' ? ": " : "",
                      text);
         }
-        const char *id = text_of(round, "round");
+        const char *id = cli_text(round, "round");
         const char *const cells[] = {id[0] != '\0' ? id : "(not begun)",
-                                     text_of(round, "time"),
-                                     text_of(round, "leader"),
+                                     cli_text(round, "time"),
+                                     cli_text(round, "leader"),
                                      result,
                                      milliseconds(number_of(round, "hold_us_max"), hold),
                                      holds};

@@ -87,12 +87,6 @@ static error_t point_option(int key, char *arg, struct argp_state *state)
     }
 }
 
-static const char *text_of(const json_t *o, const char *key)
-{
-    const char *text = json_string_value(json_object_get(o, key));
-    return text == NULL ? "" : text;
-}
-
 static json_int_t number_of(const json_t *o, const char *key)
 {
     return json_integer_value(json_object_get(o, key));
@@ -126,7 +120,7 @@ static void holds(const json_t *point, char *ret, size_t size)
             longest = hold > longest ? hold : longest;
         }
         int n = snprintf(ret + used, size - used, "%s%s %.1f ms", used > 0 ? ", " : "",
-                         text_of(member, "member"), (double)longest / 1000.0);
+                         cli_text(member, "member"), (double)longest / 1000.0);
         used += n > 0 ? (size_t)n : 0;
         if (used + 1 >= size || k >= 7) {
             break; /* the rest is in `point show` */
@@ -154,14 +148,14 @@ static int print_points(const json_t *points)
         char id[13];
         char members[48];
         char hold[512];
-        snprintf(id, sizeof(id), "%.12s", text_of(point, "point"));
+        snprintf(id, sizeof(id), "%.12s", cli_text(point, "point"));
         missing(point, members, sizeof(members));
         holds(point, hold, sizeof(hold));
         const char *const cells[] = {id,
-                                     text_of(point, "time"),
-                                     text_of(point, "group"),
-                                     text_of(point, "kind"),
-                                     text_of(point, "label"),
+                                     cli_text(point, "time"),
+                                     cli_text(point, "group"),
+                                     cli_text(point, "kind"),
+                                     cli_text(point, "label"),
                                      members,
                                      hold};
         cli_table_add(table, cells);
@@ -178,13 +172,13 @@ static int print_rounds(const json_t *rounds)
     json_array_foreach(rounds, k, round)
     {
         char id[13];
-        snprintf(id, sizeof(id), "%.12s", text_of(round, "round"));
+        snprintf(id, sizeof(id), "%.12s", cli_text(round, "round"));
         const char *const cells[] = {id,
-                                     text_of(round, "time"),
-                                     text_of(round, "group"),
-                                     text_of(round, "member"),
-                                     text_of(round, "disk"),
-                                     text_of(round, "reason")};
+                                     cli_text(round, "time"),
+                                     cli_text(round, "group"),
+                                     cli_text(round, "member"),
+                                     cli_text(round, "disk"),
+                                     cli_text(round, "reason")};
         cli_table_add(table, cells);
     }
     return cli_table_print(table);
@@ -241,9 +235,9 @@ static int print_point(const json_t *point)
     const json_t *name;
     printf("point    %s\ngroup    %s, epoch %" JSON_INTEGER_FORMAT "\ntime     %s\n"
            "kind     %s, scope %s\nlabel    %s\ncut      %s\n",
-           text_of(point, "point"), text_of(point, "group"), number_of(point, "epoch"),
-           text_of(point, "time"), text_of(point, "kind"), text_of(point, "scope"),
-           text_of(point, "label"), text_of(point, "cut"));
+           cli_text(point, "point"), cli_text(point, "group"), number_of(point, "epoch"),
+           cli_text(point, "time"), cli_text(point, "kind"), cli_text(point, "scope"),
+           cli_text(point, "label"), cli_text(point, "cut"));
     json_array_foreach(json_object_get(point, "missing"), k, name)
     {
         printf("missing  %s\n", json_string_value(name));
@@ -266,8 +260,8 @@ static int print_point(const json_t *point)
             snprintf(budget, sizeof(budget), "%.0f ms",
                      (double)number_of(disk, "budget_us") / 1000.0);
             const char *const cells[] = {
-                text_of(member, "member"), text_of(disk, "disk"), lsn, hold, held, bytes, budget,
-                text_of(disk, "stream")};
+                cli_text(member, "member"), cli_text(disk, "disk"), lsn, hold, held, bytes, budget,
+                cli_text(disk, "stream")};
             cli_table_add(table, cells);
         }
     }
@@ -331,7 +325,7 @@ static int find_store(const struct point_options *o, char ret[PATH_MAX], struct 
     if (rc < 0) {
         return -1;
     }
-    snprintf(ret, PATH_MAX, "%s", text_of(answer, "path"));
+    snprintf(ret, PATH_MAX, "%s", cli_text(answer, "path"));
     json_decref(answer);
     return 0;
 }
@@ -341,13 +335,13 @@ static int export_print(const struct point_options *o, const json_t *point,
 {
     if (o->output == CLI_JSON) {
         return cli_json_print(json_pack(
-            "{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I}", "point", text_of(point, "point"),
-            "label", text_of(point, "label"), "vm", o->vm, "disk", o->disk, "to", o->to, "lsn",
+            "{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I}", "point", cli_text(point, "point"),
+            "label", cli_text(point, "label"), "vm", o->vm, "disk", o->disk, "to", o->to, "lsn",
             (json_int_t)r->lsn, "size", (json_int_t)r->size, "records", (json_int_t)r->records,
             "bytes", (json_int_t)r->bytes_written));
     }
     printf("%s: disk '%s' of '%s' at point %.12s (%s), %llu bytes; %llu writes applied\n", o->to,
-           o->disk, o->vm, text_of(point, "point"), text_of(point, "label"),
+           o->disk, o->vm, cli_text(point, "point"), cli_text(point, "label"),
            (unsigned long long)r->size, (unsigned long long)r->records);
     return 0;
 }

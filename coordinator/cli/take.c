@@ -66,35 +66,29 @@ static error_t take_option(int key, char *arg, struct argp_state *state)
     }
 }
 
-static const char *text_of(const json_t *answer, const char *key)
-{
-    const char *text = json_string_value(json_object_get(answer, key));
-    return text == NULL ? "" : text;
-}
-
 /* What the answer means for people and as a status. */
 static int judge(const struct take_options *o, const json_t *answer)
 {
     struct err err = {0};
-    const char *text = text_of(answer, "text");
-    const char *member = text_of(answer, "member");
+    const char *text = cli_text(answer, "text");
+    const char *member = cli_text(answer, "member");
     bool sealed = json_is_true(json_object_get(answer, "sealed"));
     bool stored = json_is_true(json_object_get(answer, "stored"));
     bool asked = strcmp(o->wait, "stored") == 0;
     if (sealed && (!asked || stored)) {
         if (o->output == CLI_TABLE) {
-            printf("%s %s%s%s\n", text_of(answer, "round"), asked ? "stored" : "sealed",
-                   asked ? " " : "", asked ? text_of(answer, "label") : "");
+            printf("%s %s%s%s\n", cli_text(answer, "round"), asked ? "stored" : "sealed",
+                   asked ? " " : "", asked ? cli_text(answer, "label") : "");
         }
         return 0;
     }
     if (sealed) {
         err_set(&err, TIDE_ERR_FAILED, "round %s was sealed and is no recovery point: %s%s%s",
-                text_of(answer, "round"), text_of(answer, "label"),
-                text_of(answer, "label")[0] != '\0' && text[0] != '\0' ? ": " : "", text);
+                cli_text(answer, "round"), cli_text(answer, "label"),
+                cli_text(answer, "label")[0] != '\0' && text[0] != '\0' ? ": " : "", text);
         return cli_fail(&err, NULL);
     }
-    err_set(&err, TIDE_ERR_FAILED, "no point: %s%s%s%s%s", text_of(answer, "reason"),
+    err_set(&err, TIDE_ERR_FAILED, "no point: %s%s%s%s%s", cli_text(answer, "reason"),
             member[0] != '\0' ? " at member " : "", member, text[0] != '\0' ? ": " : "", text);
     return cli_fail(&err, "look at `tidemark participant status`, or try again");
 }
