@@ -47,10 +47,11 @@ static void put_time(json_t *to, const char *key, uint64_t wall_ns)
     put_text(to, key, text);
 }
 
-static void put_copy(json_t *to, const struct tapctl_state *state, uint64_t size)
+static void put_copy(json_t *to, const struct tapctl_state *state)
 {
+    uint64_t size = state->copy_total;
     bool running = state->copy != TAPCTL_COPY_NONE && state->copy != TAPCTL_COPY_OFF && size > 0;
-    uint64_t done = state->copy_offset < size ? state->copy_offset : size;
+    uint64_t done = state->dirty_bytes < size ? size - state->dirty_bytes : 0;
     put_text(to, "copy", tapctl_copy_name(state->copy));
     put_number(to, "copy_bytes", running ? done : 0);
     put_number(to, "copy_percent", running ? (uint64_t)((double)done * 100.0 / (double)size) : 0);
@@ -85,7 +86,7 @@ static json_t *disk_object(const struct commands *c, const struct holder_view *v
     put_bool(to, "holding", disk->attached && state->holding);
     put_text(to, "gap_reason", gap == NULL ? "" : gap);
     put_number(to, "gap_lsn", state->gap_lsn);
-    put_copy(to, state, disk->welcome.size);
+    put_copy(to, state);
     put_number(to, "next_lsn", state->next_lsn > 0 ? state->next_lsn : disk->welcome.next_lsn);
     put_number(to, "synced_lsn", state->synced_lsn);
     put_number(to, "checkpoint_lsn", state->checkpoint_lsn);

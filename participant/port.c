@@ -16,7 +16,7 @@ struct port {
     void *arg;
     bool changed;
     struct port_view view;
-    int fds[TIDE_TAPCTL_RING_FILES_MAX];
+    int fds[TIDE_TAPCTL_FDS_MAX];
     unsigned fd_count; /* 0: taken or none */
     uint64_t sync;     /* wanted; 0: none */
     uint64_t stored;
@@ -78,10 +78,10 @@ void port_attached(struct port *port, const struct tapctl_welcome *welcome, cons
 {
     pthread_mutex_lock(&port->lock);
     close_fds(port);
-    for (unsigned i = 0; i < welcome->ring_files; i++) {
+    port->fd_count = welcome->ring_files + 1;
+    for (unsigned i = 0; i < port->fd_count; i++) {
         port->fds[i] = fds[i];
     }
-    port->fd_count = welcome->ring_files;
     port->view.session++;
     port->view.attached = true;
     port->view.sync_failed = false;
@@ -159,7 +159,7 @@ void port_wait(struct port *port, uint64_t until_us, struct port_view *ret)
     pthread_mutex_unlock(&port->lock);
 }
 
-bool port_take_fds(struct port *port, uint64_t session, int ret_fds[TIDE_TAPCTL_RING_FILES_MAX])
+bool port_take_fds(struct port *port, uint64_t session, int ret_fds[TIDE_TAPCTL_FDS_MAX])
 {
     bool taken = false;
     pthread_mutex_lock(&port->lock);

@@ -39,8 +39,9 @@ void port_wants(struct port *port, uint64_t *ret_sync, uint64_t *ret_stored);
 
 /* Shipping thread. Waits until something changed since the last return, or until_us. */
 void port_wait(struct port *port, uint64_t until_us, struct port_view *ret);
-/* Moves the ring's descriptors of that session out, once; false: gone or taken. */
-bool port_take_fds(struct port *port, uint64_t session, int ret_fds[TIDE_TAPCTL_RING_FILES_MAX]);
+/* Moves the descriptors of that session out, once: the ring's, and the image's behind them. False:
+ * gone or taken. */
+bool port_take_fds(struct port *port, uint64_t session, int ret_fds[TIDE_TAPCTL_FDS_MAX]);
 void port_ask_sync(struct port *port, uint64_t lsn);
 void port_tell_stored(struct port *port, uint64_t lsn);
 

@@ -95,7 +95,7 @@ static void fail(struct shipper *s, enum shipper_state state, const struct err *
 
 static void close_ring(struct shipper *s)
 {
-    for (unsigned i = 0; i < s->fd_count; i++) {
+    for (unsigned i = 0; s->fd_count > 0 && i <= s->fd_count; i++) {
         close(s->fds[i]);
     }
     s->fd_count = 0;

@@ -59,8 +59,8 @@ struct shipper {
     /* the thread's own */
     struct port_view view;
     uint64_t session; /* whose descriptors are open; 0: none */
-    int fds[TIDE_TAPCTL_RING_FILES_MAX];
-    unsigned fd_count;
+    int fds[TIDE_TAPCTL_FDS_MAX]; /* the ring's, and the image's behind them */
+    unsigned fd_count;            /* of the ring; 0: none is open */
     struct tapctl_welcome welcome; /* of that session */
     bool journal;                  /* cutlog is open */
     struct cutlog cutlog;

@@ -158,7 +158,7 @@ static void close_all(const int *fds, unsigned count)
 }
 
 /* Takes the descriptors out of a message; false where the message was cut. */
-static bool take_fds(struct msghdr *from, int fds[TIDE_TAPCTL_RING_FILES_MAX], unsigned *ret_count)
+static bool take_fds(struct msghdr *from, int fds[TIDE_TAPCTL_FDS_MAX], unsigned *ret_count)
 {
     unsigned count = 0;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(from); c != NULL; c = CMSG_NXTHDR(from, c)) {
@@ -169,7 +169,7 @@ static bool take_fds(struct msghdr *from, int fds[TIDE_TAPCTL_RING_FILES_MAX], u
         for (size_t i = 0; i < n; i++) {
             int fd;
             memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
-            if (count < TIDE_TAPCTL_RING_FILES_MAX) {
+            if (count < TIDE_TAPCTL_FDS_MAX) {
                 fds[count++] = fd;
             } else {
                 close(fd);
@@ -190,8 +190,8 @@ static bool take_message(struct tapclient *client, const struct tapctl *message,
         return false;
     }
     if (client->state == GREETING && message->type == TAPCTL_WELCOME) {
-        if (fd_count != message->welcome.ring_files) {
-            snprintf(reason, sizeof reason, "welcome with %u descriptors for %u ring files",
+        if (fd_count != message->welcome.ring_files + 1) {
+            snprintf(reason, sizeof reason, "welcome with %u descriptors for %u ring files and an image",
                      fd_count, message->welcome.ring_files);
             close_all(fds, fd_count);
             fail(client, reason);
@@ -205,7 +205,7 @@ static bool take_message(struct tapclient *client, const struct tapctl *message,
     }
     close_all(fds, fd_count);
     if (client->state == UP && message->type > TAPCTL_WELCOME &&
-        message->type < TAPCTL_REFUSE_BUSY) {
+        message->type != TAPCTL_REFUSE_BUSY) {
         client->calls.message(client->arg, message);
         return client->state == UP;
     }
@@ -223,14 +223,14 @@ static void on_ready(void *arg, unsigned ready)
         uint8_t bytes[TIDE_TAPCTL_SIZE_MAX];
         union {
             struct cmsghdr align;
-            char bytes[CMSG_SPACE(TIDE_TAPCTL_RING_FILES_MAX * sizeof(int))];
+            char bytes[CMSG_SPACE(TIDE_TAPCTL_FDS_MAX * sizeof(int))];
         } control;
         struct iovec part = {.iov_base = bytes, .iov_len = sizeof bytes};
         struct msghdr from = {.msg_iov = &part,
                               .msg_iovlen = 1,
                               .msg_control = control.bytes,
                               .msg_controllen = sizeof control.bytes};
-        int fds[TIDE_TAPCTL_RING_FILES_MAX];
+        int fds[TIDE_TAPCTL_FDS_MAX];
         unsigned fd_count = 0;
         struct tapctl message;
         struct err err = {0};

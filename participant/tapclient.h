@@ -18,9 +18,10 @@
 #define TAPCLIENT_SILENT_US      10000000U /* a tap may sit in one slow sync */
 
 struct tapclient_calls {
-    /* WELCOME was read. The `welcome->ring_files` descriptors are the callee's now. */
+    /* WELCOME was read. The `welcome->ring_files + 1` descriptors are the callee's
+     * now; the last is the image, for reading. */
     void (*welcome)(void *arg, const struct tapctl_welcome *welcome, const int *fds);
-    /* HELD, REFUSED, SEALED, SYNCED or STATE. */
+    /* HELD, REFUSED, SEALED, SYNCED, STATE or DONE. */
     void (*message)(void *arg, const struct tapctl *message);
     /* The connection ended after a WELCOME (was_up), or an attempt failed. */
     void (*lost)(void *arg, bool was_up, const char *reason);

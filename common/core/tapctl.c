@@ -285,7 +285,8 @@ static void synced(struct codec *c, struct tapctl_synced *v)
 
 const char *tapctl_copy_name(enum tapctl_copy copy)
 {
-    static const char *const names[] = {"none", "off", "running", "waiting", "failing"};
+    static const char *const names[] = {"none",    "off",     "running",
+                                       "waiting", "failing", "comparing"};
     return (unsigned)copy < sizeof names / sizeof names[0] ? names[copy] : NULL;
 }
 
@@ -294,11 +295,13 @@ static void state(struct codec *c, struct tapctl_state *v)
     uint64_t *const numbers[] = {
         &v->incarnation, &v->next_lsn,  &v->synced_lsn,  &v->checkpoint_lsn, &v->stored_lsn,
         &v->ring_bytes,  &v->ring_used, &v->writes,      &v->bytes,          &v->holds,
-        &v->hold_us_max, &v->gap_lsn,   &v->copy_offset, &v->copy_rate};
+        &v->hold_us_max, &v->gap_lsn,   &v->size,        &v->dirty_bytes,    &v->copy_total,
+        &v->copy_rate,   &v->copy_lsn,  &v->compare_offset, &v->restreams};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         u64(c, numbers[i]);
     }
     uint8_t copy = (uint8_t)v->copy;
+    u32(c, &v->clients);
     u8(c, &v->gap_reason);
     u8(c, &copy);
     if (tapctl_copy_name((enum tapctl_copy)copy) == NULL) {
@@ -309,6 +312,51 @@ static void state(struct codec *c, struct tapctl_state *v)
     flag(c, &v->whole, "whole");
     flag(c, &v->logging, "logging");
     flag(c, &v->holding, "holding");
+    flag(c, &v->comparing, "comparing");
+}
+
+static void compared(struct codec *c, struct tapctl_compared *v)
+{
+    u64(c, &v->begin_lsn);
+    u64(c, &v->offset);
+    u32(c, &v->count);
+    raw(c, v->differs, sizeof v->differs);
+    if (v->count < 1 || v->count > TIDE_TAPCTL_COMPARED_MAX) {
+        wrong(c, "count of blocks");
+    }
+    if (v->offset % TIDE_TAPCTL_BLOCK != 0 || v->offset > INT64_MAX) {
+        wrong(c, "offset of the first block");
+    }
+}
+
+static void order(struct codec *c, enum tapctl_type type, struct tapctl_order *v)
+{
+    u8(c, &v->resync);
+    flag(c, &v->force, "force");
+    zeroes(c, 6);
+    id(c, &v->stream);
+    bool resync = type == TAPCTL_RESYNC;
+    if (resync ? v->resync < TAPCTL_RESYNC_NOW || v->resync > TAPCTL_RESYNC_FULL : v->resync != 0) {
+        wrong(c, "way to resync");
+    }
+    if (type != TAPCTL_DETACH && v->force) {
+        wrong(c, "force");
+    }
+    if ((type == TAPCTL_RESTREAM) == id_is_zero(&v->stream)) {
+        wrong(c, "stream");
+    }
+}
+
+static void done(struct codec *c, struct tapctl_done *v)
+{
+    uint8_t code = (uint8_t)v->code;
+    u8(c, &code);
+    text(c, v->text, "text");
+    if (code > TIDE_ERR_UNKNOWN) {
+        wrong(c, "code");
+        code = TIDE_ERR_FAILED;
+    }
+    v->code = (enum err_code)code;
 }
 
 static void body(struct codec *c, struct tapctl *m)
@@ -349,6 +397,18 @@ static void body(struct codec *c, struct tapctl *m)
         break;
     case TAPCTL_STATE:
         state(c, &m->state);
+        break;
+    case TAPCTL_COMPARED:
+        compared(c, &m->compared);
+        break;
+    case TAPCTL_RESYNC:
+    case TAPCTL_DETACH:
+    case TAPCTL_RESTREAM:
+    case TAPCTL_RESIZE:
+        order(c, m->type, &m->order);
+        break;
+    case TAPCTL_DONE:
+        done(c, &m->done);
         break;
     case TAPCTL_STATUS:
     case TAPCTL_REFUSE_BUSY:

@@ -15,6 +15,7 @@
 #define ZERO_SIZE        24U
 #define COPY_BEGIN_SIZE  32U
 #define COPY_END_SIZE    24U
+#define RESIZE_SIZE      24U
 #define BOOKMARK_SIZE    152U /* and the set's bits */
 #define SEAL_SIZE        88U
 #define ATTESTATION_HEAD 24U
@@ -49,7 +50,8 @@ static const struct {
   gap_names[] = {
       {RECORD_GAP_BASE, "base"},   {RECORD_GAP_POWER, "power"},       {RECORD_GAP_SIZE, "size"},
       {RECORD_GAP_MTIME, "mtime"}, {RECORD_GAP_OVERFLOW, "overflow"}, {RECORD_GAP_IMAGE, "image"},
-      {RECORD_GAP_LOG, "log"},     {RECORD_GAP_STATE, "state"},
+      {RECORD_GAP_LOG, "log"},     {RECORD_GAP_STATE, "state"},       {RECORD_GAP_IDENTITY, "identity"},
+      {RECORD_GAP_ASKED, "asked"},
 };
 
 const char *record_type_name(unsigned type)
@@ -64,7 +66,8 @@ const char *record_type_name(unsigned type)
 
 const char *record_copy_name(unsigned kind)
 {
-    return kind == RECORD_COPY_INITIAL ? "initial" : kind == RECORD_COPY_FULL ? "full" : NULL;
+    static const char *const names[] = {NULL, "initial", "full", "changes"};
+    return kind < sizeof names / sizeof names[0] ? names[kind] : NULL;
 }
 
 const char *record_gap_name(unsigned reason)
@@ -103,8 +106,9 @@ static size_t body_size(const struct record *record)
         return ATTESTATION_HEAD + record->attestation.size;
     case RECORD_GAP:
         return GAP_SIZE;
-    case RECORD_DETACH:
     case RECORD_RESIZE:
+        return RESIZE_SIZE;
+    case RECORD_DETACH:
     case RECORD_DEFINITION:
         break;
     }
@@ -244,6 +248,9 @@ static const char *wrong_copy_begin(const struct record *record)
     if (c->size == 0 || c->size > NUMBER_MAX || c->offset > c->size) {
         return "the disk's size or the offset";
     }
+    if (c->kind == RECORD_COPY_CHANGES && c->offset != 0) {
+        return "the offset";
+    }
     if ((c->offset == 0) != (c->continues == 0) || c->continues >= record->lsn) {
         return "the begin that it continues";
     }
@@ -257,6 +264,13 @@ static const char *wrong_copy_end(const struct record *record)
         return "the LSN of its begin";
     }
     return span_ok(c->copied, c->zeroes) ? NULL : "the bytes copied";
+}
+
+static const char *wrong_resize(const struct record *record)
+{
+    const struct record_resize *z = &record->resize;
+    bool ok = z->size != 0 && z->size <= NUMBER_MAX && z->before != 0 && z->before <= NUMBER_MAX;
+    return ok && z->size != z->before ? NULL : "the disk's size";
 }
 
 /* What is wrong with the values of a record of a known type; NULL: nothing. */
@@ -292,8 +306,9 @@ static const char *wrong_value(const struct record *record)
                    : NULL;
     case RECORD_GAP:
         return wrong_gap(record);
-    case RECORD_DETACH:
     case RECORD_RESIZE:
+        return wrong_resize(record);
+    case RECORD_DETACH:
     case RECORD_DEFINITION:
         break;
     }
@@ -428,6 +443,11 @@ static void put_body(struct bytes_writer *w, const struct record *record)
         bytes_put_u64(w, record->copy_end.copied);
         bytes_put_u64(w, record->copy_end.zeroes);
         break;
+    case RECORD_RESIZE:
+        bytes_put_u64(w, record->resize.size);
+        bytes_put_u64(w, record->resize.before);
+        bytes_put_u64(w, 0);
+        break;
     case RECORD_BOOKMARK:
         put_bookmark(w, &record->bookmark);
         break;
@@ -444,7 +464,6 @@ static void put_body(struct bytes_writer *w, const struct record *record)
         put_gap(w, &record->gap);
         break;
     case RECORD_DETACH:
-    case RECORD_RESIZE:
     case RECORD_DEFINITION:
         break; /* body_size() refused it */
     }
@@ -565,6 +584,13 @@ static bool get_copy_end(struct bytes_reader *r, struct record_copy_end *ret)
     return true;
 }
 
+static bool get_resize(struct bytes_reader *r, struct record_resize *ret)
+{
+    ret->size = bytes_get_u64(r);
+    ret->before = bytes_get_u64(r);
+    return bytes_get_zero(r, 8);
+}
+
 static bool get_bookmark(struct bytes_reader *r, struct record_bookmark *ret)
 {
     struct round_order *o = &ret->order;
@@ -637,6 +663,8 @@ static int get_body(struct bytes_reader *r, unsigned type, struct record *ret)
         return get_attestation(r, &ret->attestation);
     case RECORD_GAP:
         return get_gap(r, &ret->gap);
+    case RECORD_RESIZE:
+        return get_resize(r, &ret->resize);
     default:
         return -1;
     }

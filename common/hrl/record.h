@@ -15,7 +15,7 @@
 /* Of log files and segments alike. Version 0 is not frozen: while it lasts, every change of meaning
  * or layout raises the draft, and readers refuse another draft. */
 #define TIDE_HRL_VERSION 0U
-#define TIDE_HRL_DRAFT   2U
+#define TIDE_HRL_DRAFT   3U
 
 #define TIDE_RECORD_HEADER          64U
 #define TIDE_RECORD_WRITE_PREFIX    16U /* offset u64, size u32, zero u32; data follows */
@@ -29,8 +29,8 @@
 #define TIDE_RECORD_MAX      (TIDE_RECORD_HEADER + TIDE_RECORD_WRITE_PREFIX + TIDE_RECORD_DATA_MAX)
 #define TIDE_RECORD_MAY_SKIP 1U /* flag: a reader that does not know the type passes over it */
 
-/* Numbers are on disk: never renumber. 2, 12, 13 are reserved for what their names say and
- * are not written or accepted yet. */
+/* Numbers are on disk: never renumber. 2 and 13 are reserved for what their names say and are not
+ * written or accepted yet. */
 enum record_type {
     RECORD_ATTACH = 1,
     RECORD_DETACH = 2,
@@ -65,12 +65,15 @@ struct record_attach {
 enum record_gap_reason {
     RECORD_GAP_BASE = 1,     /* new stream over an image that is not all zeroes */
     RECORD_GAP_POWER = 2,    /* another boot id without a clean detach */
-    RECORD_GAP_SIZE = 3,     /* the image's size changed while no tap ran */
+    RECORD_GAP_SIZE = 3,     /* the image's size changed while no tap ran, or it grew under the tap
+                                by something that does not read as zeroes */
     RECORD_GAP_MTIME = 4,    /* the image was written while no tap ran */
     RECORD_GAP_OVERFLOW = 5, /* the log was full */
     RECORD_GAP_IMAGE = 6,    /* an image write failed after its record was logged */
     RECORD_GAP_LOG = 7,      /* a log write or sync failed */
     RECORD_GAP_STATE = 8,    /* the state word said not whole, and no better reason is known */
+    RECORD_GAP_IDENTITY = 9, /* another file or device lies behind the image's name */
+    RECORD_GAP_ASKED = 10,   /* an operator asked for a resync of a disk that was whole */
 };
 
 struct record_gap {
@@ -94,6 +97,7 @@ enum record_copy_kind {
     RECORD_COPY_INITIAL = 1, /* only a gap of reason base lies before it: what reads as zeroes is
                                 left out, for the stream has never said anything else of it */
     RECORD_COPY_FULL = 2,    /* what reads as zeroes is sent as zeroes */
+    RECORD_COPY_CHANGES = 3, /* what is left out is on the disk as the stream has it */
 };
 
 struct record_copy_begin {
@@ -107,6 +111,13 @@ struct record_copy_end {
     uint64_t begin_lsn;
     uint64_t copied; /* bytes of the copy blocks since that begin */
     uint64_t zeroes; /* bytes left out or sent as zeroes; both: the disk's size but for `offset` */
+};
+
+/* The disk has another size from here on: what lay past the new end is gone, what is new reads as
+ * zeroes. */
+struct record_resize {
+    uint64_t size;   /* not 0, not `before` */
+    uint64_t before; /* as the last attach or resize says */
 };
 
 struct record_bookmark {
@@ -149,6 +160,7 @@ struct record {
         struct record_write write; /* WRITE, ZERO, COPY_BLOCK */
         struct record_copy_begin copy_begin;
         struct record_copy_end copy_end;
+        struct record_resize resize;
         struct record_bookmark bookmark;
         struct record_seal seal;
         struct record_attestation attestation;

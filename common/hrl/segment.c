@@ -18,7 +18,8 @@
 bool segment_lists(enum record_type type)
 {
     return type == RECORD_ATTACH || type == RECORD_BOOKMARK || type == RECORD_SEAL ||
-           type == RECORD_GAP || type == RECORD_COPY_BEGIN || type == RECORD_COPY_END;
+           type == RECORD_GAP || type == RECORD_COPY_BEGIN || type == RECORD_COPY_END ||
+           type == RECORD_RESIZE;
 }
 
 /* NULL: the header keeps its rules. */

@@ -14,7 +14,7 @@ void whole_init_at_point(struct whole *w)
 bool whole_wants(enum record_type type)
 {
     return type == RECORD_ATTACH || type == RECORD_GAP || type == RECORD_COPY_BEGIN ||
-           type == RECORD_COPY_END;
+           type == RECORD_COPY_END || type == RECORD_RESIZE;
 }
 
 static void on_attach(struct whole *w, const struct record_attach *attach)
@@ -71,8 +71,17 @@ static void on_end(struct whole *w, const struct record *record)
         return;
     }
     w->copy_lsn = 0;
+    /* What the other kinds leave out is in records that came before. */
     bool known = !w->copy_unseen && (w->copy_kind == RECORD_COPY_FULL || w->begun);
     w->answer = known ? ROUND_ANSWER_YES : ROUND_ANSWER_UNKNOWN;
+}
+
+/* Whole or not, the disk is as it was; a copy of the old size is not one of it. */
+static void on_resize(struct whole *w, const struct record_resize *resize)
+{
+    w->size = resize->size;
+    w->copy_lsn = 0;
+    w->told = true; /* one that was not seen would not count from here on either */
 }
 
 void whole_feed(struct whole *w, const struct record *record)
@@ -89,6 +98,9 @@ void whole_feed(struct whole *w, const struct record *record)
         break;
     case RECORD_COPY_END:
         on_end(w, record);
+        break;
+    case RECORD_RESIZE:
+        on_resize(w, &record->resize);
         break;
     default:
         break;

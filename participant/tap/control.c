@@ -127,7 +127,7 @@ static void send_locked(struct control *c, const struct tapctl *message, const i
     uint8_t bytes[TIDE_TAPCTL_SIZE_MAX];
     union {
         struct cmsghdr align;
-        char space[CMSG_SPACE(sizeof(int) * TIDE_TAPCTL_RING_FILES_MAX)];
+        char space[CMSG_SPACE(sizeof(int) * TIDE_TAPCTL_FDS_MAX)];
     } control;
     struct iovec part = {.iov_base = bytes, .iov_len = tapctl_encode(message, bytes)};
     struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1};
@@ -185,17 +185,19 @@ static void hang_up(struct tap *tap, struct control *c)
     pthread_mutex_unlock(&c->mutex);
 }
 
-/* WELCOME with the ring's files, opened anew for reading only. */
+/* WELCOME with the ring's files and the image, opened anew for reading only. */
 static bool welcome(struct tap *tap, struct control *c, const struct tapctl *hello)
 {
-    int fds[TIDE_TAPCTL_RING_FILES_MAX];
+    int fds[TIDE_TAPCTL_FDS_MAX];
     unsigned count = 0;
     bool ok = true;
     struct tapctl message = {.type = TAPCTL_WELCOME, .serial = hello->serial};
     orders_welcome(tap, &message.welcome);
-    while (ok && count < message.welcome.ring_files) {
+    while (ok && count <= message.welcome.ring_files) {
         char path[64];
-        (void)snprintf(path, sizeof path, "/proc/self/fd/%d", tap->ring.fds[count]);
+        bool ring = count < message.welcome.ring_files;
+        (void)snprintf(path, sizeof path, "/proc/self/fd/%d",
+                       ring ? tap->ring.fds[count] : tap->image_fd);
         fds[count] = open(path, O_RDONLY | O_CLOEXEC);
         ok = fds[count] >= 0;
         count += ok ? 1 : 0;

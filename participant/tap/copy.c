@@ -56,7 +56,8 @@ void copy_stop(struct tap *tap)
 void copy_progress(struct tap *tap, struct tapctl_state *ret)
 {
     ret->copy = (enum tapctl_copy)tap->copy_state;
-    ret->copy_offset = tap->copy_at;
+    ret->dirty_bytes = tap->size - tap->copy_at;
+    ret->copy_total = tap->size;
     ret->copy_rate = tap->copy_measured;
 }
 

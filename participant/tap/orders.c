@@ -37,7 +37,7 @@ static void not_whole(struct tap *tap, char *to, size_t size)
         "base and log together are not the disk (gap: %s): it must be copied first; copy "
         "%s, %u%% done",
         gap == NULL ? "unknown" : gap, tapctl_copy_name(state.copy),
-        (unsigned)((double)state.copy_offset * 100.0 / (double)tap->size));
+        (unsigned)((double)(tap->size - state.dirty_bytes) * 100.0 / (double)tap->size));
 }
 
 static const char *refusal(enum round_reason reason, const struct tap *tap)
@@ -199,6 +199,12 @@ enum orders_result orders_do(struct tap *tap, const struct tapctl *message, uint
     case TAPCTL_SYNCED:
     case TAPCTL_STATE:
     case TAPCTL_REFUSE_BUSY:
+    case TAPCTL_COMPARED:
+    case TAPCTL_RESYNC:
+    case TAPCTL_DETACH:
+    case TAPCTL_RESTREAM:
+    case TAPCTL_RESIZE:
+    case TAPCTL_DONE:
         break;
     }
     return ORDERS_WRONG;
@@ -210,6 +216,7 @@ void orders_state(struct tap *tap, struct tapctl_state *ret)
                                  .stored_lsn = tap->stored_lsn,
                                  .writes = tap->writes,
                                  .bytes = tap->bytes,
+                                 .size = tap->size,
                                  .logging = tap->logging};
     append_lock(tap, true);
     ret->next_lsn = tap->log_lsn + 1;

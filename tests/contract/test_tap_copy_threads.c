@@ -112,7 +112,7 @@ static void run(bool until_whole, uint64_t offset)
         pthread_mutex_lock(&tap.gate_lock);
         bool whole = tap.gate.whole;
         pthread_mutex_unlock(&tap.gate_lock);
-        there = whole || (!until_whole && state.copy_offset >= offset);
+        there = whole || (!until_whole && (state.size - state.dirty_bytes) >= offset);
         assert_true(tap_rig_now_ms() < until);
         pause_us(1000);
     }

@@ -40,7 +40,7 @@ static void on_welcome(void *arg, const struct tapctl_welcome *welcome, const in
     (void)arg;
     welcomes++;
     last_stream = welcome->stream.b[0];
-    for (unsigned i = 0; i < welcome->ring_files; i++) {
+    for (unsigned i = 0; i <= welcome->ring_files; i++) {
         good_fds += fcntl(fds[i], F_GETFD) == FD_CLOEXEC;
         close(fds[i]);
     }
@@ -147,18 +147,19 @@ static struct tapctl welcome_of(uint8_t stream)
 
 static void talks(void **state)
 {
-    int ring[2] = {open("/dev/null", O_RDONLY), open("/dev/null", O_RDONLY)};
+    int ring[3] = {open("/dev/null", O_RDONLY), open("/dev/null", O_RDONLY),
+                   open("/dev/null", O_RDONLY)};
     struct tapctl message = welcome_of(9);
     uint8_t bytes[TIDE_TAPCTL_SIZE_MAX];
     struct err err = {0};
     (void)state;
     int fd = accept_hello();
     assert_false(tapclient_is_up(client));
-    answer(fd, &message, ring, 2);
+    answer(fd, &message, ring, 3);
     run_until(&welcomes, 1);
     assert_true(tapclient_is_up(client));
     assert_int_equal(last_stream, 9);
-    assert_int_equal(good_fds, 2);
+    assert_int_equal(good_fds, 3);
 
     struct tapctl sync = {.type = TAPCTL_SYNC, .lsn = {77}};
     assert_true(tapclient_send(client, &sync));
@@ -182,12 +183,13 @@ static void talks(void **state)
     assert_false(tapclient_send(client, &sync));
     fd = accept_hello();
     message = welcome_of(10);
-    answer(fd, &message, ring, 2);
+    answer(fd, &message, ring, 3);
     run_until(&welcomes, 2);
     assert_int_equal(last_stream, 10);
     close(fd);
     close(ring[0]);
     close(ring[1]);
+    close(ring[2]);
 }
 
 static void refuses(void **state)
@@ -204,9 +206,9 @@ static void refuses(void **state)
 
     fd = accept_hello(); /* fewer descriptors than ring files */
     message = welcome_of(9);
-    answer(fd, &message, ring, 1);
+    answer(fd, &message, ring, 2);
     run_until(&losses, 2);
-    assert_non_null(strstr(last_reason, "1 descriptors for 2"));
+    assert_non_null(strstr(last_reason, "2 descriptors for 2"));
     close(fd);
 
     fd = accept_hello();

@@ -200,7 +200,7 @@ static struct tapctl receive(struct tap_ctl *ctl)
     uint8_t bytes[TIDE_TAPCTL_SIZE_MAX];
     union {
         struct cmsghdr align;
-        char space[CMSG_SPACE(sizeof(int) * TIDE_TAPCTL_RING_FILES_MAX)];
+        char space[CMSG_SPACE(sizeof(int) * TIDE_TAPCTL_FDS_MAX)];
     } control;
     struct iovec part = {.iov_base = bytes, .iov_len = sizeof bytes};
     struct msghdr header = {.msg_iov = &part,
@@ -239,7 +239,7 @@ struct tapctl tap_ctl_get(struct tap_ctl *ctl, enum tapctl_type type)
 
 void tap_ctl_open(struct tap_ctl *ctl, const struct tap_rig *rig)
 {
-    for (size_t i = 0; i < TIDE_TAPCTL_RING_FILES_MAX; i++) {
+    for (size_t i = 0; i < TIDE_TAPCTL_FDS_MAX; i++) {
         ctl->ring[i] = -1;
     }
     ctl->fd = tap_ctl_socket(rig);
@@ -250,7 +250,7 @@ void tap_ctl_open(struct tap_ctl *ctl, const struct tap_rig *rig)
 void tap_ctl_close(struct tap_ctl *ctl)
 {
     close(ctl->fd);
-    for (size_t i = 0; i < TIDE_TAPCTL_RING_FILES_MAX; i++) {
+    for (size_t i = 0; i < TIDE_TAPCTL_FDS_MAX; i++) {
         if (ctl->ring[i] >= 0) {
             close(ctl->ring[i]);
         }

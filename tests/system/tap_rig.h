@@ -37,7 +37,7 @@ struct nbd_handle *tap_rig_nbd(const struct tap_rig *rig);
 struct tap_ctl {
     int fd;
     struct tapctl welcome;
-    int ring[TIDE_TAPCTL_RING_FILES_MAX];
+    int ring[TIDE_TAPCTL_FDS_MAX];
 };
 int tap_ctl_socket(const struct tap_rig *rig);                     /* connected, nothing said */
 void tap_ctl_open(struct tap_ctl *ctl, const struct tap_rig *rig); /* HELLO, WELCOME */

@@ -16,6 +16,8 @@ static const enum tapctl_type types[] = {
     TAPCTL_HELLO,   TAPCTL_HOLD,   TAPCTL_RELEASE, TAPCTL_ABORT,   TAPCTL_SYNC,
     TAPCTL_STORED,  TAPCTL_ATTEST, TAPCTL_STATUS,  TAPCTL_WELCOME, TAPCTL_HELD,
     TAPCTL_REFUSED, TAPCTL_SEALED, TAPCTL_SYNCED,  TAPCTL_STATE,   TAPCTL_REFUSE_BUSY,
+    TAPCTL_COMPARED, TAPCTL_RESYNC, TAPCTL_DETACH, TAPCTL_RESTREAM, TAPCTL_RESIZE,
+    TAPCTL_DONE,
 };
 #define TYPES (sizeof types / sizeof types[0])
 
@@ -97,10 +99,34 @@ static struct tapctl make(enum tapctl_type type)
         m.state = (struct tapctl_state){.incarnation = 1,
                                         .gap_lsn = 12,
                                         .gap_reason = 5,
-                                        .copy_offset = 7,
-                                        .copy_rate = 8,
+                                        .size = 6,
+                                        .dirty_bytes = 7,
+                                        .copy_total = 8,
+                                        .copy_rate = 9,
+                                        .copy_lsn = 10,
+                                        .compare_offset = 11,
+                                        .restreams = 13,
+                                        .clients = 14,
+                                        .comparing = true,
                                         .copy = TAPCTL_COPY_WAITING,
                                         .whole = true};
+        break;
+    case TAPCTL_COMPARED:
+        m.compared = (struct tapctl_compared){.begin_lsn = 5, .offset = 65536, .count = 9};
+        m.compared.differs[1] = 1;
+        break;
+    case TAPCTL_RESYNC:
+        m.order.resync = TAPCTL_RESYNC_FULL;
+        break;
+    case TAPCTL_DETACH:
+        m.order.force = true;
+        break;
+    case TAPCTL_RESTREAM:
+        m.order.stream = (struct id){{3}};
+        break;
+    case TAPCTL_DONE:
+        m.done.code = TIDE_ERR_BUSY;
+        memset(m.done.text, 'y', TIDE_TAPCTL_TEXT_MAX);
         break;
     default:
         break;
@@ -201,7 +227,17 @@ static void wrong_values_are_refused(void **state)
     refuse(make(TAPCTL_REFUSED), 16 + 18 + 5, 0, TIDE_ERR_CORRUPT);     /* text after its NUL */
     refuse(make(TAPCTL_SEALED), 16 + 16, 0, TIDE_ERR_CORRUPT);
     refuse(make(TAPCTL_WELCOME), 16 + 48 + 16 + 4, 65, TIDE_ERR_CORRUPT); /* ring files */
-    refuse(make(TAPCTL_STATE), 16 + 14 * 8 + 1, 5, TIDE_ERR_CORRUPT);     /* copy */
+    refuse(make(TAPCTL_STATE), 16 + 19 * 8 + 5, 6, TIDE_ERR_CORRUPT);     /* copy */
+    refuse(make(TAPCTL_COMPARED), 16 + 8, 1, TIDE_ERR_CORRUPT);           /* offset */
+    refuse(make(TAPCTL_COMPARED), 16 + 16, 0, TIDE_ERR_CORRUPT);          /* no block */
+    refuse(make(TAPCTL_COMPARED), 16 + 17, 0x21, TIDE_ERR_CORRUPT);       /* too many */
+    refuse(make(TAPCTL_RESYNC), 16, 4, TIDE_ERR_CORRUPT);
+    refuse(make(TAPCTL_RESYNC), 16, 0, TIDE_ERR_CORRUPT);
+    refuse(make(TAPCTL_RESYNC), 17, 1, TIDE_ERR_CORRUPT);    /* force is not its */
+    refuse(make(TAPCTL_DETACH), 16, 1, TIDE_ERR_CORRUPT);    /* nor a resync detach's */
+    refuse(make(TAPCTL_RESTREAM), 24, 0, TIDE_ERR_CORRUPT);  /* the zero stream */
+    refuse(make(TAPCTL_RESIZE), 24, 1, TIDE_ERR_CORRUPT);    /* a stream that is not its */
+    refuse(make(TAPCTL_DONE), 16, 99, TIDE_ERR_CORRUPT);     /* code */
     struct tapctl no_round = make(TAPCTL_ATTEST);
     memset(&no_round.attest.round, 0, TIDE_ID_SIZE);
     no_round.attest.round.b[0] = 1;
