@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define MAGIC   0x3054535445444954ULL /* "TIDETST0" */
-#define VERSION 2U
+#define VERSION 3U
 
 static uint32_t checksum(uint8_t *from, size_t size)
 {
@@ -51,7 +51,13 @@ static void encode(const struct state *s, uint8_t slot[TIDE_STATE_SLOT])
     bytes_put_u64(&w, s->end_lsn);
     bytes_put_u64(&w, s->end_position);
     bytes_put_u64(&w, s->copy_lsn);
-    bytes_put_u64(&w, s->copy_offset);
+    bytes_put_u64(&w, s->incarnation);
+    bytes_put_u64(&w, s->incarnation_before);
+    bytes_put_u8(&w, s->compare ? 1 : 0);
+    bytes_put_u8(&w, s->map_lost ? 1 : 0);
+    bytes_put_zero(&w, 6);
+    bytes_put(&w, s->image_id, sizeof s->image_id);
+    bytes_put(&w, s->machine, sizeof s->machine);
     TIDE_CHECK(!w.failed);
     uint32_t sum = checksum(slot, TIDE_STATE_SLOT);
     struct bytes_writer at = bytes_writer(slot + 12, 4);
@@ -97,7 +103,15 @@ static int decode(uint8_t slot[TIDE_STATE_SLOT], struct state *ret, uint32_t *re
     s.end_lsn = bytes_get_u64(&r);
     s.end_position = bytes_get_u64(&r);
     s.copy_lsn = bytes_get_u64(&r);
-    s.copy_offset = bytes_get_u64(&r);
+    s.incarnation = bytes_get_u64(&r);
+    s.incarnation_before = bytes_get_u64(&r);
+    s.compare = bytes_get_u8(&r) == 1;
+    s.map_lost = bytes_get_u8(&r) == 1;
+    (void)bytes_skip(&r, 6);
+    bytes_get(&r, s.image_id, sizeof s.image_id);
+    bytes_get(&r, s.machine, sizeof s.machine);
+    s.image_id[sizeof s.image_id - 1] = '\0';
+    s.machine[sizeof s.machine - 1] = '\0';
     TIDE_CHECK(!r.failed);
     *ret = s;
     return 0;

@@ -10,6 +10,7 @@
 #include "common/core/id.h"
 
 #define TIDE_STATE_SLOT 4096U
+#define TIDE_STATE_TEXT 96U /* of an identity, NUL included */
 
 struct state {
     uint64_t sequence; /* of the slot; state_write() counts it up */
@@ -18,7 +19,11 @@ struct state {
     struct id disk;
     uint64_t image_size;
     uint64_t image_mtime_ns; /* with clean: as it was left; 0 for a device */
-    struct id boot;          /* of the machine at the last attach */
+    char image_id[TIDE_STATE_TEXT]; /* identity.h; empty: not known */
+    char machine[TIDE_STATE_TEXT];  /* identity.h; empty: not known */
+    struct id boot;                 /* of the machine at the last attach */
+    uint64_t incarnation;           /* of the last attach, and of the one before; 0: none */
+    uint64_t incarnation_before;
     bool clean;              /* detached; nothing has been served since */
     uint32_t ring_files;
     uint64_t ring_file_size;
@@ -28,11 +33,13 @@ struct state {
     uint8_t gap_reason; /* enum record_gap_reason; 0: none */
     uint64_t gap_lsn;
 
-    /* The copy that mends it: its last COPY_BEGIN (0: none under way), and how far it is durable in
-     * the log. copy_zero: no gap but `base`, so what reads as zeroes need not be sent. */
+    /* The copy that mends it: its COPY_BEGIN (0: none under way). copy_zero: no gap but `base`, so
+     * what reads as zeroes need not be sent. compare: the blocks of the map are suspect, and sent
+     * only where the far side's differ. map_lost: the map's file is not what it was in memory. */
     uint64_t copy_lsn;
-    uint64_t copy_offset;
     bool copy_zero;
+    bool compare;
+    bool map_lost;
 
     /* Checkpoint: all changes below due_lsn are on stable storage in the image; the record due_lsn
      * lies, or will lie, at position, incarnation being in force before it. */
