@@ -286,16 +286,16 @@ static void synced(struct codec *c, struct tapctl_synced *v)
 const char *tapctl_copy_name(enum tapctl_copy copy)
 {
     static const char *const names[] = {"none",    "off",     "running",
-                                       "waiting", "failing", "comparing"};
+                                        "waiting", "failing", "comparing"};
     return (unsigned)copy < sizeof names / sizeof names[0] ? names[copy] : NULL;
 }
 
 static void state(struct codec *c, struct tapctl_state *v)
 {
     uint64_t *const numbers[] = {
-        &v->incarnation, &v->next_lsn,  &v->synced_lsn,  &v->checkpoint_lsn, &v->stored_lsn,
-        &v->ring_bytes,  &v->ring_used, &v->writes,      &v->bytes,          &v->holds,
-        &v->hold_us_max, &v->gap_lsn,   &v->size,        &v->dirty_bytes,    &v->copy_total,
+        &v->incarnation, &v->next_lsn,  &v->synced_lsn,     &v->checkpoint_lsn, &v->stored_lsn,
+        &v->ring_bytes,  &v->ring_used, &v->writes,         &v->bytes,          &v->holds,
+        &v->hold_us_max, &v->gap_lsn,   &v->size,           &v->dirty_bytes,    &v->copy_total,
         &v->copy_rate,   &v->copy_lsn,  &v->compare_offset, &v->restreams};
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
         u64(c, numbers[i]);

@@ -5,7 +5,8 @@
  *
  * The tap serves one controller at a time: a second connection gets REFUSE_BUSY and is closed. The
  * controller sends HELLO first; the tap answers WELCOME, with SCM_RIGHTS read-only descriptors of
- * its ring files, in ring order, and one of its image behind them. A connection that ends aborts the hold it ordered.
+ * its ring files, in ring order, and one of its image behind them. A connection that ends aborts
+ * the hold it ordered.
  *
  * header (16): magic u32 "TCTL" | version u16 | type u16 | size u32 (whole message) | serial u32
  * The tap copies the serial of a request into its answers; messages of its own have serial 0.
@@ -169,11 +170,11 @@ struct tapctl_synced {
 };
 
 enum tapctl_copy {
-    TAPCTL_COPY_NONE = 0,    /* the disk is whole, or its log is off */
-    TAPCTL_COPY_OFF = 1,     /* not whole, and copy-rate=0 */
+    TAPCTL_COPY_NONE = 0, /* the disk is whole, or its log is off */
+    TAPCTL_COPY_OFF = 1,  /* not whole, and copy-rate=0 */
     TAPCTL_COPY_RUNNING = 2,
-    TAPCTL_COPY_WAITING = 3, /* until the far side has stored more of the log */
-    TAPCTL_COPY_FAILING = 4, /* the image cannot be read there; tried again and again */
+    TAPCTL_COPY_WAITING = 3,   /* until the far side has stored more of the log */
+    TAPCTL_COPY_FAILING = 4,   /* the image cannot be read there; tried again and again */
     TAPCTL_COPY_COMPARING = 5, /* all that is known to differ was sent; more must be compared */
 };
 const char *tapctl_copy_name(enum tapctl_copy copy); /* NULL where unknown */
@@ -190,17 +191,17 @@ struct tapctl_state {
     uint64_t bytes;
     uint64_t holds;
     uint64_t hold_us_max;
-    uint64_t gap_lsn;     /* last gap; 0: none known */
-    uint64_t size;        /* of the disk, now */
-    uint64_t dirty_bytes; /* of the map: changed unlogged, or never copied, or suspect */
-    uint64_t copy_total;  /* dirty_bytes when the copy began; 0: none is under way */
-    uint64_t copy_rate;   /* bytes of them a second, lately */
-    uint64_t copy_lsn;    /* of its COPY_BEGIN; 0: none is under way */
+    uint64_t gap_lsn;        /* last gap; 0: none known */
+    uint64_t size;           /* of the disk, now */
+    uint64_t dirty_bytes;    /* of the map: changed unlogged, or never copied, or suspect */
+    uint64_t copy_total;     /* dirty_bytes when the copy began; 0: none is under way */
+    uint64_t copy_rate;      /* bytes of them a second, lately */
+    uint64_t copy_lsn;       /* of its COPY_BEGIN; 0: none is under way */
     uint64_t compare_offset; /* compared below it */
     uint64_t restreams;      /* new streams begun by RESTREAM, since the tap began */
     uint32_t clients;        /* connections to the disk */
     bool comparing;
-    uint8_t gap_reason;   /* enum record_gap_reason; 0: none */
+    uint8_t gap_reason; /* enum record_gap_reason; 0: none */
     enum tapctl_copy copy;
     bool whole;
     bool logging;

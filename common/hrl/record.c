@@ -48,10 +48,11 @@ static const struct {
         {RECORD_DEFINITION, "definition"},
 },
   gap_names[] = {
-      {RECORD_GAP_BASE, "base"},   {RECORD_GAP_POWER, "power"},       {RECORD_GAP_SIZE, "size"},
-      {RECORD_GAP_MTIME, "mtime"}, {RECORD_GAP_OVERFLOW, "overflow"}, {RECORD_GAP_IMAGE, "image"},
-      {RECORD_GAP_LOG, "log"},     {RECORD_GAP_STATE, "state"},       {RECORD_GAP_IDENTITY, "identity"},
-      {RECORD_GAP_ASKED, "asked"},
+      {RECORD_GAP_BASE, "base"},         {RECORD_GAP_POWER, "power"},
+      {RECORD_GAP_SIZE, "size"},         {RECORD_GAP_MTIME, "mtime"},
+      {RECORD_GAP_OVERFLOW, "overflow"}, {RECORD_GAP_IMAGE, "image"},
+      {RECORD_GAP_LOG, "log"},           {RECORD_GAP_STATE, "state"},
+      {RECORD_GAP_IDENTITY, "identity"}, {RECORD_GAP_ASKED, "asked"},
 };
 
 const char *record_type_name(unsigned type)

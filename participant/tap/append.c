@@ -5,6 +5,7 @@
 #include "participant/tap/checkpoint.h"
 #include "participant/tap/copy.h"
 #include "participant/tap/file.h"
+#include "participant/tap/note.h"
 
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
@@ -12,9 +13,11 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define GAP_RESERVE (16U * 1024) /* a second gap record is not worth the last of the reserve */
+#define TOUCH_US    500000U      /* a sign of life at most so often */
 
 void append_lock(struct tap *tap, bool urgent)
 {
@@ -82,11 +85,21 @@ static bool gap_matters(struct tap *tap)
     return whole;
 }
 
+/* What the map says from now on. */
+enum blocks {
+    BLOCKS_KEPT,    /* what it says is all that differs */
+    BLOCKS_SUSPECT, /* every block may differ */
+    BLOCKS_SENT,    /* every block is sent */
+};
+
 /* The state word: not whole, why, and (due_lsn not 0) where replay starts from now on. */
-static void record_gap_state(struct tap *tap, unsigned reason, uint64_t gap_lsn, uint64_t due_lsn,
-                             uint64_t due_position, bool end)
+static void record_gap_state(struct tap *tap, unsigned reason, enum blocks blocks, uint64_t gap_lsn,
+                             uint64_t due_lsn, uint64_t due_position, bool end)
 {
     struct err err;
+    if (blocks != BLOCKS_KEPT) {
+        map_set_all(&tap->map);
+    }
     pthread_mutex_lock(&tap->state_lock);
     struct state *s = &tap->state;
     if (s->whole || s->copy_lsn != 0 || s->gap_reason == 0) {
@@ -95,8 +108,9 @@ static void record_gap_state(struct tap *tap, unsigned reason, uint64_t gap_lsn,
     }
     s->whole = false;
     s->copy_lsn = 0;
-    s->copy_offset = 0;
     s->copy_zero = false;
+    s->compare = blocks == BLOCKS_SUSPECT || (s->compare && blocks == BLOCKS_KEPT);
+    s->map_lost = tap->map.failed;
     if (due_lsn != 0) {
         s->due_lsn = due_lsn;
         s->due_position = due_position;
@@ -110,7 +124,8 @@ static void record_gap_state(struct tap *tap, unsigned reason, uint64_t gap_lsn,
     int result = state_write(tap->state_fd, s, &err);
     pthread_mutex_unlock(&tap->state_lock);
     if (result != 0) {
-        nbdkit_error("%s (the log's end and the image's time must tell the gap)", err.text);
+        nbdkit_error("%s (a note at the image, or its time, must tell the gap)", err.text);
+        note_write(tap, WITNESS_GAP);
     }
     tap_post(tap, TAP_WORK_STATE);
     copy_kick(tap);
@@ -144,7 +159,7 @@ void append_failed(struct tap *tap, uint64_t end_lsn, uint64_t end_position)
     tap->logging = false;
     range_drain(&tap->range);
     (void)fdatasync(tap->image_fd); /* a failure has no better answer: the stream has its gap */
-    record_gap_state(tap, RECORD_GAP_LOG, end_lsn, end_lsn, end_position, true);
+    record_gap_state(tap, RECORD_GAP_LOG, BLOCKS_SUSPECT, end_lsn, end_lsn, end_position, true);
     nbdkit_error(
         "log \"%s\" failed at lsn %llu: writes go on without a log, no point can be taken; "
         "mend the log's disk and restart",
@@ -215,23 +230,46 @@ static void overflow(struct tap *tap)
     if (fdatasync(tap->image_fd) != 0) {
         nbdkit_error("image \"%s\" cannot be synced: %m", tap->config.image);
     }
-    record_gap_state(tap, RECORD_GAP_OVERFLOW, lsn, tap->log_lsn + 1, tap->ring.position, false);
+    record_gap_state(tap, RECORD_GAP_OVERFLOW, BLOCKS_KEPT, lsn, tap->log_lsn + 1,
+                     tap->ring.position, false);
     tap->logging = false;
     nbdkit_error("log \"%s\" is full: writes go on without it, no point can be taken; is the far "
                  "side reached? (a larger log-size bridges longer outages)",
                  tap->config.folder);
 }
 
+static void gap(struct tap *tap, unsigned reason, enum blocks blocks, uint64_t offset,
+                uint64_t size)
+{
+    if (blocks != BLOCKS_KEPT) {
+        map_set_all(&tap->map); /* before the record: a kill between them must not leave it alone */
+    }
+    if (gap_matters(tap)) {
+        uint64_t lsn = tap->log_lsn + 1;
+        if (step_gap(tap, append_room(tap), reason, offset, size) != 0) {
+            append_failed(tap, lsn, tap->ring.position);
+        }
+        record_gap_state(tap, reason, blocks, lsn, 0, 0, false);
+    } else if (blocks != BLOCKS_KEPT) {
+        record_gap_state(tap, reason, blocks, 0, 0, 0, false);
+    }
+}
+
+void append_gap(struct tap *tap, unsigned reason, bool suspect)
+{
+    gap(tap, reason, suspect ? BLOCKS_SUSPECT : BLOCKS_SENT, 0, 0);
+}
+
+void append_gap_map(struct tap *tap, unsigned reason)
+{
+    gap(tap, reason, BLOCKS_KEPT, 0, 0);
+}
+
 void append_image_gap(struct tap *tap, uint64_t offset, uint64_t size, int why)
 {
     append_lock(tap, true);
-    if (gap_matters(tap)) {
-        uint64_t lsn = tap->log_lsn + 1;
-        if (step_gap(tap, append_room(tap), RECORD_GAP_IMAGE, offset, size) != 0) {
-            append_failed(tap, lsn, tap->ring.position);
-        }
-        record_gap_state(tap, RECORD_GAP_IMAGE, lsn, 0, 0, false);
-    }
+    map_set(&tap->map, offset, size);
+    gap(tap, RECORD_GAP_IMAGE, size == 0 ? BLOCKS_SUSPECT : BLOCKS_KEPT, offset, size);
     append_unlock(tap);
     nbdkit_error("image \"%s\" failed at offset %llu, %llu bytes: %s", tap->config.image,
                  (unsigned long long)offset, (unsigned long long)size, strerror(why));
@@ -250,11 +288,25 @@ int append_attach(struct tap *tap)
         return -1;
     }
     tap->attached = true;
+    tap->logged_size = tap->attach.size;
     pthread_mutex_lock(&tap->state_lock);
     bool told = tap->state.whole || tap->state.copy_lsn != 0;
     unsigned reason = tap->state.gap_reason;
+    tap->state.copy_lsn = 0; /* no copy goes on over an attach: the next one begins by the map */
     pthread_mutex_unlock(&tap->state_lock);
     return told ? 0 : step_gap(tap, true, reason != 0 ? reason : RECORD_GAP_STATE, 0, 0);
+}
+
+int append_size(struct tap *tap)
+{
+    uint64_t size = tap->size;
+    if (!tap->attached || tap->logged_size == size) {
+        return 0;
+    }
+    struct record record = {.type = RECORD_RESIZE,
+                            .resize = {.size = size, .before = tap->logged_size}};
+    tap->logged_size = size;
+    return append_own(tap, &record);
 }
 
 void append_resume(struct tap *tap)
@@ -269,6 +321,9 @@ void append_resume(struct tap *tap)
             append_failed(tap, lsn, tap->ring.position);
             return;
         }
+    }
+    if (append_size(tap) != 0) {
+        return;
     }
     tap->logging = true;
     tap_post(tap, TAP_WORK_STATE);
@@ -299,7 +354,7 @@ static int append_data(struct tap *tap, struct record *record, uint64_t *ret_pos
     return ring_append(&tap->ring, record->lsn, parts, count, record_size(record), ret_position);
 }
 
-int append_copy(struct tap *tap, struct record *record)
+int append_own(struct tap *tap, struct record *record)
 {
     struct gate_out out;
     struct gate_event event = {.type = GATE_APPEND};
@@ -315,12 +370,37 @@ int append_copy(struct tap *tap, struct record *record)
     return 0;
 }
 
+/* A write that goes past the log: noted first, then it may change the image. The sign of life keeps
+ * the image's time from looking like somebody else's write after a kill. */
+static void unlogged(struct tap *tap, const struct record *record)
+{
+    map_set(&tap->map, record->write.offset, record->write.size);
+    uint64_t now_us = tap_now_us();
+    if (now_us - tap->touched_us >= TOUCH_US) {
+        tap->touched_us = now_us;
+        (void)futimens(tap->state_fd, NULL);
+    }
+    if (!tap->map.failed) {
+        return;
+    }
+    struct err err;
+    pthread_mutex_lock(&tap->state_lock);
+    bool told = tap->state.map_lost;
+    tap->state.map_lost = true;
+    int result = told ? 0 : state_write(tap->state_fd, &tap->state, &err);
+    pthread_mutex_unlock(&tap->state_lock);
+    if (result != 0) {
+        note_write(tap, WITNESS_GAP);
+    }
+}
+
 enum attempt { ATTEMPT_DONE, ATTEMPT_AGAIN, ATTEMPT_WAIT, ATTEMPT_SPACE };
 
 static enum attempt try_change(struct tap *tap, struct range_node *node, struct record *record,
                                bool may_wait, uint64_t *ret_ticket)
 {
     if (!tap->logging) {
+        unlogged(tap, record);
         return ATTEMPT_DONE;
     }
     if (!ring_room(&tap->ring, record_size(record), TIDE_RING_RESERVE)) {

@@ -21,9 +21,9 @@ int append_record(struct tap *tap, struct record *record);
 /* Under the append lock. Room for a record of the tap's own, the reserve included. */
 bool append_room(const struct tap *tap);
 
-/* Under the append lock: appends a record of a copy, data included; LSN and header fields are set
- * here. -1: the log failed, and what follows from it has been done. */
-int append_copy(struct tap *tap, struct record *record);
+/* Under the append lock: appends a record of the tap's own, data included; LSN and header fields
+ * are set here. -1: the log failed, and what follows from it has been done. */
+int append_own(struct tap *tap, struct record *record);
 
 /* Makes the log durable through lsn at least. -1: a sync failed, now or before; the caller without
  * the append lock calls append_sync_failed(). */
@@ -33,6 +33,17 @@ void append_sync_failed(struct tap *tap);
 /* Under the append lock: a write of the log failed; record end_lsn was to lie at end_position.
  * Nothing from there on counts, now or after a restart. */
 void append_failed(struct tap *tap, uint64_t end_lsn, uint64_t end_position);
+
+/* Under the append lock: a gap of that reason, as an operator or the far side wants it; suspect:
+ * every block must be compared, else every block is sent. */
+void append_gap(struct tap *tap, unsigned reason, bool suspect);
+
+/* Under the append lock: as append_gap(), but what is in the map stays what is sent. */
+void append_gap_map(struct tap *tap, unsigned reason);
+
+/* Under the append lock: RESIZE, where the log has not said yet what size the disk has. -1: the log
+ * failed, as append_own(). */
+int append_size(struct tap *tap);
 
 /* An image write or sync failed: the stream is not whole. Range 0, 0: not known. */
 void append_image_gap(struct tap *tap, uint64_t offset, uint64_t size, int why);

@@ -3,7 +3,10 @@
 
 #include "common/core/check.h"
 #include "participant/tap/append.h"
+#include "participant/tap/copy.h"
 #include "participant/tap/file.h"
+#include "participant/tap/identity.h"
+#include "participant/tap/note.h"
 #include "participant/tap/replay.h"
 
 #define NBDKIT_API_VERSION 2
@@ -18,27 +21,6 @@
 #include <unistd.h>
 
 #define MTIME_SLACK_NS UINT64_C(2000000000)
-
-static int read_boot_id(struct id *ret, struct err *err)
-{
-    char text[64] = {0};
-    char hex[TIDE_ID_HEX] = {0};
-    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-    ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    if (fd >= 0) {
-        close(fd);
-    }
-    size_t used = 0;
-    for (ssize_t i = 0; i < got && used < TIDE_ID_HEX - 1; i++) {
-        if (text[i] != '-' && text[i] != '\n') {
-            hex[used++] = text[i];
-        }
-    }
-    if (!id_parse(hex, ret)) {
-        return err_set(err, TIDE_ERR_IO, "cannot read /proc/sys/kernel/random/boot_id");
-    }
-    return 0;
-}
 
 static int lock_file(int fd, const char *what, const char *path, struct err *err)
 {
@@ -57,12 +39,14 @@ static int open_files(struct tap *tap, struct err *err)
     const struct tap_config *c = &tap->config;
     char path[PATH_MAX];
     tap->image_fd = open(c->image, O_RDWR | O_CLOEXEC);
-    if (tap->image_fd < 0 || file_size(tap->image_fd, &tap->size) != 0) {
+    uint64_t size = 0;
+    if (tap->image_fd < 0 || file_size(tap->image_fd, &size) != 0) {
         return err_set(err, TIDE_ERR_IO,
                        "cannot open image \"%s\": %s; give a file or block device that exists",
                        c->image, strerror(errno));
     }
-    if (tap->size == 0) {
+    tap->size = size;
+    if (size == 0) {
         return err_set(err, TIDE_ERR_CONFIG, "image \"%s\" is empty: give it its size first",
                        c->image);
     }
@@ -89,15 +73,34 @@ static int open_files(struct tap *tap, struct err *err)
     return 0;
 }
 
+int attach_new_stream(struct tap *tap, struct err *err)
+{
+    struct state *s = &tap->state;
+    struct state fresh = {.due_lsn = 1,
+                          .image_size = tap->size,
+                          .clean = true,
+                          .boot = tap->boot,
+                          .sequence = s->sequence,
+                          .disk = s->disk,
+                          .ring_files = s->ring_files,
+                          .ring_file_size = s->ring_file_size,
+                          .incarnation_before = s->incarnation};
+    if (!file_random(&fresh.stream, sizeof fresh.stream) ||
+        !file_random(&fresh.timeline, sizeof fresh.timeline) ||
+        (id_is_zero(&fresh.disk) && !file_random(&fresh.disk, sizeof fresh.disk))) {
+        return err_set(err, TIDE_ERR_IO, "no randomness for ids: %s", strerror(errno));
+    }
+    *s = fresh;
+    return 0;
+}
+
 /* A log folder without a state: a new stream. Its first state says what must hold until it is
  * attached: not whole. */
 static int begin_fresh(struct tap *tap, struct err *err)
 {
     struct state *s = &tap->state;
-    *s = (struct state){.due_lsn = 1, .image_size = tap->size, .clean = true, .boot = tap->boot};
-    if (!file_random(&s->stream, sizeof s->stream) ||
-        !file_random(&s->timeline, sizeof s->timeline) || !file_random(&s->disk, sizeof s->disk)) {
-        return err_set(err, TIDE_ERR_IO, "no randomness for ids: %s", strerror(errno));
+    if (attach_new_stream(tap, err) != 0) {
+        return -1;
     }
     struct log_ring geometry = ring_geometry(tap->config.log_size, &s->stream);
     s->ring_files = geometry.files;
@@ -151,6 +154,10 @@ static unsigned meanwhile(const struct tap *tap, bool *ret_touched)
     if (s->image_size != tap->size) {
         return RECORD_GAP_SIZE;
     }
+    if (s->image_id[0] != '\0' && tap->image_id[0] != '\0' &&
+        strcmp(s->image_id, tap->image_id) != 0) {
+        return RECORD_GAP_IDENTITY;
+    }
     if (mtime != 0 && s->clean && mtime != s->image_mtime_ns) {
         return RECORD_GAP_MTIME;
     }
@@ -198,15 +205,94 @@ static void describe(struct tap *tap, const struct replay *r, bool first)
                    slash != NULL ? slash + 1 : tap->config.image);
 }
 
-/* Replay, then whether the stream is whole, as far as the past tells. */
-static int settle(struct tap *tap, struct replay *r, struct err *err)
+/* The first start: is there anything on the image? */
+static int settle_first(struct tap *tap, unsigned *ret_gap, struct err *err)
 {
     struct state *s = &tap->state;
+    int zero = file_is_zero(tap->image_fd, tap->size);
+    if (zero < 0) {
+        return err_set(err, TIDE_ERR_IO, "cannot read image \"%s\": %s", tap->config.image,
+                       strerror(errno));
+    }
+    s->whole = zero == 1;
+    s->clean = true;
+    s->image_size = tap->size;
+    *ret_gap = zero == 1 ? 0 : RECORD_GAP_BASE;
+    return 0;
+}
+
+/* What nobody saw came before this start: the state says so before the first append, which makes
+ * the log younger than the image; a kill then would leave nothing that tells the next start. */
+static int settle_gap(struct tap *tap, const struct replay *r, unsigned gap, bool touched,
+                      struct err *err)
+{
+    struct state *s = &tap->state;
+    s->whole = false;
+    s->copy_lsn = 0;
+    s->copy_zero = gap == RECORD_GAP_BASE;
+    s->compare = gap != RECORD_GAP_BASE;
+    s->gap_reason = (uint8_t)gap;
+    s->gap_lsn = r->end_lsn;
+    if (touched) {
+        s->due_lsn = r->end_lsn;
+        s->due_position = r->end_position;
+        s->due_incarnation = r->end_incarnation;
+        s->open_lsn = r->open_lsn;
+        s->open_round = r->open_round;
+    }
+    map_set_all(&tap->map);
+    return state_write(tap->state_fd, s, err);
+}
+
+/* The map of an earlier life counts where it cannot have been cut: after a clean detach, or a kill
+ * in the same boot. */
+static int settle_map(struct tap *tap, bool fresh, struct err *err)
+{
+    struct state *s = &tap->state;
+    bool trusted = !fresh && !s->map_lost && (s->clean || id_equal(&s->boot, &tap->boot));
+    s->map_lost = false;
+    if (s->whole) {
+        map_clear_all(&tap->map);
+        return 0;
+    }
+    if (trusted) {
+        return 0;
+    }
+    s->compare = true;
+    s->copy_zero = false;
+    map_set_all(&tap->map);
+    return state_write(tap->state_fd, s, err);
+}
+
+static int settle_known(struct tap *tap, const struct replay *r, const struct note *note,
+                        bool fresh_map, unsigned *ret_gap, bool *ret_touched, struct err *err)
+{
+    struct state *s = &tap->state;
+    *ret_gap = meanwhile(tap, ret_touched);
+    if (*ret_gap == 0 && note->there && note->witness.state == WITNESS_GAP &&
+        id_equal(&note->witness.stream, &s->stream)) {
+        *ret_gap = RECORD_GAP_LOG; /* neither log nor state could be told */
+        *ret_touched = true;
+    }
+    s->whole = r->whole;
+    s->copy_zero = r->copy_zero;
+    s->copy_lsn = r->copy_lsn < r->end_lsn ? r->copy_lsn : 0;
+    return settle_map(tap, fresh_map, err);
+}
+
+/* Replay, then whether the stream is whole, as far as the past tells. older: the log is, than the
+ * image. */
+static int settle(struct tap *tap, struct replay *r, const struct note *note, bool older,
+                  struct err *err)
+{
+    struct state *s = &tap->state;
+    bool fresh_map = false;
     if (s->due_lsn == 1) {
         s->end_lsn = 1; /* the first attach never ended: nothing was served, and it begins anew */
     }
     if (replay_scan(&tap->ring, s, r, err) != 0 ||
-        ring_resume(&tap->ring, r->end_position, r->end_lsn, r->end_incarnation, err) != 0) {
+        ring_resume(&tap->ring, r->end_position, r->end_lsn, r->end_incarnation, err) != 0 ||
+        map_open(&tap->map, tap->config.folder, &s->stream, tap->size, &fresh_map, err) != 0) {
         return -1;
     }
     if (r->torn) {
@@ -214,25 +300,11 @@ static int settle(struct tap *tap, struct replay *r, struct err *err)
     }
     bool touched = false;
     unsigned gap = 0;
-    if (r->end_lsn == 1) {
-        int zero = file_is_zero(tap->image_fd, tap->size);
-        if (zero < 0) {
-            return err_set(err, TIDE_ERR_IO, "cannot read image \"%s\": %s", tap->config.image,
-                           strerror(errno));
-        }
-        s->whole = zero == 1;
-        s->clean = true;
-        s->image_size = tap->size;
-        gap = zero == 1 ? 0 : RECORD_GAP_BASE;
-    } else {
-        gap = meanwhile(tap, &touched);
-        bool goes_on = r->copy_lsn != 0 && r->copy_lsn < r->end_lsn && r->copy_offset <= tap->size;
-        s->whole = r->whole;
-        s->copy_zero = r->copy_zero;
-        s->copy_lsn = goes_on ? r->copy_lsn : 0;
-        s->copy_offset = goes_on ? r->copy_offset : 0;
+    if ((r->end_lsn == 1 ? settle_first(tap, &gap, err)
+                         : settle_known(tap, r, note, fresh_map, &gap, &touched, err)) != 0) {
+        return -1;
     }
-    if (!touched &&
+    if (!touched && !older &&
         replay_apply(&tap->ring, tap->image_fd, tap->size, tap->state_fd, r, err) != 0) {
         return -1;
     }
@@ -240,25 +312,64 @@ static int settle(struct tap *tap, struct replay *r, struct err *err)
         return err_set(err, TIDE_ERR_IO, "cannot sync image \"%s\": %s", tap->config.image,
                        strerror(errno));
     }
-    if (gap != 0) {
-        bool resized = !s->whole && s->gap_reason == RECORD_GAP_SIZE; /* stays what it is */
-        s->whole = false;
-        s->copy_lsn = 0;
-        s->copy_offset = 0;
-        s->copy_zero = gap == RECORD_GAP_BASE;
-        s->gap_reason = resized ? RECORD_GAP_SIZE : (uint8_t)gap;
-        s->gap_lsn = r->end_lsn;
-        if (touched) {
-            s->due_lsn = r->end_lsn;
-            s->due_position = r->end_position;
-            s->due_incarnation = r->end_incarnation;
-            s->open_lsn = r->open_lsn;
-            s->open_round = r->open_round;
-        }
-        /* Before the first append: it makes the log younger than the image, and a kill then would
-         * leave nothing that tells the next start. */
-        return state_write(tap->state_fd, s, err);
+    return gap == 0 ? 0 : settle_gap(tap, r, gap, touched, err);
+}
+
+/* The log is not of the image's last life. A start that was cut leaves the image one behind. */
+static bool is_older(const struct tap *tap, const struct note *note)
+{
+    const struct state *s = &tap->state;
+    return note->there && note->incarnation != 0 && s->incarnation != 0 &&
+           id_equal(&note->witness.stream, &s->stream) && note->incarnation != s->incarnation &&
+           note->incarnation != s->incarnation_before;
+}
+
+/* Why the log must not go on, for its LSNs may have been used elsewhere; NULL: it may. */
+static const char *foreign(const struct tap *tap, bool older)
+{
+    const struct state *s = &tap->state;
+    if (older) {
+        return "the image was served with a later state of it (was it restored from a copy?)";
     }
+    bool known = s->machine[0] != '\0' && tap->machine[0] != '\0';
+    return known && strcmp(s->machine, tap->machine) != 0
+               ? "it was written on another machine (was this one cloned, or the disk moved?)"
+               : NULL;
+}
+
+/* The stream ends where it is; a new one of the same disk begins. */
+static int leave(struct tap *tap, struct replay *r, const char *why, struct err *err)
+{
+    nbdkit_error("log \"%s\": %s: a new stream begins, and the disk is copied into it",
+                 tap->config.folder, why);
+    if (attach_new_stream(tap, err) != 0) {
+        return -1;
+    }
+    ring_restart(&tap->ring, &tap->state.stream);
+    map_rename(&tap->map, &tap->state.stream);
+    *r = (struct replay){.end_lsn = 1};
+    return settle_gap(tap, r, RECORD_GAP_BASE, false, err);
+}
+
+/* A guard: the promise of an image whose flushes went to another log alone is in that log. */
+static int check_note(const struct tap *tap, const struct note *note, struct err *err)
+{
+    struct stat st;
+    char path[PATH_MAX];
+    if (!note->there || note->witness.state == WITNESS_CLEAN ||
+        id_equal(&note->witness.stream, &tap->state.stream)) {
+        return 0;
+    }
+    (void)snprintf(path, sizeof path, "%s/state", note->witness.log);
+    if (note->witness.flush_log && stat(path, &st) == 0) {
+        return err_set(err, TIDE_ERR_CONFLICT,
+                       "image \"%s\" has a log in \"%s\" that was not replayed: what was flushed "
+                       "may be there alone; run 'tidemark disk replay %s %s' first",
+                       tap->config.image, note->witness.log, note->witness.log, tap->config.image);
+    }
+    nbdkit_error("image \"%s\" was served with the log in \"%s\" and not detached from it: what "
+                 "lies in that log and not in the image is passed over",
+                 tap->config.image, note->witness.log);
     return 0;
 }
 
@@ -275,6 +386,8 @@ static int enter(struct tap *tap, struct replay *r, struct err *err)
                                .cap_us = tap->config.hold_max_us,
                                .held_max = tap->config.held_max,
                                .whole = s->whole};
+    s->incarnation_before = s->incarnation;
+    s->incarnation = tap->incarnation;
     gate_init(&tap->gate, &gate);
     describe(tap, r, r->end_lsn == 1);
     tap->log_lsn = tap->head_lsn = tap->synced_lsn = r->end_lsn - 1;
@@ -288,11 +401,10 @@ static int enter(struct tap *tap, struct replay *r, struct err *err)
         struct gate_event event = {.type = GATE_GAP};
         struct gate_out out;
         tap_step(tap, &event, &out);
+        s->gap_reason = s->whole ? RECORD_GAP_OVERFLOW : s->gap_reason;
         s->whole = false;
         s->copy_lsn = 0;
-        s->copy_offset = 0;
         s->copy_zero = false;
-        s->gap_reason = RECORD_GAP_OVERFLOW;
         s->gap_lsn = r->end_lsn;
         tap->unlogged = true;
     } else if (seal_open(tap, r) != 0 || append_attach(tap) != 0) {
@@ -307,6 +419,8 @@ static int enter(struct tap *tap, struct replay *r, struct err *err)
     tap->synced_position = tap->ring.position;
     tap->logging = room;
     s->image_size = tap->size;
+    (void)snprintf(s->image_id, sizeof s->image_id, "%s", tap->image_id);
+    (void)snprintf(s->machine, sizeof s->machine, "%s", tap->machine);
     s->boot = tap->boot;
     s->clean = false;
     s->due_lsn = tap->log_lsn + 1;
@@ -315,12 +429,18 @@ static int enter(struct tap *tap, struct replay *r, struct err *err)
     s->open_lsn = 0;
     s->end_lsn = 0;
     s->end_position = 0;
-    return state_write(tap->state_fd, s, err);
+    if (state_write(tap->state_fd, s, err) != 0) {
+        return -1;
+    }
+    note_write(tap, WITNESS_OPEN);
+    return 0;
 }
 
 static void close_files(struct tap *tap)
 {
     ring_close(&tap->ring);
+    map_close(&tap->map);
+    copy_close(tap);
     int *const fds[] = {&tap->state_fd, &tap->lock_fd, &tap->image_fd};
     for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++) {
         if (*fds[i] >= 0) {
@@ -330,16 +450,39 @@ static void close_files(struct tap *tap)
     }
 }
 
-int attach_open(struct tap *tap, struct err *err)
+static int open_all(struct tap *tap, struct err *err)
 {
     struct replay replay = {0};
+    struct note note;
+    if (identity_boot(&tap->boot, err) != 0 || open_files(tap, err) != 0) {
+        return -1;
+    }
+    identity_machine(tap->machine);
+    identity_image(tap->image_fd, tap->image_id);
+    note_read(tap, &note);
+    bool fresh = tap->state_fd < 0;
+    if ((fresh ? begin_fresh(tap, err) : open_known(tap, err)) != 0 ||
+        check_note(tap, &note, err) != 0) {
+        return -1;
+    }
+    bool older = is_older(tap, &note);
+    if (settle(tap, &replay, &note, older, err) != 0) {
+        return -1;
+    }
+    const char *why = foreign(tap, older);
+    if (why != NULL && leave(tap, &replay, why, err) != 0) {
+        return -1;
+    }
+    return copy_open(tap, err) != 0 ? -1 : enter(tap, &replay, err);
+}
+
+int attach_open(struct tap *tap, struct err *err)
+{
     tap->image_fd = tap->lock_fd = tap->state_fd = -1;
     for (size_t i = 0; i < TIDE_LOG_FILES_MAX; i++) {
         tap->ring.fds[i] = -1;
     }
-    if (read_boot_id(&tap->boot, err) != 0 || open_files(tap, err) != 0 ||
-        (tap->state_fd < 0 ? begin_fresh(tap, err) : open_known(tap, err)) != 0 ||
-        settle(tap, &replay, err) != 0 || enter(tap, &replay, err) != 0) {
+    if (open_all(tap, err) != 0) {
         close_files(tap);
         return -1;
     }
@@ -364,9 +507,12 @@ void attach_close(struct tap *tap)
         }
         s->stored_lsn = tap->stored_lsn;
         s->image_mtime_ns = file_mtime_ns(tap->image_fd);
+        s->map_lost = map_sync(&tap->map) != 0;
         s->clean = true;
         if (state_write(tap->state_fd, s, &err) != 0) {
             nbdkit_error("detach: %s", err.text);
+        } else {
+            note_write(tap, WITNESS_CLEAN);
         }
     }
     close_files(tap);

@@ -12,6 +12,10 @@
  *   CORRUPT  the log folder is damaged; IO, FULL */
 int attach_open(struct tap *tap, struct err *err);
 
+/* Draws the ids of a new stream of the same disk into tap->state, which is then that of a first
+ * attach that has not ended, not yet written. IO: no randomness; nothing changed. */
+int attach_new_stream(struct tap *tap, struct err *err);
+
 /* Syncs all, records the clean detach, closes. Nothing may be under way. */
 void attach_close(struct tap *tap);
 

@@ -2,6 +2,7 @@
 #include "participant/tap/checkpoint.h"
 
 #include "participant/tap/append.h"
+#include "participant/tap/resize.h"
 
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
@@ -148,6 +149,7 @@ void *checkpoint_main(void *context)
         if (!tap->checkpoint_stop) {
             pthread_mutex_unlock(&tap->checkpoint);
             (void)checkpoint_run(tap);
+            resize_look(tap, NULL);
             pthread_mutex_lock(&tap->checkpoint);
             tap->checkpoints++;
             pthread_cond_broadcast(&tap->checkpoint_done);

@@ -173,6 +173,16 @@ void control_tell_state(struct tap *tap)
     control_tell(tap, &message);
 }
 
+void control_drop(struct tap *tap)
+{
+    struct control *c = tap->control;
+    pthread_mutex_lock(&c->mutex);
+    if (c->peer_fd >= 0) {
+        (void)shutdown(c->peer_fd, SHUT_RDWR);
+    }
+    pthread_mutex_unlock(&c->mutex);
+}
+
 static void hang_up(struct tap *tap, struct control *c)
 {
     struct gate_out out;

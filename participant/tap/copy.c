@@ -9,38 +9,61 @@
 #include <nbdkit-plugin.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-#define IDLE_US    500000U  /* looks whether there is something to do; a gap wakes it at once */
+#define IDLE_US    500000U  /* looks whether there is something to do; a kick wakes it at once */
 #define ROOM_US    20000U   /* looks whether the far side has stored more */
 #define RETRY_US   1000000U /* after the image could not be read */
 #define MEASURE_US 1000000U
 
 enum step { STEP_DONE, STEP_ROOM, STEP_IMAGE, STEP_VOID };
 
-struct job {
+struct copy {
     struct tap *tap;
     uint8_t *block;
-    uint64_t lsn; /* of its COPY_BEGIN */
-    enum record_copy_kind kind;
-    uint64_t at;       /* done below it */
-    uint64_t from;     /* where this begin began */
-    uint64_t copied;   /* bytes in copy blocks since then; the rest were zeroes */
+    uint64_t lsn;      /* of its COPY_BEGIN; 0: none is under way */
+    bool leave_zeroes; /* what reads as zeroes is so in the stream already */
+    uint64_t size;     /* of the disk */
+    uint64_t at;       /* looks for the next block from here on */
+    uint64_t copied;   /* bytes in copy blocks since it began; the rest were zeroes, or left out */
     uint64_t last_lsn; /* of its last record */
-    uint64_t saved;    /* durable below it */
-    uint64_t saved_us;
-    uint64_t due_us; /* copy-rate allows the next block then */
+    uint64_t due_us;   /* copy-rate allows the next block then */
     uint64_t guest_done;
-    uint64_t measured_at;
+    uint64_t done; /* bytes done since `measured_us` */
     uint64_t measured_us;
 };
+
+int copy_open(struct tap *tap, struct err *err)
+{
+    struct copy *c = calloc(1, sizeof *c);
+    uint8_t *block = malloc(TIDE_COPY_BLOCK);
+    if (c == NULL || block == NULL) {
+        free(c);
+        free(block);
+        return err_set(err, TIDE_ERR_LIMIT, "no memory to copy with");
+    }
+    *c = (struct copy){.tap = tap, .block = block};
+    tap->copying = c;
+    return 0;
+}
+
+void copy_close(struct tap *tap)
+{
+    if (tap->copying != NULL) {
+        free(tap->copying->block);
+        free(tap->copying);
+        tap->copying = NULL;
+    }
+}
 
 void copy_kick(struct tap *tap)
 {
     pthread_mutex_lock(&tap->copy);
+    tap->copy_wanted = true;
     pthread_cond_signal(&tap->copy_due);
     pthread_mutex_unlock(&tap->copy);
 }
@@ -55,10 +78,15 @@ void copy_stop(struct tap *tap)
 
 void copy_progress(struct tap *tap, struct tapctl_state *ret)
 {
+    pthread_mutex_lock(&tap->state_lock);
+    ret->copy_lsn = tap->state.copy_lsn;
+    ret->comparing = tap->state.compare && tap->state.copy_lsn != 0;
+    pthread_mutex_unlock(&tap->state_lock);
     ret->copy = (enum tapctl_copy)tap->copy_state;
-    ret->dirty_bytes = tap->size - tap->copy_at;
-    ret->copy_total = tap->size;
+    ret->dirty_bytes = map_bytes(&tap->map);
+    ret->copy_total = tap->copy_total;
     ret->copy_rate = tap->copy_measured;
+    ret->compare_offset = ret->comparing ? tap->compared : 0;
 }
 
 /* Waits that long; a kick ends the wait. False: the thread shall end. */
@@ -69,20 +97,29 @@ static bool rest(struct tap *tap, uint64_t us)
     until.tv_sec = (time_t)(at / 1000000U);
     until.tv_nsec = (long)(at % 1000000U) * 1000;
     pthread_mutex_lock(&tap->copy);
-    if (!tap->copy_stop && us > 0) {
+    if (!tap->copy_stop && !tap->copy_wanted && us > 0) {
         (void)pthread_cond_timedwait(&tap->copy_due, &tap->copy, &until);
     }
+    tap->copy_wanted = false;
     bool stop = tap->copy_stop;
     pthread_mutex_unlock(&tap->copy);
     return !stop;
 }
 
-/* Under the append lock: whether the job's copy is still the one under way; every gap ends it. */
-static bool is_valid(const struct job *job)
+static void set_state(struct tap *tap, enum tapctl_copy state)
 {
-    struct tap *tap = job->tap;
+    if (tap->copy_state != (unsigned)state) {
+        tap->copy_state = (unsigned)state;
+        tap_post(tap, TAP_WORK_STATE);
+    }
+}
+
+/* Under the append lock: whether the copy is still the one under way; every gap ends it. */
+static bool is_valid(const struct copy *c)
+{
+    struct tap *tap = c->tap;
     pthread_mutex_lock(&tap->state_lock);
-    bool valid = tap->state.copy_lsn == job->lsn && job->lsn != 0;
+    bool valid = tap->state.copy_lsn == c->lsn && c->lsn != 0;
     pthread_mutex_unlock(&tap->state_lock);
     return valid && tap->logging && !tap->failed;
 }
@@ -95,77 +132,87 @@ static bool has_room(const struct tap *tap, uint64_t size)
 }
 
 /* Under the append lock. */
-static enum step begin_locked(struct job *job)
+static enum record_copy_kind kind_of(struct tap *tap, bool zero, bool compare)
 {
-    struct tap *tap = job->tap;
+    if (compare || !map_is_all(&tap->map)) {
+        return RECORD_COPY_CHANGES;
+    }
+    return zero ? RECORD_COPY_INITIAL : RECORD_COPY_FULL;
+}
+
+/* Under the append lock. */
+static enum step begin_locked(struct copy *c)
+{
+    struct tap *tap = c->tap;
     if (!tap->logging || tap->failed || !tap->attached) {
         return STEP_VOID;
     }
-    if (!has_room(tap, TIDE_RECORD_SMALL_MAX)) {
+    if (!has_room(tap, (uint64_t)2 * TIDE_RECORD_SMALL_MAX)) {
         return STEP_ROOM;
     }
     pthread_mutex_lock(&tap->state_lock);
     bool whole = tap->state.whole;
-    uint64_t before = tap->state.copy_lsn;
-    job->at = before != 0 ? tap->state.copy_offset : 0;
-    job->kind = tap->state.copy_zero ? RECORD_COPY_INITIAL : RECORD_COPY_FULL;
+    bool compare = tap->state.compare;
+    c->leave_zeroes = tap->state.copy_zero;
     pthread_mutex_unlock(&tap->state_lock);
-    if (whole) {
+    if (whole || append_size(tap) != 0) {
         return STEP_VOID;
     }
-    struct record record = {.type = RECORD_COPY_BEGIN,
-                            .copy_begin = {.kind = job->kind,
-                                           .size = tap->size,
-                                           .offset = job->at,
-                                           .continues = job->at != 0 ? before : 0}};
-    if (append_copy(tap, &record) != 0) {
+    c->size = tap->size;
+    struct record record = {
+        .type = RECORD_COPY_BEGIN,
+        .copy_begin = {.kind = kind_of(tap, c->leave_zeroes, compare), .size = c->size}};
+    if (append_own(tap, &record) != 0) {
         return STEP_VOID;
     }
-    job->lsn = job->last_lsn = record.lsn;
+    c->lsn = c->last_lsn = record.lsn;
+    tap->compared = compare ? 0 : c->size;
+    tap->copy_total = map_bytes(&tap->map);
     /* In one step with the append, so that a checkpoint behind the record knows it. */
     pthread_mutex_lock(&tap->state_lock);
-    tap->state.copy_lsn = job->lsn;
-    tap->state.copy_offset = job->at;
+    tap->state.copy_lsn = c->lsn;
     pthread_mutex_unlock(&tap->state_lock);
     return STEP_DONE;
 }
 
-static enum step begin(struct job *job)
+static enum step begin(struct copy *c)
 {
-    append_lock(job->tap, false);
-    enum step step = begin_locked(job);
-    append_unlock(job->tap);
-    job->from = job->saved = job->measured_at = job->at;
-    job->copied = 0;
-    job->saved_us = job->due_us = job->measured_us = tap_now_us();
-    job->guest_done = job->tap->guest_done;
+    append_lock(c->tap, false);
+    enum step step = begin_locked(c);
+    append_unlock(c->tap);
+    c->at = c->copied = c->done = 0;
+    c->due_us = c->measured_us = tap_now_us();
+    c->guest_done = c->tap->guest_done;
     return step;
 }
 
 /* Where the hole that begins at `at` ends; `at` where there is none, or it cannot be told. */
-static uint64_t hole_end(const struct tap *tap, uint64_t at)
+static uint64_t hole_end(const struct copy *c, uint64_t at)
 {
-    off_t data = lseek(tap->image_fd, (off_t)at, SEEK_DATA);
+    off_t data = lseek(c->tap->image_fd, (off_t)at, SEEK_DATA);
     if (data < 0) {
-        return errno == ENXIO ? tap->size : at;
+        return errno == ENXIO ? c->size : at;
     }
-    return (uint64_t)data < tap->size ? (uint64_t)data : tap->size;
+    return (uint64_t)data < c->size ? (uint64_t)data : c->size;
 }
 
-/* How much to do in one step: whole blocks of a hole, or one block. */
-static uint64_t step_size(const struct job *job)
+/* What to do in one step: a hole, or one block. False: nothing is left below what was compared. */
+static bool next_range(struct copy *c, uint64_t *ret_size)
 {
-    const struct tap *tap = job->tap;
-    uint64_t end = hole_end(tap, job->at);
-    uint64_t hole = end - job->at;
-    if (hole > TIDE_COPY_HOLE_MAX) {
-        hole = TIDE_COPY_HOLE_MAX;
-    } else if (end != tap->size) {
-        hole -= hole % TIDE_COPY_BLOCK;
+    struct map *map = &c->tap->map;
+    uint64_t limit = c->tap->compared;
+    uint64_t run = 0;
+    if (!map_next(map, c->at, limit, TIDE_COPY_HOLE_MAX, &c->at, &run) &&
+        !map_next(map, 0, limit, TIDE_COPY_HOLE_MAX, &c->at, &run)) {
+        return false;
     }
-    uint64_t left = tap->size - job->at;
-    uint64_t block = left < TIDE_COPY_BLOCK ? left : TIDE_COPY_BLOCK;
-    return hole > 0 ? hole : block;
+    uint64_t hole = hole_end(c, c->at) - c->at;
+    if (hole < run) {
+        hole -= hole % TIDE_MAP_BLOCK;
+    }
+    uint64_t block = run < TIDE_COPY_BLOCK ? run : TIDE_COPY_BLOCK;
+    *ret_size = hole >= run ? run : hole > 0 ? hole : block;
+    return true;
 }
 
 static bool all_zero(const uint8_t *from, size_t size)
@@ -174,260 +221,281 @@ static bool all_zero(const uint8_t *from, size_t size)
 }
 
 /* Under the append lock and the range's. */
-static enum step log_block(struct job *job, uint64_t size, bool zero)
+static enum step log_block(struct copy *c, uint64_t size, bool zero)
 {
-    struct tap *tap = job->tap;
-    if (!is_valid(job)) {
+    struct tap *tap = c->tap;
+    if (!is_valid(c)) {
         return STEP_VOID;
     }
-    if (zero && job->kind == RECORD_COPY_INITIAL) {
-        return STEP_DONE; /* whatever was ever written there is in the log, zeroes included */
+    if (!zero || !c->leave_zeroes) {
+        struct record record = {
+            .type = zero ? RECORD_ZERO : RECORD_COPY_BLOCK,
+            .write = {.offset = c->at, .size = size, .data = zero ? NULL : c->block, .copy = zero}};
+        if (!has_room(tap, record_size(&record))) {
+            return STEP_ROOM;
+        }
+        if (append_own(tap, &record) != 0) {
+            return STEP_VOID;
+        }
+        c->last_lsn = record.lsn;
+        c->copied += zero ? 0 : size;
     }
-    struct record record = {
-        .type = zero ? RECORD_ZERO : RECORD_COPY_BLOCK,
-        .write = {.offset = job->at, .size = size, .data = zero ? NULL : job->block, .copy = zero}};
-    if (!has_room(tap, record_size(&record))) {
-        return STEP_ROOM;
-    }
-    if (append_copy(tap, &record) != 0) {
-        return STEP_VOID;
-    }
-    job->last_lsn = record.lsn;
-    job->copied += zero ? 0 : size;
+    map_clear(&tap->map, c->at, size);
     return STEP_DONE;
 }
 
 /* Under the range's lock. *ret_read: bytes that were read for it. */
-static enum step copy_range(struct job *job, uint64_t size, uint64_t *ret_read)
+static enum step copy_range(struct copy *c, uint64_t size, uint64_t *ret_read)
 {
-    struct tap *tap = job->tap;
-    bool zero = hole_end(tap, job->at) >= job->at + size;
+    struct tap *tap = c->tap;
+    bool zero = hole_end(c, c->at) >= c->at + size;
     if (!zero && size > TIDE_COPY_BLOCK) {
         return STEP_DONE; /* the guest has just filled it: looked at again */
     }
     if (!zero) {
-        if (file_read(tap->image_fd, job->block, (size_t)size, job->at) != 0) {
+        if (file_read(tap->image_fd, c->block, (size_t)size, c->at) != 0) {
             return STEP_IMAGE;
         }
         *ret_read = size;
-        zero = all_zero(job->block, (size_t)size);
+        zero = all_zero(c->block, (size_t)size);
     }
     append_lock(tap, false);
-    enum step step = log_block(job, size, zero);
+    enum step step = log_block(c, size, zero);
     append_unlock(tap);
     if (step == STEP_DONE) {
-        job->at += size;
+        c->at += size;
+        c->done += size;
     }
     return step;
 }
 
-/* Makes what was copied durable, and then the place up to which it was. */
-static enum step save(struct job *job)
-{
-    struct tap *tap = job->tap;
-    struct err err;
-    if (append_sync(tap, job->last_lsn) != 0) {
-        append_sync_failed(tap);
-        return STEP_VOID;
-    }
-    pthread_mutex_lock(&tap->state_lock);
-    int result = 0;
-    if (tap->state.copy_lsn == job->lsn) {
-        tap->state.copy_offset = job->at;
-        result = state_write(tap->state_fd, &tap->state, &err);
-    }
-    pthread_mutex_unlock(&tap->state_lock);
-    if (result != 0) {
-        nbdkit_error("copy: %s; after a restart more of it is done again", err.text);
-    }
-    job->saved = job->at;
-    job->saved_us = tap_now_us();
-    return STEP_DONE;
-}
-
-static void measure(struct job *job)
+static void measure(struct copy *c)
 {
     uint64_t now_us = tap_now_us();
-    uint64_t took_us = now_us - job->measured_us;
-    job->tap->copy_at = job->at;
+    uint64_t took_us = now_us - c->measured_us;
     if (took_us >= MEASURE_US) {
-        uint64_t rate = (job->at - job->measured_at) * 1000000U / took_us;
-        uint64_t old = job->tap->copy_measured;
-        job->tap->copy_measured = old == 0 ? rate : (3 * old + rate) / 4;
-        job->measured_at = job->at;
-        job->measured_us = now_us;
+        uint64_t rate = c->done * 1000000U / took_us;
+        uint64_t old = c->tap->copy_measured;
+        c->tap->copy_measured = old == 0 ? rate : (3 * old + rate) / 4;
+        c->done = 0;
+        c->measured_us = now_us;
     }
 }
 
 /* The rest after a block that took so long. */
-static uint64_t manners_us(struct job *job, uint64_t took_us, uint64_t read)
+static uint64_t manners_us(struct copy *c, uint64_t took_us, uint64_t read)
 {
-    struct tap *tap = job->tap;
+    struct tap *tap = c->tap;
     uint64_t now_us = tap_now_us();
     uint64_t done = tap->guest_done;
     uint64_t slowest_us = tap->guest_slowest_us;
-    bool guest = done != job->guest_done || tap->guest_under_way > 0;
-    job->guest_done = done;
+    uint64_t rate = tap->config.copy_rate != 0 ? tap->config.copy_rate : TIDE_COPY_RATE;
+    bool guest = done != c->guest_done || tap->guest_under_way > 0;
+    c->guest_done = done;
     tap->guest_slowest_us = 0;
     uint64_t pause_us = !guest ? 0 : slowest_us > TIDE_COPY_SLOW_US ? 15 * took_us : 3 * took_us;
     pause_us = pause_us < TIDE_COPY_REST_MAX ? pause_us : TIDE_COPY_REST_MAX;
-    job->due_us =
-        (job->due_us > now_us ? job->due_us : now_us) + read * 1000000U / tap->config.copy_rate;
-    uint64_t rate_us = job->due_us - now_us;
+    c->due_us = (c->due_us > now_us ? c->due_us : now_us) + read * 1000000U / rate;
+    uint64_t rate_us = c->due_us - now_us;
     rate_us = rate_us < 2000 ? 0 : rate_us; /* a rest that short is not worth its wake-up */
     return pause_us > rate_us ? pause_us : rate_us;
 }
 
-/* One block or hole, and the rest after it. False: the thread shall end. */
-static bool advance(struct job *job, enum step *ret_step)
+/* One block or hole. Returns the rest after it. */
+static uint64_t advance(struct copy *c, uint64_t size)
 {
-    struct tap *tap = job->tap;
+    struct tap *tap = c->tap;
     uint64_t begun_us = tap_now_us();
-    uint64_t size = step_size(job);
     uint64_t read = 0;
     struct range_node node;
-    range_lock(&tap->range, &node, job->at, size);
-    enum step step = copy_range(job, size, &read);
+    range_lock(&tap->range, &node, c->at, size);
+    enum step step = copy_range(c, size, &read);
     range_unlock(&tap->range, &node);
     uint64_t took_us = tap_now_us() - begun_us;
-    if (step == STEP_DONE && (job->at - job->saved >= TIDE_COPY_SYNC_MAX ||
-                              tap_now_us() - job->saved_us >= TIDE_COPY_SYNC_US)) {
-        step = save(job);
-    }
-    measure(job);
-    uint64_t pause_us = manners_us(job, took_us, read);
-    if (step == STEP_ROOM || step == STEP_IMAGE) {
-        bool room = step == STEP_ROOM;
-        tap->copy_state = room ? TAPCTL_COPY_WAITING : TAPCTL_COPY_FAILING;
+    measure(c);
+    uint64_t pause_us = manners_us(c, took_us, read);
+    switch (step) {
+    case STEP_ROOM:
+    case STEP_IMAGE:
+        set_state(tap, step == STEP_ROOM ? TAPCTL_COPY_WAITING : TAPCTL_COPY_FAILING);
         checkpoint_kick(tap);
-        pause_us = room ? ROOM_US : RETRY_US;
-    } else {
-        tap->copy_state = TAPCTL_COPY_RUNNING;
+        return step == STEP_ROOM ? ROOM_US : RETRY_US;
+    case STEP_VOID:
+        c->lsn = 0;
+        return ROOM_US;
+    case STEP_DONE:
+        break;
     }
-    *ret_step = step;
-    return rest(tap, pause_us);
+    set_state(tap, TAPCTL_COPY_RUNNING);
+    return pause_us;
 }
 
 /* Under the append lock. */
-static enum step end_locked(struct job *job)
+static enum step end_locked(struct copy *c)
 {
-    struct tap *tap = job->tap;
-    if (!is_valid(job)) {
+    struct tap *tap = c->tap;
+    if (!is_valid(c)) {
         return STEP_VOID;
     }
     /* A change that failed on its way to the image has its gap still to come. */
-    if (tap->image_gaps != 0 || !ring_room(&tap->ring, TIDE_RECORD_SMALL_MAX, TIDE_RING_RESERVE)) {
+    if (tap->image_gaps != 0 || map_bytes(&tap->map) != 0 ||
+        !ring_room(&tap->ring, TIDE_RECORD_SMALL_MAX, TIDE_RING_RESERVE)) {
         return STEP_ROOM;
     }
-    struct record record = {.type = RECORD_COPY_END,
-                            .copy_end = {.begin_lsn = job->lsn,
-                                         .copied = job->copied,
-                                         .zeroes = tap->size - job->from - job->copied}};
-    if (append_copy(tap, &record) != 0) {
+    struct record record = {
+        .type = RECORD_COPY_END,
+        .copy_end = {.begin_lsn = c->lsn, .copied = c->copied, .zeroes = c->size - c->copied}};
+    if (append_own(tap, &record) != 0) {
         return STEP_VOID;
     }
-    job->last_lsn = record.lsn;
+    c->last_lsn = record.lsn;
     return STEP_DONE;
 }
 
 /* The end is durable in the log: now the state word and the gate, unless a gap came meanwhile. */
-static void become_whole(struct job *job)
+static void become_whole(struct copy *c)
 {
-    struct tap *tap = job->tap;
+    struct tap *tap = c->tap;
     struct gate_out out;
     struct err err;
     append_lock(tap, true);
-    if (is_valid(job)) {
+    if (is_valid(c)) {
         pthread_mutex_lock(&tap->state_lock);
         tap->state.whole = true;
         tap->state.copy_lsn = 0;
-        tap->state.copy_offset = 0;
         tap->state.copy_zero = false;
+        tap->state.compare = false;
         int result = state_write(tap->state_fd, &tap->state, &err);
         pthread_mutex_unlock(&tap->state_lock);
         if (result != 0) {
             nbdkit_error("copy: %s (the log tells that it has ended)", err.text);
         }
-        struct gate_event event = {.type = GATE_WHOLE, .begin_lsn = job->lsn};
+        struct gate_event event = {.type = GATE_WHOLE, .begin_lsn = c->lsn};
         tap_step(tap, &event, &out);
+        tap->copy_forced = false;
     }
     append_unlock(tap);
-    tap->copy_state = TAPCTL_COPY_NONE;
-    tap->copy_at = 0;
-    tap->copy_measured = 0;
     tap_post(tap, TAP_WORK_STATE);
 }
 
-static bool finish(struct job *job)
+static uint64_t finish(struct copy *c)
 {
-    struct tap *tap = job->tap;
-    enum step step = STEP_ROOM;
-    while (step == STEP_ROOM) {
-        append_lock(tap, false);
-        step = end_locked(job);
-        append_unlock(tap);
-        if (step == STEP_ROOM && !rest(tap, ROOM_US)) {
-            return false;
-        }
+    struct tap *tap = c->tap;
+    append_lock(tap, false);
+    enum step step = end_locked(c);
+    append_unlock(tap);
+    if (step == STEP_ROOM) {
+        return ROOM_US;
     }
-    if (step == STEP_DONE && append_sync(tap, job->last_lsn) != 0) {
+    if (step == STEP_DONE && append_sync(tap, c->last_lsn) != 0) {
         append_sync_failed(tap);
         step = STEP_VOID;
     }
     if (step == STEP_DONE) {
-        become_whole(job);
+        become_whole(c);
     }
-    return true;
-}
-
-/* One copy, until it has ended or a gap voids it. False: the thread shall end. */
-static bool run(struct job *job)
-{
-    struct tap *tap = job->tap;
-    enum step step = begin(job);
-    if (step != STEP_DONE) {
-        tap->copy_state = step == STEP_ROOM ? TAPCTL_COPY_WAITING : TAPCTL_COPY_NONE;
-        return rest(tap, step == STEP_ROOM ? ROOM_US : IDLE_US);
-    }
-    tap->copy_state = TAPCTL_COPY_RUNNING;
-    while (job->at < tap->size) {
-        if (!advance(job, &step)) {
-            (void)save(job);
-            return false;
-        }
-        if (step == STEP_VOID) {
-            return rest(tap, ROOM_US);
-        }
-    }
-    return finish(job);
+    c->lsn = 0;
+    return 0;
 }
 
 static bool wanted(struct tap *tap)
 {
     pthread_mutex_lock(&tap->state_lock);
     bool whole = tap->state.whole;
-    /* The group's definition and the far side know the stream's disk by its first size. */
-    bool resized = tap->state.gap_reason == RECORD_GAP_SIZE;
     pthread_mutex_unlock(&tap->state_lock);
-    bool on = tap->config.copy_rate != 0 && !resized;
+    bool on = tap->config.copy_rate != 0 || tap->copy_forced;
     if (whole || !on) {
-        tap->copy_state = whole ? TAPCTL_COPY_NONE : TAPCTL_COPY_OFF;
-        tap->copy_at = 0;
+        tap->copying->lsn = 0;
+        tap->copy_total = 0;
         tap->copy_measured = 0;
+        set_state(tap, whole ? TAPCTL_COPY_NONE : TAPCTL_COPY_OFF);
     }
     return !whole && on;
+}
+
+uint64_t copy_step(struct tap *tap)
+{
+    struct copy *c = tap->copying;
+    uint64_t size = 0;
+    if (!wanted(tap)) {
+        return IDLE_US;
+    }
+    if (c->lsn == 0) {
+        enum step step = begin(c);
+        set_state(tap, step == STEP_DONE   ? TAPCTL_COPY_RUNNING
+                       : step == STEP_ROOM ? TAPCTL_COPY_WAITING
+                                           : TAPCTL_COPY_NONE);
+        return step == STEP_DONE ? 0 : step == STEP_ROOM ? ROOM_US : IDLE_US;
+    }
+    if (next_range(c, &size)) {
+        return advance(c, size);
+    }
+    append_lock(tap, false);
+    bool valid = is_valid(c);
+    append_unlock(tap);
+    if (!valid) {
+        c->lsn = 0;
+        return 0;
+    }
+    if (tap->compared < c->size) {
+        set_state(tap, TAPCTL_COPY_COMPARING);
+        return IDLE_US;
+    }
+    return finish(c);
 }
 
 void *copy_main(void *context)
 {
     struct tap *tap = context;
-    struct job job = {.tap = tap, .block = malloc(TIDE_COPY_BLOCK)};
-    if (job.block == NULL) {
-        nbdkit_error("no memory to copy with: a disk that is not whole stays so");
-        return NULL;
+    while (rest(tap, copy_step(tap))) {
     }
-    while (wanted(tap) ? run(&job) : rest(tap, IDLE_US)) {
-    }
-    free(job.block);
     return NULL;
+}
+
+void copy_compared(struct tap *tap, const struct tapctl_compared *compared)
+{
+    append_lock(tap, true);
+    pthread_mutex_lock(&tap->state_lock);
+    bool due = tap->state.copy_lsn != 0 && tap->state.copy_lsn == compared->begin_lsn &&
+               tap->state.compare && tap->compared == compared->offset;
+    pthread_mutex_unlock(&tap->state_lock);
+    if (due) {
+        for (uint32_t k = 0; k < compared->count; k++) {
+            if ((compared->differs[k / 8] >> (k % 8) & 1U) == 0) {
+                map_clear(&tap->map, compared->offset + (uint64_t)k * TIDE_MAP_BLOCK,
+                          TIDE_MAP_BLOCK);
+            }
+        }
+        uint64_t end = compared->offset + (uint64_t)compared->count * TIDE_MAP_BLOCK;
+        tap->compared = end < tap->size ? end : tap->size;
+    }
+    append_unlock(tap);
+    copy_kick(tap);
+}
+
+void copy_resync(struct tap *tap, enum tapctl_resync how, struct tapctl_done *ret)
+{
+    *ret = (struct tapctl_done){.code = TIDE_ERR_OK};
+    append_lock(tap, true);
+    pthread_mutex_lock(&tap->state_lock);
+    bool whole = tap->state.whole;
+    pthread_mutex_unlock(&tap->state_lock);
+    if (tap->failed) {
+        *ret = (struct tapctl_done){
+            .code = TIDE_ERR_CONFLICT,
+            .text = "the log has failed: mend its disk and restart the tap, which resyncs then"};
+    } else if (how == TAPCTL_RESYNC_NOW && whole) {
+        (void)snprintf(ret->text, sizeof ret->text,
+                       "the disk is whole: nothing to send (--compare looks at every block)");
+    } else {
+        if (how != TAPCTL_RESYNC_NOW) {
+            append_gap(tap, RECORD_GAP_ASKED, how == TAPCTL_RESYNC_COMPARE);
+        }
+        tap->copy_forced = true;
+        (void)snprintf(ret->text, sizeof ret->text, "resync begun: %llu bytes to %s",
+                       (unsigned long long)map_bytes(&tap->map),
+                       how == TAPCTL_RESYNC_COMPARE ? "compare" : "send");
+    }
+    append_unlock(tap);
+    copy_kick(tap);
 }

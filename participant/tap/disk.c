@@ -25,10 +25,20 @@ static int guest_end(struct tap *tap, uint64_t begun_us, int why)
     return why;
 }
 
+/* A client that connected before the disk shrank may still ask for what is gone. */
+static bool is_inside(const struct tap *tap, uint64_t offset, uint64_t size)
+{
+    uint64_t end = tap->size;
+    return offset <= end && size <= end - offset;
+}
+
 int disk_read(struct tap *tap, void *to, uint32_t size, uint64_t offset)
 {
     uint64_t begun_us = guest_begin(tap);
-    int result = file_read(tap->image_fd, to, size, offset) == 0 ? 0 : errno;
+    int result = EIO;
+    if (is_inside(tap, offset, size)) {
+        result = file_read(tap->image_fd, to, size, offset) == 0 ? 0 : errno;
+    }
     return guest_end(tap, begun_us, result);
 }
 
@@ -75,7 +85,7 @@ int disk_write(struct tap *tap, const void *from, uint32_t size, uint64_t offset
 {
     uint64_t begun_us = guest_begin(tap);
     uint64_t ticket = 0;
-    int why = 0;
+    int why = is_inside(tap, offset, size) ? 0 : ENOSPC;
     const uint8_t *at = from;
     while (size > 0 && why == 0) {
         uint32_t part = size < TIDE_TAP_REQUEST_MAX ? size : TIDE_TAP_REQUEST_MAX;
@@ -95,7 +105,10 @@ int disk_zero(struct tap *tap, uint64_t size, uint64_t offset, bool discard, boo
     uint64_t ticket = 0;
     struct record record = {.type = RECORD_ZERO,
                             .write = {.offset = offset, .size = size, .discard = discard}};
-    int why = size == 0 ? 0 : change(tap, &record, punch, &ticket);
+    int why = ENOSPC;
+    if (is_inside(tap, offset, size)) {
+        why = size == 0 ? 0 : change(tap, &record, punch, &ticket);
+    }
     return guest_end(tap, begun_us, finish(tap, why, fua, ticket));
 }
 

@@ -59,8 +59,8 @@ void identity_machine(char ret[TIDE_STATE_TEXT])
 
 static void identity_device(dev_t device, char ret[TIDE_STATE_TEXT])
 {
-    static const char *const names[] = {"wwid", "device/wwid", "serial", "device/serial", "dm/uuid",
-                                        "loop/backing_file"};
+    static const char *const names[] = {"wwid",          "device/wwid", "serial",
+                                        "device/serial", "dm/uuid",     "loop/backing_file"};
     for (size_t i = 0; i < sizeof names / sizeof names[0] && ret[0] == '\0'; i++) {
         char path[128];
         char text[TIDE_STATE_TEXT - 32];

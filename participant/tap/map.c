@@ -183,7 +183,10 @@ int map_open(struct map *map, const char *folder, const struct id *stream, uint6
     bool fresh = old == 0 || load(map, old) != 0;
     if (fresh && begin(map, stream, size) != 0) {
         int why = errno;
-        err_set(err, why == ENOSPC ? TIDE_ERR_FULL : why == ENOMEM ? TIDE_ERR_LIMIT : TIDE_ERR_IO,
+        err_set(err,
+                why == ENOSPC   ? TIDE_ERR_FULL
+                : why == ENOMEM ? TIDE_ERR_LIMIT
+                                : TIDE_ERR_IO,
                 "cannot make \"%s\": %s", path, strerror(why));
         map_close(map);
         return -1;
@@ -263,8 +266,8 @@ bool map_next(struct map *map, uint64_t offset, uint64_t limit, uint64_t most, u
 {
     pthread_mutex_lock(&map->lock);
     limit = limit < map->size ? limit : map->size;
-    uint64_t first = map->count == 0 ? blocks_of(map->size)
-                                     : find(map, offset / TIDE_MAP_BLOCK, true);
+    uint64_t first =
+        map->count == 0 ? blocks_of(map->size) : find(map, offset / TIDE_MAP_BLOCK, true);
     bool found = first < blocks_of(map->size) && first * TIDE_MAP_BLOCK < limit;
     if (found) {
         uint64_t at = first * TIDE_MAP_BLOCK;

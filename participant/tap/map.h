@@ -10,8 +10,8 @@
  * File: magic "TIDEMAP0" | version u32 | block size u32 | stream 16 | disk size u64 | zeroes up to
  * 4096, then the bits, little-endian words of 64 blocks.
  *
- * All calls lock by themselves (innermost); ranges are rounded out to whole blocks by map_set(), and
- * given in whole blocks (or up to the disk's end) to map_clear(). */
+ * All calls lock by themselves (innermost); ranges are rounded out to whole blocks by map_set(),
+ * and given in whole blocks (or up to the disk's end) to map_clear(). */
 #ifndef TIDE_PARTICIPANT_TAP_MAP_H
 #define TIDE_PARTICIPANT_TAP_MAP_H
 
@@ -30,7 +30,7 @@ struct map {
     uint64_t size;  /* of the disk, bytes */
     uint64_t count; /* blocks that are set */
     uint64_t *words;
-    bool failed; /* the file is not what is here */
+    _Atomic bool failed; /* the file is not what is here */
 };
 
 /* Opens or makes folder/map for a disk of size bytes. *ret_fresh: there was none of this stream (or

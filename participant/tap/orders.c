@@ -167,6 +167,24 @@ static void attest(struct tap *tap, const struct tapctl_attest *attest)
     append_unlock(tap);
 }
 
+/* What syncs or waits is the worker's. */
+static enum orders_result order(struct tap *tap, const struct tapctl *message, uint64_t session,
+                                struct tapctl *ret_answer)
+{
+    struct tap_order order = {.type = message->type,
+                              .what = message->order,
+                              .serial = message->serial,
+                              .session = session};
+    if (worker_order(tap, &order)) {
+        return ORDERS_DONE;
+    }
+    *ret_answer = (struct tapctl){
+        .type = TAPCTL_DONE,
+        .serial = message->serial,
+        .done = {.code = TIDE_ERR_BUSY, .text = "another order is being carried out"}};
+    return ORDERS_ANSWER;
+}
+
 enum orders_result orders_do(struct tap *tap, const struct tapctl *message, uint64_t session,
                              struct tapctl *ret_answer)
 {
@@ -187,6 +205,14 @@ enum orders_result orders_do(struct tap *tap, const struct tapctl *message, uint
     case TAPCTL_ATTEST:
         attest(tap, &message->attest);
         return ORDERS_DONE;
+    case TAPCTL_COMPARED:
+        copy_compared(tap, &message->compared);
+        return ORDERS_DONE;
+    case TAPCTL_RESYNC:
+    case TAPCTL_DETACH:
+    case TAPCTL_RESTREAM:
+    case TAPCTL_RESIZE:
+        return order(tap, message, session, ret_answer);
     case TAPCTL_STATUS:
         *ret_answer = (struct tapctl){.type = TAPCTL_STATE, .serial = message->serial};
         orders_state(tap, &ret_answer->state);
@@ -199,11 +225,6 @@ enum orders_result orders_do(struct tap *tap, const struct tapctl *message, uint
     case TAPCTL_SYNCED:
     case TAPCTL_STATE:
     case TAPCTL_REFUSE_BUSY:
-    case TAPCTL_COMPARED:
-    case TAPCTL_RESYNC:
-    case TAPCTL_DETACH:
-    case TAPCTL_RESTREAM:
-    case TAPCTL_RESIZE:
     case TAPCTL_DONE:
         break;
     }
@@ -217,6 +238,8 @@ void orders_state(struct tap *tap, struct tapctl_state *ret)
                                  .writes = tap->writes,
                                  .bytes = tap->bytes,
                                  .size = tap->size,
+                                 .restreams = tap->restreams,
+                                 .clients = tap->clients,
                                  .logging = tap->logging};
     append_lock(tap, true);
     ret->next_lsn = tap->log_lsn + 1;

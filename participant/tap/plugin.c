@@ -158,7 +158,14 @@ static void tap_cleanup(void)
 static void *tap_handle(int readonly)
 {
     (void)readonly;
+    tap.clients++;
     return NBDKIT_HANDLE_NOT_NEEDED;
+}
+
+static void tap_handle_close(void *handle)
+{
+    (void)handle;
+    tap.clients--;
 }
 
 static int64_t tap_get_size(void *handle)
@@ -250,6 +257,7 @@ static struct nbdkit_plugin plugin = {
     .cleanup = tap_cleanup,
     .unload = tap_cleanup,
     .open = tap_handle,
+    .close = tap_handle_close,
     .get_size = tap_get_size,
     .block_size = tap_block_size,
     .can_write = tap_yes,

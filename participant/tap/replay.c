@@ -20,8 +20,11 @@ static void note(struct replay *r, const struct state *state, const struct recor
         r->open_round = record->bookmark.order.round;
         break;
     case RECORD_SEAL:
+        r->open_lsn = 0;
+        break;
     case RECORD_ATTACH:
         r->open_lsn = 0;
+        r->copy_lsn = 0;
         break;
     case RECORD_GAP:
         r->open_lsn = 0;
@@ -40,7 +43,6 @@ static void note(struct replay *r, const struct state *state, const struct recor
         /* Older ones the state knows better; one before a gap that the log could not take, too. */
         if (record->lsn > r->copy_lsn && record->lsn >= state->gap_lsn) {
             r->copy_lsn = record->lsn;
-            r->copy_offset = record->copy_begin.offset;
         }
         break;
     case RECORD_COPY_END:
@@ -49,12 +51,15 @@ static void note(struct replay *r, const struct state *state, const struct recor
             r->copy_lsn = 0;
         }
         break;
+    case RECORD_RESIZE:
+        r->copy_lsn = 0;
+        r->resized = true;
+        break;
     case RECORD_WRITE:
     case RECORD_ZERO:
     case RECORD_DETACH:
     case RECORD_ATTESTATION:
     case RECORD_COPY_BLOCK:
-    case RECORD_RESIZE:
     case RECORD_DEFINITION:
         break;
     }
@@ -65,7 +70,6 @@ int replay_scan(struct ring *ring, const struct state *state, struct replay *ret
     struct replay r = {.whole = state->whole,
                        .copy_zero = state->copy_zero,
                        .copy_lsn = state->copy_lsn,
-                       .copy_offset = state->copy_offset,
                        .open_lsn = state->open_lsn,
                        .open_round = state->open_round,
                        .start_lsn = state->due_lsn,
@@ -106,16 +110,22 @@ int replay_scan(struct ring *ring, const struct state *state, struct replay *ret
     return result;
 }
 
-static int apply(int image_fd, uint64_t image_size, const struct record *record, struct err *err)
+static int apply(int image_fd, uint64_t image_size, bool resized, const struct record *record,
+                 struct err *err)
 {
     const struct record_write *w = &record->write;
-    if (w->offset > image_size || w->size > image_size - w->offset) {
+    uint64_t left = w->offset < image_size ? image_size - w->offset : 0;
+    if (w->size > left && !resized) {
         return err_set(err, TIDE_ERR_CORRUPT, "record %llu lies past the image's end",
                        (unsigned long long)record->lsn);
     }
+    uint64_t size = w->size < left ? w->size : left;
+    if (size == 0) {
+        return 0;
+    }
     int result = record->type == RECORD_WRITE
-                     ? file_write(image_fd, w->data, (size_t)w->size, w->offset)
-                     : file_zero(image_fd, w->offset, w->size, w->discard);
+                     ? file_write(image_fd, w->data, (size_t)size, w->offset)
+                     : file_zero(image_fd, w->offset, size, w->discard);
     if (result != 0) {
         return err_set(err, TIDE_ERR_IO, "cannot replay record %llu into the image: %s",
                        (unsigned long long)record->lsn, strerror(errno));
@@ -149,7 +159,7 @@ int replay_apply(struct ring *ring, int image_fd, uint64_t image_size, int touch
         }
         /* What a copy logged lies in the image already. */
         if (record.type == RECORD_WRITE || (record.type == RECORD_ZERO && !record.write.copy)) {
-            result = apply(image_fd, image_size, &record, err);
+            result = apply(image_fd, image_size, replay->resized, &record, err);
             replay->first_lsn = replay->first_lsn == 0 ? record.lsn : replay->first_lsn;
             replay->last_lsn = record.lsn;
         }

@@ -17,7 +17,7 @@ struct replay {
     bool whole;
     bool copy_zero;
     uint64_t copy_lsn;
-    uint64_t copy_offset;
+    bool resized; /* the disk's size changed in it: what lies past its end now is passed over */
     uint64_t
         start_lsn; /* replay starts here: behind the last gap after which writes went unlogged */
     uint64_t start_position;

@@ -181,6 +181,13 @@ int ring_resume(struct ring *ring, uint64_t position, uint64_t lsn, uint64_t inc
     return 0;
 }
 
+void ring_restart(struct ring *ring, const struct id *stream)
+{
+    ring->geometry.stream = *stream;
+    ring->position = ring->incarnation = ring->tail = ring->head = 0;
+    ring->empty = true;
+}
+
 bool ring_room(const struct ring *ring, uint64_t size, uint64_t reserve)
 {
     uint64_t file_size = ring->geometry.file_size;

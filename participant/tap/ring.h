@@ -46,6 +46,10 @@ void ring_close(struct ring *ring);
 /* The ring's files as a source for log_reader; good until ring_close(). */
 struct source ring_source(struct ring *ring);
 
+/* Begins anew with LSN 1 of another stream, in the same files: what lies in them is of the old one,
+ * and counts no more. */
+void ring_restart(struct ring *ring, const struct id *stream);
+
 /* Whether a record of size bytes can be appended and `reserve` bytes would be left after it. */
 bool ring_room(const struct ring *ring, uint64_t size, uint64_t reserve);
 

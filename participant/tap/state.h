@@ -18,13 +18,13 @@ struct state {
     struct id timeline;
     struct id disk;
     uint64_t image_size;
-    uint64_t image_mtime_ns; /* with clean: as it was left; 0 for a device */
+    uint64_t image_mtime_ns;        /* with clean: as it was left; 0 for a device */
     char image_id[TIDE_STATE_TEXT]; /* identity.h; empty: not known */
     char machine[TIDE_STATE_TEXT];  /* identity.h; empty: not known */
     struct id boot;                 /* of the machine at the last attach */
     uint64_t incarnation;           /* of the last attach, and of the one before; 0: none */
     uint64_t incarnation_before;
-    bool clean;              /* detached; nothing has been served since */
+    bool clean; /* detached; nothing has been served since */
     uint32_t ring_files;
     uint64_t ring_file_size;
 

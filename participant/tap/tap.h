@@ -5,18 +5,20 @@
  *                   bookmarks and seals take `append` alone, so they wait for two appends at most
  *   sync            one fdatasync of the log at a time
  *   gate            the hold (participant/core/gate.h). Never held over I/O: budget expiry,
- * RELEASE, ABORT and a lost controller take it alone, and whoever waits for the end of a hold lets
- * go by himself at the deadline state           the state file (held over its write; innermost but
- * for work) head, range, work   small, innermost
+ *                   RELEASE, ABORT and a lost controller take it alone, and whoever waits for the
+ *                   end of a hold lets go by himself at the deadline
+ *   state           the state file (held over its write; innermost but for those below)
+ *   head, range, work, map   small, innermost
  *
  * Threads: nbdkit's (requests), control (socket), timer (deadline of the hold), worker (seals,
- * syncs asked for, what is told unasked), checkpoint, copy. */
+ * syncs asked for, what is told unasked), checkpoint (and the image's size), copy. */
 #ifndef TIDE_PARTICIPANT_TAP_TAP_H
 #define TIDE_PARTICIPANT_TAP_TAP_H
 
 #include "common/core/err.h"
 #include "common/hrl/record.h"
 #include "participant/core/gate.h"
+#include "participant/tap/map.h"
 #include "participant/tap/range.h"
 #include "participant/tap/ring.h"
 #include "participant/tap/state.h"
@@ -47,8 +49,9 @@ enum tap_work {
     TAP_WORK_SEAL = 1U,  /* the gate has a seal due */
     TAP_WORK_LOST = 2U,  /* a seal was given up: tap->lost */
     TAP_WORK_SYNC = 4U,  /* tap->syncs */
-    TAP_WORK_STATE = 8U, /* whole or logging changed: tell the controller */
+    TAP_WORK_STATE = 8U, /* whole, logging or the copy changed: tell the controller */
     TAP_WORK_STOP = 16U,
+    TAP_WORK_ORDER = 32U, /* tap->order */
 };
 
 struct tap_sync_request {
@@ -57,14 +60,24 @@ struct tap_sync_request {
     uint64_t session; /* of the controller that asked */
 };
 
+/* RESYNC, DETACH, RESTREAM or RESIZE. */
+struct tap_order {
+    enum tapctl_type type;
+    struct tapctl_order what;
+    uint32_t serial;
+    uint64_t session;
+};
+
 struct tap {
     struct tap_config config;
     int lock_fd;  /* folder/lock: one tap a log */
     int image_fd; /* with flock: one tap an image */
     int state_fd;
-    uint64_t size;
-    uint64_t incarnation;
+    _Atomic uint64_t size; /* of the disk as the guest sees it */
+    uint64_t incarnation;  /* changed under append by restream alone */
     struct id boot;
+    char image_id[TIDE_STATE_TEXT];
+    char machine[TIDE_STATE_TEXT];
 
     pthread_mutex_t entry;
     pthread_mutex_t append;
@@ -75,6 +88,8 @@ struct tap {
     _Atomic bool failed;   /* log write or sync failed: it stays off in this incarnation */
     _Atomic bool unlogged; /* a change went past the log: flushes sync the image from now on */
     bool attached;         /* append: the ATTACH of this incarnation is in the log */
+    uint64_t logged_size;  /* append: of the disk, as ATTACH or the last RESIZE said */
+    uint64_t touched_us;   /* append: last sign of life while writes go unlogged */
     struct record_attach attach; /* what it says */
     _Atomic unsigned image_gaps; /* failed image writes whose gap is not recorded yet */
 
@@ -94,15 +109,19 @@ struct tap {
     bool timer_stop;
 
     struct range range;
+    struct map map;
 
     pthread_mutex_t state_lock;
     struct state state;
+
+    pthread_mutex_t resize; /* outermost: one resize at a time */
 
     pthread_mutex_t work;
     pthread_cond_t work_due;
     unsigned work_bits;
     struct tap_sync_request syncs[TIDE_TAP_SYNCS_MAX];
     unsigned syncs_count;
+    struct tap_order order; /* with TAP_WORK_ORDER */
 
     pthread_mutex_t checkpoint;
     pthread_cond_t checkpoint_due;
@@ -118,13 +137,19 @@ struct tap {
     pthread_mutex_t copy;
     pthread_cond_t copy_due;
     bool copy_stop;
+    bool copy_wanted;                  /* kicked since the last rest */
+    struct copy *copying;              /* the copy's own */
     _Atomic unsigned copy_state;       /* enum tapctl_copy */
-    _Atomic uint64_t copy_at;          /* how far it is */
+    _Atomic bool copy_forced;          /* asked for by an operator, whatever copy-rate says */
+    _Atomic uint64_t copy_total;       /* bytes of the map when it began; 0: none is under way */
     _Atomic uint64_t copy_measured;    /* bytes a second */
+    _Atomic uint64_t compared;         /* changed under append: offset below which was compared */
     _Atomic unsigned guest_under_way;  /* requests of the guest, for the copy's manners */
     _Atomic uint64_t guest_done;       /* answered so far */
     _Atomic uint64_t guest_slowest_us; /* since the copy last looked */
 
+    _Atomic uint32_t clients;   /* connections of the guest's side */
+    _Atomic uint64_t restreams; /* since the tap began */
     struct control *control;
     pthread_t copy_thread;
     pthread_t timer_thread;

@@ -3,8 +3,70 @@
 
 #include "participant/tap/append.h"
 #include "participant/tap/control.h"
+#include "participant/tap/copy.h"
+#include "participant/tap/resize.h"
+#include "participant/tap/restream.h"
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+#include <stdio.h>
 
 #include <string.h>
+
+bool worker_order(struct tap *tap, const struct tap_order *order)
+{
+    pthread_mutex_lock(&tap->work);
+    bool room = tap->order.type == 0;
+    if (room) {
+        tap->order = *order;
+        tap->work_bits |= TAP_WORK_ORDER;
+        pthread_cond_signal(&tap->work_due);
+    }
+    pthread_mutex_unlock(&tap->work);
+    return room;
+}
+
+static void detach(struct tap *tap, const struct tapctl_order *order, struct tapctl_done *ret)
+{
+    uint32_t clients = tap->clients;
+    if (clients > 0 && !order->force) {
+        ret->code = TIDE_ERR_BUSY;
+        (void)snprintf(ret->text, sizeof ret->text,
+                       "%u clients are connected: end them first, or give --force", clients);
+        return;
+    }
+    (void)snprintf(ret->text, sizeof ret->text, "the tap ends, and detaches cleanly");
+}
+
+static void do_order(struct tap *tap)
+{
+    pthread_mutex_lock(&tap->work);
+    struct tap_order order = tap->order;
+    pthread_mutex_unlock(&tap->work);
+    struct tapctl answer = {.type = TAPCTL_DONE, .serial = order.serial};
+    struct tapctl_done *done = &answer.done;
+    if (order.type == TAPCTL_RESYNC) {
+        copy_resync(tap, (enum tapctl_resync)order.what.resync, done);
+    } else if (order.type == TAPCTL_DETACH) {
+        detach(tap, &order.what, done);
+    } else if (order.type == TAPCTL_RESTREAM) {
+        restream(tap, &order.what.stream, done);
+    } else {
+        resize_look(tap, done);
+    }
+    bool ok = done->code == TIDE_ERR_OK;
+    control_answer(tap, &answer, order.session);
+    pthread_mutex_lock(&tap->work);
+    tap->order.type = (enum tapctl_type)0;
+    pthread_mutex_unlock(&tap->work);
+    if (ok && order.type == TAPCTL_RESTREAM) {
+        control_drop(tap);
+    }
+    if (ok && order.type == TAPCTL_DETACH) {
+        nbdkit_shutdown();
+    }
+}
 
 bool worker_sync(struct tap *tap, uint64_t lsn, uint32_t serial, uint64_t session)
 {
@@ -138,6 +200,9 @@ void *worker_main(void *context)
         }
         if ((bits & TAP_WORK_SYNC) != 0) {
             do_syncs(tap, syncs, count);
+        }
+        if ((bits & TAP_WORK_ORDER) != 0) {
+            do_order(tap);
         }
         if ((bits & TAP_WORK_STATE) != 0) {
             control_tell_state(tap);
