@@ -54,11 +54,6 @@ void nbdkit_debug(const char *format, ...)
     (void)format;
 }
 
-void nbdkit_shutdown(void)
-{
-    abort();
-}
-
 static struct tap tap;
 static struct tap_rig rig;
 

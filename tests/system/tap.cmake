@@ -3,6 +3,9 @@ foreach(name IN ITEMS tap_disk tap_hold tap_crash tap_full tap_fault tap_order t
     DEPS common_hrl common_core PkgConfig::libnbd LABELS system TIMEOUT 60)
   add_dependencies(test_${name} tidemark-tap)
 endforeach()
+tide_test(test_tap_resync SOURCES test_tap_resync.c tap_far.c tap_rig.c
+  DEPS common_hrl common_core PkgConfig::libnbd PkgConfig::libisal LABELS system TIMEOUT 120)
+add_dependencies(test_tap_resync tidemark-tap)
 add_library(tap_faults MODULE tap_faults.c)
 set_target_properties(tap_faults PROPERTIES PREFIX ""
   LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)

@@ -143,7 +143,9 @@ static int end(struct tap_rig *rig, int signal)
 {
     int status = 0;
     assert_true(rig->pid > 0);
-    assert_int_equal(kill(rig->pid, signal), 0);
+    if (signal != 0) {
+        assert_int_equal(kill(rig->pid, signal), 0);
+    }
     uint64_t until = tap_rig_now_ms() + TAP_RIG_DEADLINE_MS;
     while (waitpid(rig->pid, &status, WNOHANG) == 0) {
         if (tap_rig_now_ms() > until) {
@@ -166,6 +168,13 @@ void tap_rig_stop(struct tap_rig *rig)
 void tap_rig_kill(struct tap_rig *rig)
 {
     (void)end(rig, SIGKILL);
+}
+
+void tap_rig_wait(struct tap_rig *rig)
+{
+    int status = end(rig, 0);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
 }
 
 struct nbd_handle *tap_rig_nbd(const struct tap_rig *rig)

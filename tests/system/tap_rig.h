@@ -32,6 +32,7 @@ bool tap_rig_try(struct tap_rig *rig, const char *options);
 void tap_rig_start(struct tap_rig *rig, const char *options);
 void tap_rig_stop(struct tap_rig *rig); /* SIGTERM, and exit status 0 */
 void tap_rig_kill(struct tap_rig *rig); /* SIGKILL */
+void tap_rig_wait(struct tap_rig *rig); /* until it ends by itself, with exit status 0 */
 struct nbd_handle *tap_rig_nbd(const struct tap_rig *rig);
 
 struct tap_ctl {

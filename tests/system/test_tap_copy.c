@@ -226,9 +226,9 @@ static void compare_some(void)
     if (!state.comparing || state.compare_offset >= SIZE) {
         return;
     }
-    struct tapctl message = {.type = TAPCTL_COMPARED,
-                             .compared = {.begin_lsn = state.copy_lsn,
-                                          .offset = state.compare_offset}};
+    struct tapctl message = {
+        .type = TAPCTL_COMPARED,
+        .compared = {.begin_lsn = state.copy_lsn, .offset = state.compare_offset}};
     uint8_t *far = tap_rig_replay(&rig, SIZE, NULL, NULL);
     FILE *image = fopen(rig.image, "r");
     assert_non_null(image);
