@@ -106,18 +106,14 @@ static enum step begin_locked(struct job *job)
     }
     pthread_mutex_lock(&tap->state_lock);
     bool whole = tap->state.whole;
-    uint64_t before = tap->state.copy_lsn;
-    job->at = before != 0 ? tap->state.copy_offset : 0;
+    job->at = 0;
     job->kind = tap->state.copy_zero ? RECORD_COPY_INITIAL : RECORD_COPY_FULL;
     pthread_mutex_unlock(&tap->state_lock);
     if (whole) {
         return STEP_VOID;
     }
     struct record record = {.type = RECORD_COPY_BEGIN,
-                            .copy_begin = {.kind = job->kind,
-                                           .size = tap->size,
-                                           .offset = job->at,
-                                           .continues = job->at != 0 ? before : 0}};
+                            .copy_begin = {.kind = job->kind, .size = tap->size}};
     if (append_copy(tap, &record) != 0) {
         return STEP_VOID;
     }

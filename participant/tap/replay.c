@@ -40,7 +40,7 @@ static void note(struct replay *r, const struct state *state, const struct recor
         /* Older ones the state knows better; one before a gap that the log could not take, too. */
         if (record->lsn > r->copy_lsn && record->lsn >= state->gap_lsn) {
             r->copy_lsn = record->lsn;
-            r->copy_offset = record->copy_begin.offset;
+            r->copy_offset = 0;
         }
         break;
     case RECORD_COPY_END:

@@ -50,8 +50,10 @@ static struct record own(struct record r)
     return r;
 }
 
+#define STREAM_RECORDS 12
+
 /* One of each type, as a short stream has them. */
-static size_t make_stream(struct record ret[11])
+static size_t make_stream(struct record ret[STREAM_RECORDS])
 {
     static const uint8_t data[100] = "what a guest wrote";
     struct round_order order = make_order(3, 3);
@@ -75,21 +77,22 @@ static size_t make_stream(struct record ret[11])
     ret[n++] = own(make_gap(1, 7, 100));
     ret[n++] = own(make_attach(1, 8, 200, false));
     struct record begin = make_record(RECORD_COPY_BEGIN, 1, 9, 200);
-    begin.copy_begin = (struct record_copy_begin){
-        .kind = RECORD_COPY_FULL, .size = 1 << 20, .offset = 4096, .continues = 3};
+    begin.copy_begin = (struct record_copy_begin){.kind = RECORD_COPY_CHANGES, .size = 1 << 20};
     ret[n++] = own(begin);
     struct record block = make_write(1, 10, 200, 4096, data, sizeof data);
     block.type = RECORD_COPY_BLOCK;
     ret[n++] = own(block);
     struct record end = make_record(RECORD_COPY_END, 1, 11, 200);
-    end.copy_end = (struct record_copy_end){.begin_lsn = 9, .copied = 100, .zeroes = 4096};
+    end.copy_end =
+        (struct record_copy_end){.begin_lsn = 9, .copied = 100, .zeroes = (1 << 20) - 100};
     ret[n++] = own(end);
+    ret[n++] = own(make_resize(1, 12, 200, 1 << 20, 2 << 20));
     return n;
 }
 
 static void seed_records(void)
 {
-    struct record records[11];
+    struct record records[STREAM_RECORDS];
     uint8_t bytes[TIDE_RECORD_SMALL_MAX];
     size_t count = make_stream(records);
     for (size_t i = 0; i < count; i++) {
@@ -128,7 +131,7 @@ static void patch_header(struct bytes_writer *w, const struct record *first, uin
 /* The short stream in a ring of two files: from the start, over the end of a file, and torn. */
 static void seed_logs(void)
 {
-    struct record records[11];
+    struct record records[STREAM_RECORDS];
     uint8_t out[4096];
     uint8_t bytes[TIDE_RECORD_SMALL_MAX];
     size_t count = make_stream(records);
@@ -163,7 +166,7 @@ static void seed_segments(void)
 {
     static struct segment_writer writer;
     static uint8_t out[8192];
-    struct record records[11];
+    struct record records[STREAM_RECORDS];
     uint8_t bytes[TIDE_RECORD_SMALL_MAX];
     struct err err;
     struct segment_info info;

@@ -285,7 +285,6 @@ static void killed_in_the_midst(void **state)
     forget_writers();
     start("log-size=128M copy-rate=16M");
     assert_false(ctl.welcome.welcome.whole);
-    uint64_t first = tap_ctl_state(&ctl).dirty_bytes;
     for (int i = 0; i < 5; i++) {
         write_some();
     }
@@ -298,9 +297,6 @@ static void killed_in_the_midst(void **state)
     point(1);
     struct seen seen = compare();
     assert_in_range(seen.begins, 2, 3);
-    assert_true(seen.last_begin.offset > 0);
-    assert_true(seen.last_begin.continues > 0);
-    assert_true(seen.last_begin.offset >= first);
     assert_int_equal(seen.last_begin.kind, RECORD_COPY_INITIAL);
     after_end();
     tap_rig_stop(&rig);
@@ -356,7 +352,6 @@ static void after_another_gap(void **state)
     struct seen seen = compare();
     assert_int_equal(seen.begins, 2);
     assert_int_equal(seen.last_begin.kind, RECORD_COPY_FULL);
-    assert_int_equal(seen.last_begin.offset, 0);
     assert_true(seen.zero_bytes >= 4 * MIB);
     point(1);
     after_end();
@@ -388,7 +383,6 @@ static void a_gap_in_the_midst(void **state)
     assert_int_equal(seen.begins, 2);
     assert_int_equal(seen.ends, 1);
     assert_int_equal(seen.last_begin.kind, RECORD_COPY_FULL);
-    assert_int_equal(seen.last_begin.offset, 0);
     point(1);
     after_end();
     tap_rig_stop(&rig);
