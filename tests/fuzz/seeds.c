@@ -196,11 +196,13 @@ static void seed_tapctl(void)
         enum tapctl_type type;
         const char *name;
     } all[] = {
-        {TAPCTL_HELLO, "hello"},   {TAPCTL_HOLD, "hold"},       {TAPCTL_RELEASE, "release"},
-        {TAPCTL_ABORT, "abort"},   {TAPCTL_SYNC, "sync"},       {TAPCTL_STORED, "stored"},
-        {TAPCTL_ATTEST, "attest"}, {TAPCTL_STATUS, "status"},   {TAPCTL_WELCOME, "welcome"},
-        {TAPCTL_HELD, "held"},     {TAPCTL_REFUSED, "refused"}, {TAPCTL_SEALED, "sealed"},
-        {TAPCTL_SYNCED, "synced"}, {TAPCTL_STATE, "state"},     {TAPCTL_REFUSE_BUSY, "refuse"}};
+        {TAPCTL_HELLO, "hello"},       {TAPCTL_HOLD, "hold"},       {TAPCTL_RELEASE, "release"},
+        {TAPCTL_ABORT, "abort"},       {TAPCTL_SYNC, "sync"},       {TAPCTL_STORED, "stored"},
+        {TAPCTL_ATTEST, "attest"},     {TAPCTL_STATUS, "status"},   {TAPCTL_WELCOME, "welcome"},
+        {TAPCTL_HELD, "held"},         {TAPCTL_REFUSED, "refused"}, {TAPCTL_SEALED, "sealed"},
+        {TAPCTL_SYNCED, "synced"},     {TAPCTL_STATE, "state"},     {TAPCTL_REFUSE_BUSY, "refuse"},
+        {TAPCTL_COMPARED, "compared"}, {TAPCTL_RESYNC, "resync"},   {TAPCTL_DETACH, "detach"},
+        {TAPCTL_RESTREAM, "restream"}, {TAPCTL_RESIZE, "resize"},   {TAPCTL_DONE, "done"}};
     static struct tapctl m;
     static uint8_t bytes[TIDE_TAPCTL_SIZE_MAX];
     const size_t count = sizeof all / sizeof all[0];
@@ -252,6 +254,18 @@ static void seed_tapctl(void)
             m.state.incarnation = 100;
             m.state.next_lsn = 11;
             m.state.whole = true;
+        } else if (m.type == TAPCTL_COMPARED) {
+            m.compared = (struct tapctl_compared){.begin_lsn = 5, .offset = 65536, .count = 9};
+            m.compared.differs[1] = 1;
+        } else if (m.type == TAPCTL_RESYNC) {
+            m.order.resync = TAPCTL_RESYNC_COMPARE;
+        } else if (m.type == TAPCTL_DETACH) {
+            m.order.force = true;
+        } else if (m.type == TAPCTL_RESTREAM) {
+            m.order.stream = make_id(1);
+        } else if (m.type == TAPCTL_DONE) {
+            m.done.code = TIDE_ERR_BUSY;
+            strcpy(m.done.text, "a client is connected");
         }
         save("tapctl", all[i].name, -1, bytes, tapctl_encode(&m, bytes));
     }
@@ -439,6 +453,12 @@ static void seed_rest(void)
     static const uint8_t dropped[] = {9,  0, 0, 8, 0,  16, 0, 2, 0, 2, 1,  2, 2,
                                       10, 3, 3, 4, 11, 8,  5, 0, 4, 0, 12, 0};
     static const uint8_t partial[] = {7, 0, 0, 16, 0, 3, 12, 19, 12, 4, 0, 20, 0, 8, 7, 11, 0};
+    /* a disk that held data and is copied; one that grows, has a gap and is copied over a restart
+     */
+    static const uint8_t copied[] = {1, 0, 0,  8, 7,  16, 0, 9, 1,  9, 3,  9, 5,
+                                     2, 0, 10, 0, 18, 0,  4, 0, 12, 0, 20, 0};
+    static const uint8_t resized[] = {1,  0, 0, 8, 0, 16, 0, 1,  2, 1, 0, 1,  35, 0,  0, 1,
+                                      35, 1, 5, 2, 0, 10, 0, 18, 0, 4, 0, 12, 0,  20, 0};
     save("sp", "three", -1, sp, sizeof sp - 1);
     save("sp", "too-large", -1, too_large, sizeof too_large - 1);
     save("align", "good", -1, good, sizeof good);
@@ -447,6 +467,8 @@ static void seed_rest(void)
     save("align", "unheld", -1, unheld, sizeof unheld);
     save("align", "dropped", -1, dropped, sizeof dropped);
     save("align", "partial", -1, partial, sizeof partial);
+    save("align", "copied", -1, copied, sizeof copied);
+    save("align", "resized", -1, resized, sizeof resized);
 }
 
 int main(int argc, char **argv)
