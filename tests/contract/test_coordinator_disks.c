@@ -326,6 +326,8 @@ static void disks_join_and_leave_and_every_point_stays(void **state)
     back.size *= 2;
     assert_int_equal(register_disk(2, back), 200);
     take_point(&rounds[6], 4, 3);
+    int at = definition_find_stream(far.definition, &extra.stream);
+    assert_true(far.definition->disks[at].size == FAR_DISK_SIZE); /* as it was first registered */
     apply(false, false);
     put_denied(1);
     take_point(&rounds[7], 5, 1);
