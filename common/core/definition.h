@@ -29,7 +29,7 @@ struct definition_disk {
     struct id stream;
     struct id timeline;
     struct id disk;
-    uint64_t size;       /* bytes, > 0 */
+    uint64_t size;       /* bytes, > 0; when its stream was first registered */
     uint32_t block_size; /* 512..TIDE_BLOCK_SIZE_MAX, a power of two */
     uint16_t member;     /* index of its member */
 };

@@ -13,7 +13,7 @@
 #define ATTACH_SIZE      152U
 #define GAP_SIZE         160U
 #define ZERO_SIZE        24U
-#define COPY_BEGIN_SIZE  32U
+#define COPY_BEGIN_SIZE  16U
 #define COPY_END_SIZE    24U
 #define RESIZE_SIZE      24U
 #define BOOKMARK_SIZE    152U /* and the set's bits */
@@ -246,16 +246,7 @@ static const char *wrong_copy_begin(const struct record *record)
     if (record_copy_name(c->kind) == NULL) {
         return "the kind of copy";
     }
-    if (c->size == 0 || c->size > NUMBER_MAX || c->offset > c->size) {
-        return "the disk's size or the offset";
-    }
-    if (c->kind == RECORD_COPY_CHANGES && c->offset != 0) {
-        return "the offset";
-    }
-    if ((c->offset == 0) != (c->continues == 0) || c->continues >= record->lsn) {
-        return "the begin that it continues";
-    }
-    return NULL;
+    return c->size == 0 || c->size > NUMBER_MAX ? "the disk's size" : NULL;
 }
 
 static const char *wrong_copy_end(const struct record *record)
@@ -436,8 +427,6 @@ static void put_body(struct bytes_writer *w, const struct record *record)
         bytes_put_u32(w, record->copy_begin.kind);
         bytes_put_u32(w, 0);
         bytes_put_u64(w, record->copy_begin.size);
-        bytes_put_u64(w, record->copy_begin.offset);
-        bytes_put_u64(w, record->copy_begin.continues);
         break;
     case RECORD_COPY_END:
         bytes_put_u64(w, record->copy_end.begin_lsn);
@@ -572,8 +561,6 @@ static bool get_copy_begin(struct bytes_reader *r, struct record_copy_begin *ret
     }
     ret->kind = (enum record_copy_kind)kind;
     ret->size = bytes_get_u64(r);
-    ret->offset = bytes_get_u64(r);
-    ret->continues = bytes_get_u64(r);
     return true;
 }
 

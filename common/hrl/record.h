@@ -102,15 +102,13 @@ enum record_copy_kind {
 
 struct record_copy_begin {
     enum record_copy_kind kind;
-    uint64_t size;      /* of the disk */
-    uint64_t offset;    /* what lies below it was copied under the begins that this one continues */
-    uint64_t continues; /* LSN of the begin before; 0, with offset 0: a copy from its start */
+    uint64_t size; /* of the disk */
 };
 
 struct record_copy_end {
     uint64_t begin_lsn;
     uint64_t copied; /* bytes of the copy blocks since that begin */
-    uint64_t zeroes; /* bytes left out or sent as zeroes; both: the disk's size but for `offset` */
+    uint64_t zeroes; /* bytes left out or sent as zeroes; both: the begin's size */
 };
 
 /* The disk has another size from here on: what lay past the new end is gone, what is new reads as

@@ -6,9 +6,9 @@
  *
  * The same records always give the same bytes. The hash at the end is the segment's hash; the
  * header carries that of the segment before, which makes the chain. The footer lists where
- * attaches, bookmarks, seals, gaps, copy begins and ends lie, so that alignment need not read the
- * other records. Readers work over a source table with the caller's buffer and trust no length. No
- * allocation but libcrypto's. */
+ * attaches, bookmarks, seals, gaps, resizes, copy begins and ends lie, so that alignment need not
+ * read the other records. Readers work over a source table with the caller's buffer and trust no
+ * length. No allocation but libcrypto's. */
 #ifndef TIDE_COMMON_HRL_SEGMENT_H
 #define TIDE_COMMON_HRL_SEGMENT_H
 

@@ -265,9 +265,8 @@ static void detail_of(const struct record *r, char ret[DETAIL_MAX])
                  r->write.size, r->write.discard ? " discard" : "", r->write.copy ? " copy" : "");
         break;
     case RECORD_COPY_BEGIN:
-        snprintf(ret, DETAIL_MAX, "%s of %" PRIu64 " bytes from offset %" PRIu64 " continues %" PRIu64,
-                 record_copy_name(r->copy_begin.kind), r->copy_begin.size, r->copy_begin.offset,
-                 r->copy_begin.continues);
+        snprintf(ret, DETAIL_MAX, "%s of %" PRIu64 " bytes", record_copy_name(r->copy_begin.kind),
+                 r->copy_begin.size);
         break;
     case RECORD_COPY_END:
         snprintf(ret, DETAIL_MAX, "begin %" PRIu64 " copied %" PRIu64 " zeroes %" PRIu64,
@@ -295,8 +294,11 @@ static void detail_of(const struct record *r, char ret[DETAIL_MAX])
                  "%s from lsn %" PRIu64 " offset %" PRIu64 " size %" PRIu64 " \"%s\"",
                  record_gap_name(r->gap.reason), r->gap.from_lsn, r->gap.offset, r->gap.size, text);
         break;
-    case RECORD_DETACH:
     case RECORD_RESIZE:
+        snprintf(ret, DETAIL_MAX, "size %" PRIu64 " before %" PRIu64, r->resize.size,
+                 r->resize.before);
+        break;
+    case RECORD_DETACH:
     case RECORD_DEFINITION:
         break;
     }

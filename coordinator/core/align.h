@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* align: the reader's rule of proto/protocol.md as a pure state machine. Fed with the records that
- * matter (attach, gap, copy begin and end, bookmark, seal) of any number of streams, each stream's
- * in LSN order, the streams interleaved in any way, and with definitions, it says of every round:
- * yes, no (why, where), or unknown (what is missing). Yes and no never change afterwards, and the
- * answers do not depend on the interleaving.
+ * matter (attach, gap, resize, copy begin and end, bookmark, seal) of any number of streams, each
+ * stream's in LSN order, the streams interleaved in any way, and with definitions, it says of every
+ * round: yes, no (why, where), or unknown (what is missing). Yes and no never change afterwards,
+ * and the answers do not depend on the interleaving.
  *
  * A round is known by its id together with its order (group, epoch, scope, kind, set): bookmarks
  * that carry the same id and another order are another round, so that a stream outside a set can

@@ -737,6 +737,14 @@ static int check_disk(struct registry *r, const char *identity, const struct int
     return 0;
 }
 
+/* A stream that was registered before keeps the size that it had then. */
+static uint64_t size_of(const struct registry *r, const struct intake_disk *in)
+{
+    struct manifest_stream known;
+    struct store_stream_state state;
+    return store_stream_get(r->store, &in->stream, &known, &state) ? known.size : in->size;
+}
+
 static int register_disk(struct registry *r, struct group *g, struct disk *d,
                          const struct intake_disk *in, struct err *err)
 {
@@ -755,15 +763,16 @@ static int register_disk(struct registry *r, struct group *g, struct disk *d,
     if (d->registered && id_equal(&d->stream, &in->stream)) {
         return 0;
     }
+    uint64_t size = size_of(r, in);
     if (catalog_put_stream(r->catalog, id_hex(&in->stream, hex), in->group.s, in->member.s,
-                           in->disk.s, in->size, err) < 0) {
+                           in->disk.s, size, err) < 0) {
         return -1;
     }
     d->registered = true;
     d->stream = in->stream;
     d->timeline = in->timeline;
     d->disk_id = in->disk_id;
-    d->size = in->size;
+    d->size = size;
     d->block_size = in->block_size;
     g->dirty = true;
     return 0;

@@ -3,7 +3,8 @@
  * issued from both. A group is STORE/groups/<group>.json; a definition, once issued, never changes:
  * STORE/definitions/<group>/<epoch>.pb. When the last disk of a group is registered, and whenever
  * members, addresses, identities or streams changed since, the next epoch is issued. Policy alone
- * makes no epoch.
+ * makes no epoch, nor does a disk's size alone: the size in a definition is that of the stream's
+ * first registration, and the stream itself says what it is at any LSN.
  *
  * One thread. What it returns by pointer is good until the next call that changes it. */
 #ifndef TIDE_COORDINATOR_INTAKE_REGISTRY_H
@@ -35,11 +36,12 @@ void registry_free(struct registry *registry); /* takes NULL */
  * range (named); LIMIT. */
 int registry_apply(struct registry *registry, const json_t *group, struct err *err);
 
-/* A participant registers the disks of its members; durable on return. The same again changes
- * nothing.
+/* A participant registers the disks of its members; durable on return. The same again, also with
+ * another size, changes nothing.
  *   DENIED     a member's participant is another identity
  *   NOT_FOUND  a group is not applied, or has no such member or disk; what could be registered is
- *   CONFLICT   a stream is registered for another disk already, or with another size or timeline */
+ *   CONFLICT   a stream is registered for another disk already, or with another timeline, disk
+ *              id or block size */
 int registry_register(struct registry *registry, const char *identity,
                       const struct intake_register *disks, struct err *err);
 

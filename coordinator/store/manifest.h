@@ -5,6 +5,8 @@
  *   {"type":"segment","first":N,"last":N,"hash":H,"size":N}    in order, without a hole
  *   {"type":"tag","point":H,"lsn":N,"cut":H,"label":"aligned"|"unaligned"}
  *   {"type":"fork","first":N,"hash":H}                         what came; the stream is stopped
+ * `size` in `created` is the disk's when the stream was first registered; what it is at an LSN the
+ * stream itself says.
  * A last line without its newline, or with zero bytes in it, is what a crash leaves: it is not
  * there. */
 #ifndef TIDE_COORDINATOR_STORE_MANIFEST_H
@@ -28,7 +30,7 @@ struct manifest_stream {
     struct name group; /* labels at creation */
     struct name member;
     struct name disk;
-    uint64_t size; /* of the disk, bytes */
+    uint64_t size; /* of the disk when it was first registered, bytes */
     uint32_t block_size;
 };
 

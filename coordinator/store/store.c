@@ -309,10 +309,11 @@ int store_tag(struct store *store, const struct id *stream, const struct manifes
 
 /* ---- streams ---- */
 
+/* The size may be another: the disk was resized, and of that the stream itself tells. */
 static bool same_stream(const struct manifest_stream *a, const struct manifest_stream *b)
 {
     return id_equal(&a->timeline, &b->timeline) && id_equal(&a->disk_id, &b->disk_id) &&
-           a->size == b->size && a->block_size == b->block_size;
+           a->block_size == b->block_size;
 }
 
 /* A stream that is in the folder and could not be opened at the start must not be begun anew: that
@@ -348,7 +349,7 @@ int store_stream_create(struct store *store, const struct manifest_stream *about
     if (s != NULL) {
         if (!same_stream(&s->about, about)) {
             return err_set(err, TIDE_ERR_CONFLICT,
-                           "stream '%s' is known with another timeline, disk or size",
+                           "stream '%s' is known with another timeline, disk or block size",
                            id_hex(&about->stream, hex));
         }
         return 0;

@@ -54,8 +54,9 @@ void store_close(struct store *store); /* takes NULL */
 const char *store_path(const struct store *store);
 
 /* Makes the stream's folder and `created` line, durable on return. The same again: nothing to do.
- * Another disk size, timeline or disk id for a known stream: CONFLICT, as for one whose manifest is
- * there and could not be read at the start. */
+ * Another size of the disk alone is the same again, and the first one stays. Another timeline, disk
+ * id or block size for a known stream: CONFLICT, as for one whose manifest is there and could not
+ * be read at the start. */
 int store_stream_create(struct store *store, const struct manifest_stream *stream, struct err *err);
 bool store_stream_get(struct store *store, const struct id *stream,
                       struct manifest_stream *ret_stream, struct store_stream_state *ret_state);

@@ -2,6 +2,7 @@
 /* coordinator/core/align. Input: flags (bit 0: the definition is known from the start; 1: rounds
  * are judged with definitions only; 2: one group only; 3: room for three rounds, so that some are
  * dropped), then two bytes for each event: what (low 3 bits) and of which stream (next 2), and how.
+ * Gaps, sizes and copies are one of the eight, by the low 3 bits of how.
  *
  * After each event every round is compared with the rule written down once more, plainly, over all
  * that was fed: YES only where that says yes; with the definition and enough room, each answer is
@@ -28,6 +29,8 @@ struct lab {
     bool one_group;
     bool small;
     struct record records[STREAMS][HISTORY];
+    enum round_answer whole[STREAMS][HISTORY]; /* by the plain rule, after that record */
+    bool counted[STREAMS][HISTORY];            /* a copy's end that made it so */
     size_t count[STREAMS];
     uint64_t incarnation[STREAMS];
     enum round_answer answers[IDS][VARIANTS];
@@ -123,6 +126,85 @@ static void define(void)
 
 /* ---- the rule, plainly ---- */
 
+/* The disk's size before that record; 0: not said. */
+static uint64_t size_before(unsigned k, size_t i)
+{
+    while (i-- > 0) {
+        const struct record *r = &lab.records[k][i];
+        if (r->type == RECORD_ATTACH) {
+            return r->attach.size;
+        }
+        if (r->type == RECORD_RESIZE) {
+            return r->resize.size;
+        }
+    }
+    return 0;
+}
+
+static bool contradicts(unsigned k, size_t i)
+{
+    const struct record *r = &lab.records[k][i];
+    uint64_t due = size_before(k, i);
+    return due != 0 && ((r->type == RECORD_ATTACH && r->attach.size != due) ||
+                        (r->type == RECORD_RESIZE && r->resize.before != due));
+}
+
+static bool begin_counts(unsigned k, size_t i)
+{
+    const struct record_copy_begin *b = &lab.records[k][i].copy_begin;
+    uint64_t due = size_before(k, i);
+    if (due != 0 && due != b->size) {
+        return false;
+    }
+    for (size_t j = 0; b->kind == RECORD_COPY_INITIAL && j < i; j++) {
+        const struct record *r = &lab.records[k][j];
+        bool was_whole = j > 0 && lab.whole[k][j - 1] == ROUND_ANSWER_YES;
+        if (contradicts(k, j) ||
+            (r->type == RECORD_GAP && (r->gap.reason != RECORD_GAP_BASE || was_whole))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* *ret_kind: of the copy that it ends. */
+static bool end_counts(unsigned k, size_t i, enum record_copy_kind *ret_kind)
+{
+    const struct record_copy_end *e = &lab.records[k][i].copy_end;
+    while (i-- > 0) {
+        const struct record *r = &lab.records[k][i];
+        if (lab.counted[k][i] || r->type == RECORD_ATTACH || r->type == RECORD_RESIZE ||
+            r->type == RECORD_GAP) {
+            return false;
+        }
+        if (r->type == RECORD_COPY_BEGIN) {
+            *ret_kind = r->copy_begin.kind;
+            return r->lsn == e->begin_lsn && e->copied + e->zeroes == r->copy_begin.size &&
+                   begin_counts(k, i);
+        }
+    }
+    return false;
+}
+
+/* Called once for each record, in order. */
+static enum round_answer plain_whole(unsigned k, size_t i)
+{
+    const struct record *r = &lab.records[k][i];
+    enum record_copy_kind kind;
+    if (r->type == RECORD_ATTACH && r->attach.first) {
+        return r->attach.base_zero ? ROUND_ANSWER_YES : ROUND_ANSWER_NO;
+    }
+    if (contradicts(k, i) || r->type == RECORD_GAP || r->type == RECORD_COPY_BEGIN) {
+        return ROUND_ANSWER_NO;
+    }
+    if (r->type == RECORD_COPY_END && end_counts(k, i, &kind)) {
+        lab.counted[k][i] = true;
+        return kind == RECORD_COPY_FULL || lab.records[k][0].lsn == 1 ? ROUND_ANSWER_YES
+                                                                      : ROUND_ANSWER_UNKNOWN;
+    }
+    return i == 0 ? ROUND_ANSWER_UNKNOWN : lab.whole[k][i - 1];
+}
+
 static const struct record *first_mark(unsigned k, const struct id *round)
 {
     struct id ours = make_id(5);
@@ -141,16 +223,18 @@ static enum round_answer plain_stream(unsigned k, const struct round_order *orde
                                       const struct record **ret_mark,
                                       const struct record **ret_seal)
 {
-    enum round_answer whole = ROUND_ANSWER_UNKNOWN;
     const struct record *mark = first_mark(k, &order->round);
+    enum round_answer whole =
+        mark == NULL ? ROUND_ANSWER_UNKNOWN : lab.whole[k][mark - lab.records[k]];
     *ret_mark = mark;
     for (size_t i = 0; i < lab.count[k]; i++) {
         const struct record *r = &lab.records[k][i];
         if (mark != NULL && r->lsn > mark->lsn) {
-            if (r->type != RECORD_SEAL) {
+            if (r->type == RECORD_ATTACH || r->type == RECORD_GAP || r->type == RECORD_BOOKMARK) {
                 return ROUND_ANSWER_NO;
             }
-            if (r->seal.bookmark_lsn != mark->lsn || r->incarnation != mark->incarnation) {
+            if (r->type != RECORD_SEAL || r->seal.bookmark_lsn != mark->lsn ||
+                r->incarnation != mark->incarnation) {
                 continue;
             }
             *ret_seal = r;
@@ -159,14 +243,8 @@ static enum round_answer plain_stream(unsigned k, const struct round_order *orde
                             (mark->bookmark.unheld ? ROUND_OUTCOME_UNHELD : ROUND_OUTCOME_HELD);
             return good ? whole : ROUND_ANSWER_NO; /* whole is yes or unknown here */
         }
-        if (r == mark) {
-            if (whole == ROUND_ANSWER_NO || !order_same(&r->bookmark.order, order)) {
-                return ROUND_ANSWER_NO;
-            }
-        } else if (r->type == RECORD_GAP) {
-            whole = ROUND_ANSWER_NO;
-        } else if (r->type == RECORD_ATTACH && r->attach.first) {
-            whole = r->attach.base_zero ? ROUND_ANSWER_YES : ROUND_ANSWER_NO;
+        if (r == mark && (whole == ROUND_ANSWER_NO || !order_same(&r->bookmark.order, order))) {
+            return ROUND_ANSWER_NO;
         }
     }
     return ROUND_ANSWER_UNKNOWN;
@@ -319,10 +397,12 @@ static void feed(unsigned k, const struct record *r)
 {
     struct err err = {0};
     lab.records[k][lab.count[k]++] = *r;
+    lab.whole[k][lab.count[k] - 1] = plain_whole(k, lab.count[k] - 1);
     TIDE_CHECK(align_feed(lab.align, r, &err) == 0);
     uint64_t lsn = 0;
     uint64_t incarnation = 0;
-    (void)align_stream(lab.align, &r->stream, &lsn, &incarnation);
+    enum round_answer whole = align_stream(lab.align, &r->stream, &lsn, &incarnation);
+    TIDE_CHECK(whole == lab.whole[k][lab.count[k] - 1]);
     TIDE_CHECK(lsn == r->lsn && incarnation == r->incarnation);
 }
 
@@ -363,6 +443,64 @@ static struct record make_end(unsigned k, uint64_t lsn, unsigned how)
                      outcome, has_cut ? &cut : NULL);
 }
 
+/* The last copy's begin, or with `older` one before it. */
+static const struct record *last_begin(unsigned k, bool older)
+{
+    const struct record *found = NULL;
+    for (size_t i = lab.count[k]; i-- > 0;) {
+        if (lab.records[k][i].type == RECORD_COPY_BEGIN) {
+            if (found != NULL || !older) {
+                return &lab.records[k][i];
+            }
+            found = &lab.records[k][i];
+        }
+    }
+    return found;
+}
+
+static struct record make_copy_end(unsigned k, uint64_t lsn, unsigned how)
+{
+    const struct record *begin = last_begin(k, (how >> 4 & 1) != 0);
+    struct record r = make_record(RECORD_COPY_END, number_of(k), lsn, lab.incarnation[k]);
+    uint64_t size = begin == NULL ? 1 << 20 : begin->copy_begin.size;
+    r.copy_end = (struct record_copy_end){.begin_lsn = begin == NULL ? 1 : begin->lsn,
+                                          .copied = 4096,
+                                          .zeroes = size - 4096 - (how >> 3 & 1)};
+    return r;
+}
+
+/* A gap, a size or a copy. */
+static struct record make_change(unsigned k, uint64_t lsn, unsigned how)
+{
+    static const uint64_t sizes[] = {1 << 20, 2 << 20, 3 << 20};
+    uint64_t size = lab.count[k] == 0 ? 0 : size_before(k, lab.count[k]);
+    uint64_t in_force = size == 0 ? sizes[0] : size;
+    uint64_t other = in_force == sizes[how >> 3 & 1] ? sizes[2] : sizes[how >> 3 & 1];
+    struct record r = make_gap(number_of(k), lsn, lab.incarnation[k]);
+    switch (how & 7) {
+    case 1:
+        r.gap.reason = RECORD_GAP_BASE;
+        break;
+    case 2:
+        r = make_resize(number_of(k), lsn, lab.incarnation[k], in_force, other);
+        r.resize.before += (how >> 4 & 1) != 0 ? 512 : 0;
+        break;
+    case 3:
+    case 4:
+        r = make_record(RECORD_COPY_BEGIN, number_of(k), lsn, lab.incarnation[k]);
+        r.copy_begin.kind = (enum record_copy_kind)(1 + (how >> 4) % 3);
+        r.copy_begin.size = (how >> 3 & 1) != 0 ? other : in_force;
+        break;
+    case 5:
+    case 6:
+        r = make_copy_end(k, lsn, how);
+        break;
+    default:
+        break;
+    }
+    return r;
+}
+
 static void event(unsigned what, unsigned how)
 {
     unsigned k = what >> 3 & 3;
@@ -380,9 +518,12 @@ static void event(unsigned what, unsigned how)
     case 0:
         lab.incarnation[k] += 100;
         r = make_attach(number_of(k), lsn, lab.incarnation[k], how % 8 != 7);
+        if (lab.count[k] > 0 && size_before(k, lab.count[k]) != 0 && how % 8 != 6) {
+            r.attach.size = size_before(k, lab.count[k]);
+        }
         break;
     case 1:
-        r = make_gap(number_of(k), lsn, lab.incarnation[k]);
+        r = make_change(k, lsn, how);
         break;
     case 2:
     case 3: {

@@ -50,8 +50,10 @@ static struct record own(struct record r)
     return r;
 }
 
+#define STREAM_RECORDS 12
+
 /* One of each type, as a short stream has them. */
-static size_t make_stream(struct record ret[11])
+static size_t make_stream(struct record ret[STREAM_RECORDS])
 {
     static const uint8_t data[100] = "what a guest wrote";
     struct round_order order = make_order(3, 3);
@@ -75,21 +77,22 @@ static size_t make_stream(struct record ret[11])
     ret[n++] = own(make_gap(1, 7, 100));
     ret[n++] = own(make_attach(1, 8, 200, false));
     struct record begin = make_record(RECORD_COPY_BEGIN, 1, 9, 200);
-    begin.copy_begin = (struct record_copy_begin){
-        .kind = RECORD_COPY_FULL, .size = 1 << 20, .offset = 4096, .continues = 3};
+    begin.copy_begin = (struct record_copy_begin){.kind = RECORD_COPY_CHANGES, .size = 1 << 20};
     ret[n++] = own(begin);
     struct record block = make_write(1, 10, 200, 4096, data, sizeof data);
     block.type = RECORD_COPY_BLOCK;
     ret[n++] = own(block);
     struct record end = make_record(RECORD_COPY_END, 1, 11, 200);
-    end.copy_end = (struct record_copy_end){.begin_lsn = 9, .copied = 100, .zeroes = 4096};
+    end.copy_end =
+        (struct record_copy_end){.begin_lsn = 9, .copied = 100, .zeroes = (1 << 20) - 100};
     ret[n++] = own(end);
+    ret[n++] = own(make_resize(1, 12, 200, 1 << 20, 2 << 20));
     return n;
 }
 
 static void seed_records(void)
 {
-    struct record records[11];
+    struct record records[STREAM_RECORDS];
     uint8_t bytes[TIDE_RECORD_SMALL_MAX];
     size_t count = make_stream(records);
     for (size_t i = 0; i < count; i++) {
@@ -128,7 +131,7 @@ static void patch_header(struct bytes_writer *w, const struct record *first, uin
 /* The short stream in a ring of two files: from the start, over the end of a file, and torn. */
 static void seed_logs(void)
 {
-    struct record records[11];
+    struct record records[STREAM_RECORDS];
     uint8_t out[4096];
     uint8_t bytes[TIDE_RECORD_SMALL_MAX];
     size_t count = make_stream(records);
@@ -163,7 +166,7 @@ static void seed_segments(void)
 {
     static struct segment_writer writer;
     static uint8_t out[8192];
-    struct record records[11];
+    struct record records[STREAM_RECORDS];
     uint8_t bytes[TIDE_RECORD_SMALL_MAX];
     struct err err;
     struct segment_info info;
@@ -193,11 +196,13 @@ static void seed_tapctl(void)
         enum tapctl_type type;
         const char *name;
     } all[] = {
-        {TAPCTL_HELLO, "hello"},   {TAPCTL_HOLD, "hold"},       {TAPCTL_RELEASE, "release"},
-        {TAPCTL_ABORT, "abort"},   {TAPCTL_SYNC, "sync"},       {TAPCTL_STORED, "stored"},
-        {TAPCTL_ATTEST, "attest"}, {TAPCTL_STATUS, "status"},   {TAPCTL_WELCOME, "welcome"},
-        {TAPCTL_HELD, "held"},     {TAPCTL_REFUSED, "refused"}, {TAPCTL_SEALED, "sealed"},
-        {TAPCTL_SYNCED, "synced"}, {TAPCTL_STATE, "state"},     {TAPCTL_REFUSE_BUSY, "refuse"}};
+        {TAPCTL_HELLO, "hello"},       {TAPCTL_HOLD, "hold"},       {TAPCTL_RELEASE, "release"},
+        {TAPCTL_ABORT, "abort"},       {TAPCTL_SYNC, "sync"},       {TAPCTL_STORED, "stored"},
+        {TAPCTL_ATTEST, "attest"},     {TAPCTL_STATUS, "status"},   {TAPCTL_WELCOME, "welcome"},
+        {TAPCTL_HELD, "held"},         {TAPCTL_REFUSED, "refused"}, {TAPCTL_SEALED, "sealed"},
+        {TAPCTL_SYNCED, "synced"},     {TAPCTL_STATE, "state"},     {TAPCTL_REFUSE_BUSY, "refuse"},
+        {TAPCTL_COMPARED, "compared"}, {TAPCTL_RESYNC, "resync"},   {TAPCTL_DETACH, "detach"},
+        {TAPCTL_RESTREAM, "restream"}, {TAPCTL_RESIZE, "resize"},   {TAPCTL_DONE, "done"}};
     static struct tapctl m;
     static uint8_t bytes[TIDE_TAPCTL_SIZE_MAX];
     const size_t count = sizeof all / sizeof all[0];
@@ -249,6 +254,18 @@ static void seed_tapctl(void)
             m.state.incarnation = 100;
             m.state.next_lsn = 11;
             m.state.whole = true;
+        } else if (m.type == TAPCTL_COMPARED) {
+            m.compared = (struct tapctl_compared){.begin_lsn = 5, .offset = 65536, .count = 9};
+            m.compared.differs[1] = 1;
+        } else if (m.type == TAPCTL_RESYNC) {
+            m.order.resync = TAPCTL_RESYNC_COMPARE;
+        } else if (m.type == TAPCTL_DETACH) {
+            m.order.force = true;
+        } else if (m.type == TAPCTL_RESTREAM) {
+            m.order.stream = make_id(1);
+        } else if (m.type == TAPCTL_DONE) {
+            m.done.code = TIDE_ERR_BUSY;
+            strcpy(m.done.text, "a client is connected");
         }
         save("tapctl", all[i].name, -1, bytes, tapctl_encode(&m, bytes));
     }
@@ -436,6 +453,12 @@ static void seed_rest(void)
     static const uint8_t dropped[] = {9,  0, 0, 8, 0,  16, 0, 2, 0, 2, 1,  2, 2,
                                       10, 3, 3, 4, 11, 8,  5, 0, 4, 0, 12, 0};
     static const uint8_t partial[] = {7, 0, 0, 16, 0, 3, 12, 19, 12, 4, 0, 20, 0, 8, 7, 11, 0};
+    /* a disk that held data and is copied; one that grows, has a gap and is copied over a restart
+     */
+    static const uint8_t copied[] = {1, 0, 0,  8, 7,  16, 0, 9, 1,  9, 3,  9, 5,
+                                     2, 0, 10, 0, 18, 0,  4, 0, 12, 0, 20, 0};
+    static const uint8_t resized[] = {1,  0, 0, 8, 0, 16, 0, 1,  2, 1, 0, 1,  35, 0,  0, 1,
+                                      35, 1, 5, 2, 0, 10, 0, 18, 0, 4, 0, 12, 0,  20, 0};
     save("sp", "three", -1, sp, sizeof sp - 1);
     save("sp", "too-large", -1, too_large, sizeof too_large - 1);
     save("align", "good", -1, good, sizeof good);
@@ -444,6 +467,8 @@ static void seed_rest(void)
     save("align", "unheld", -1, unheld, sizeof unheld);
     save("align", "dropped", -1, dropped, sizeof dropped);
     save("align", "partial", -1, partial, sizeof partial);
+    save("align", "copied", -1, copied, sizeof copied);
+    save("align", "resized", -1, resized, sizeof resized);
 }
 
 int main(int argc, char **argv)

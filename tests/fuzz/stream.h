@@ -47,7 +47,7 @@ static inline bool stream_is_written(enum record_type type)
     return type == RECORD_ATTACH || type == RECORD_WRITE || type == RECORD_ZERO ||
            type == RECORD_BOOKMARK || type == RECORD_SEAL || type == RECORD_ATTESTATION ||
            type == RECORD_GAP || type == RECORD_COPY_BEGIN || type == RECORD_COPY_BLOCK ||
-           type == RECORD_COPY_END;
+           type == RECORD_COPY_END || type == RECORD_RESIZE;
 }
 
 #endif

@@ -81,6 +81,14 @@ static inline struct record make_gap(uint64_t stream, uint64_t lsn, uint64_t inc
     return r;
 }
 
+static inline struct record make_resize(uint64_t stream, uint64_t lsn, uint64_t incarnation,
+                                        uint64_t before, uint64_t size)
+{
+    struct record r = make_record(RECORD_RESIZE, stream, lsn, incarnation);
+    r.resize = (struct record_resize){.size = size, .before = before};
+    return r;
+}
+
 static inline struct record make_bookmark(uint64_t stream, uint64_t lsn, uint64_t incarnation,
                                           const struct round_order *order, uint64_t nonce)
 {

@@ -394,12 +394,11 @@ static void not_whole(void **state)
     assert_int_equal(align_stream(align, &stream, &lsn, &incarnation), ROUND_ANSWER_YES);
 }
 
-static uint64_t copy_begin(unsigned k, uint64_t offset, uint64_t continues)
+static uint64_t copy_begin(unsigned k, enum record_copy_kind kind)
 {
     struct record r =
         make_record(RECORD_COPY_BEGIN, number_of(k), next_lsn(k), history.incarnation[k]);
-    r.copy_begin = (struct record_copy_begin){
-        .kind = RECORD_COPY_INITIAL, .size = 1 << 20, .offset = offset, .continues = continues};
+    r.copy_begin = (struct record_copy_begin){.kind = kind, .size = 1 << 20};
     return feed(k, r)->lsn;
 }
 
@@ -421,7 +420,7 @@ static void copied(void **state)
         for (unsigned k = 0; k < DISKS; k++) {
             attach(k, k != 1);
             if (k == 1) {
-                uint64_t begin_lsn = copy_begin(k, 0, 0);
+                uint64_t begin_lsn = copy_begin(k, RECORD_COPY_INITIAL);
                 uint64_t bytes = 1 << 20;
                 if (how == 1) {
                     gap(k);
@@ -429,8 +428,7 @@ static void copied(void **state)
                     attach(k, false);
                 }
                 if (how == 3) {
-                    begin_lsn = copy_begin(k, 4096, begin_lsn);
-                    bytes -= 4096;
+                    begin_lsn = copy_begin(k, RECORD_COPY_CHANGES);
                 }
                 if (how != 4) {
                     copy_end(k, begin_lsn, how == 5 ? bytes - 1 : bytes);

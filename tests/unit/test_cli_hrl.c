@@ -243,6 +243,39 @@ static void show_and_check(void **state)
     assert_int_equal(run("align /nonexistent"), 4);
 }
 
+/* What a resize, a gap and a copy say of themselves. */
+static void show_changes(void **state)
+{
+    (void)state;
+    struct stream s = {.number = 9, .lsn = 1};
+    s.header =
+        (struct segment_header){.stream = make_id(9), .timeline = make_id(2009), .first_lsn = 1};
+    char path[128];
+    char arguments[256];
+    begin(&s);
+    put(&s, make_attach(9, s.lsn, 77, true));
+    put(&s, make_resize(9, s.lsn, 77, 1 << 20, 3 << 20));
+    static const enum record_gap_reason reasons[] = {RECORD_GAP_IDENTITY, RECORD_GAP_ASKED};
+    for (size_t i = 0; i < 2; i++) {
+        struct record gap = make_gap(9, s.lsn, 77);
+        gap.gap.reason = reasons[i];
+        put(&s, gap);
+    }
+    struct record copy = make_record(RECORD_COPY_BEGIN, 9, s.lsn, 77);
+    copy.copy_begin = (struct record_copy_begin){.kind = RECORD_COPY_CHANGES, .size = 3 << 20};
+    put(&s, copy);
+    segment_writer_finish(&writer, &s.info);
+    snprintf(path, sizeof(path), "%s/changes.hrl", folder);
+    put_file(path, object, (size_t)s.info.size);
+    snprintf(arguments, sizeof(arguments), "show %s", path);
+    assert_int_equal(run(arguments), 0);
+    expect_output("size 3145728 before 1048576");
+    expect_output("identity from lsn 3");
+    expect_output("asked from lsn 4");
+    expect_output("changes of 3145728 bytes");
+    assert_int_equal(unlink(path), 0);
+}
+
 /* A log file with a torn tail is no error; a segment with a flipped bit is. */
 static void harmed_files(void **state)
 {
@@ -297,9 +330,8 @@ static void harmed_files(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(align_good),
-        cmocka_unit_test(align_defined),
-        cmocka_unit_test(show_and_check),
+        cmocka_unit_test(align_good),     cmocka_unit_test(align_defined),
+        cmocka_unit_test(show_and_check), cmocka_unit_test(show_changes),
         cmocka_unit_test(harmed_files),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

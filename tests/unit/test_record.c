@@ -68,8 +68,8 @@ static size_t one_of_each(struct record to[16])
     block.type = RECORD_COPY_BLOCK;
     to[n++] = block;
     struct record copy_begin = make_record(RECORD_COPY_BEGIN, 1, 14, 7);
-    copy_begin.copy_begin = (struct record_copy_begin){
-        .kind = RECORD_COPY_FULL, .size = 1U << 20, .offset = 4096, .continues = 13};
+    copy_begin.copy_begin =
+        (struct record_copy_begin){.kind = RECORD_COPY_CHANGES, .size = 1U << 20};
     to[n++] = copy_begin;
     struct record copy_end = make_record(RECORD_COPY_END, 1, 15, 7);
     copy_end.copy_end = (struct record_copy_end){.begin_lsn = 14, .copied = 24, .zeroes = 1000};
@@ -78,6 +78,7 @@ static size_t one_of_each(struct record to[16])
     copy_zero.write =
         (struct record_write){.offset = 1U << 20, .size = 1U << 31, .discard = false, .copy = true};
     to[n++] = copy_zero;
+    to[n++] = make_resize(1, 17, 7, 1U << 20, 1ULL << 40);
     return n;
 }
 
@@ -163,14 +164,15 @@ static void fields_arrive(void **state)
             assert_int_equal(got.write.offset, 4096);
             assert_memory_equal(got.write.data, data, got.write.size);
         } else if (got.type == RECORD_COPY_BEGIN) {
-            assert_int_equal(got.copy_begin.kind, RECORD_COPY_FULL);
+            assert_int_equal(got.copy_begin.kind, RECORD_COPY_CHANGES);
             assert_int_equal(got.copy_begin.size, 1 << 20);
-            assert_int_equal(got.copy_begin.offset, 4096);
-            assert_int_equal(got.copy_begin.continues, 13);
         } else if (got.type == RECORD_COPY_END) {
             assert_int_equal(got.copy_end.begin_lsn, 14);
             assert_int_equal(got.copy_end.copied, 24);
             assert_int_equal(got.copy_end.zeroes, 1000);
+        } else if (got.type == RECORD_RESIZE) {
+            assert_int_equal(got.resize.size, 1ULL << 40);
+            assert_int_equal(got.resize.before, 1 << 20);
         } else if (got.type == RECORD_GAP) {
             assert_int_equal(got.gap.reason, RECORD_GAP_OVERFLOW);
             assert_int_equal(got.gap.size, 8192);
@@ -306,15 +308,16 @@ static void wrong_values(void **state)
         {5, 64 + 20, 1},     {6, 64 + 88, 0},    {6, 64 + 88, 3},    {6, 64 + 89, 3},
         {6, 64 + 90, 2},     {6, 64 + 91, 3},    {6, 64 + 116, 0},   {6, 64 + 118, 1},
         {6, 64 + 153, 0xFF}, {7, 64 + 24, 0},    {7, 64 + 24, 5},    {7, 64 + 25, 1},
-        {7, 64 + 16, 6},     {8, 64 + 40, 1},    {2, 64, 0},         {2, 64, 9},
+        {7, 64 + 16, 6},     {8, 64 + 40, 1},    {2, 64, 0},         {2, 64, 11},
         {2, 64 + 4, 1},      {2, 64 + 8, 13},    {2, 64 + 159, 'x'}, {0, 64 + 60, 15},
         {0, 64 + 60, 5},     {0, 64 + 151, 'x'}, {0, 64 + 56, 1},    {1, 64 + 72, 9},
         {1, 64 + 60, 3},     {9, 64 + 16, 10},   {9, 64 + 20, 1},    {3, 64 + 7, 0x80},
-        {10, 64 + 7, 0x80},  {10, 64 + 12, 1},   {11, 64, 0},        {11, 64, 3},
-        {11, 64 + 4, 1},     {11, 64 + 10, 0},   {11, 64 + 15, 128}, {11, 64 + 18, 17},
-        {11, 64 + 17, 0},    {11, 64 + 24, 0},   {11, 64 + 24, 14},  {12, 64, 0},
-        {12, 64, 15},        {12, 64 + 15, 128}, {12, 64 + 23, 128}, {13, 64 + 16, 7},
-        {2, 64 + 25, 0}, /* a range of no bytes, yet at an offset */
+        {10, 64 + 7, 0x80},  {10, 64 + 12, 1},   {11, 64, 0},        {11, 64, 4},
+        {11, 64 + 4, 1},     {11, 64 + 10, 0},   {11, 64 + 15, 128}, {14, 64 + 5, 0},
+        {14, 64 + 7, 128},   {14, 64 + 10, 0},   {14, 64 + 15, 128}, {14, 64 + 16, 1},
+        {14, 64 + 23, 1},    {12, 64, 0},        {12, 64, 15},       {12, 64 + 15, 128},
+        {12, 64 + 23, 128},  {13, 64 + 16, 7},   {2, 64 + 25, 0}, /* a range of no bytes, yet at an
+                                                                     offset */
     };
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         assert_true(wrong[i].record < count);
@@ -342,13 +345,26 @@ static void wrong_values(void **state)
     }
 }
 
+/* A resize says two sizes. */
+static void resize_to_the_same(void **state)
+{
+    (void)state;
+    uint8_t bytes[TIDE_RECORD_SMALL_MAX];
+    struct record r = make_resize(1, 2, 7, 1U << 20, 2U << 20);
+    size_t size = record_encode(&r, bytes, sizeof bytes);
+    assert_int_equal(decode(bytes, size), TIDE_ERR_OK);
+    memcpy(bytes + TIDE_RECORD_HEADER, bytes + TIDE_RECORD_HEADER + 8, 8);
+    checksum(bytes, size - TIDE_RECORD_HEADER);
+    assert_int_equal(decode(bytes, size), TIDE_ERR_CORRUPT);
+}
+
 static void unknown_types(void **state)
 {
     (void)state;
     uint8_t bytes[TIDE_RECORD_SMALL_MAX];
     struct record w = make_write(1, 2, 7, 512, data, sizeof data);
     size_t size = record_encode(&w, bytes, sizeof bytes);
-    static const uint8_t types[] = {0, 2, 12, 13, 14, 200};
+    static const uint8_t types[] = {0, 2, 13, 14, 200};
     for (size_t i = 0; i < sizeof types; i++) {
         bytes[8] = types[i];
         bytes[10] = 0;
@@ -436,12 +452,13 @@ static void random_bytes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(crc_vectors),   cmocka_unit_test(round_trip),
-        cmocka_unit_test(fields_arrive), cmocka_unit_test(flipped_bits),
-        cmocka_unit_test(cut_short),     cmocka_unit_test(huge_lengths),
-        cmocka_unit_test(wrong_values),  cmocka_unit_test(unknown_types),
-        cmocka_unit_test(write_head),    cmocka_unit_test(example),
-        cmocka_unit_test(random_bytes),  cmocka_unit_test(large_copy_block),
+        cmocka_unit_test(crc_vectors),        cmocka_unit_test(round_trip),
+        cmocka_unit_test(fields_arrive),      cmocka_unit_test(flipped_bits),
+        cmocka_unit_test(cut_short),          cmocka_unit_test(huge_lengths),
+        cmocka_unit_test(wrong_values),       cmocka_unit_test(unknown_types),
+        cmocka_unit_test(write_head),         cmocka_unit_test(example),
+        cmocka_unit_test(random_bytes),       cmocka_unit_test(large_copy_block),
+        cmocka_unit_test(resize_to_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
