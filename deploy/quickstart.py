@@ -544,7 +544,7 @@ local = {self.local}
                     disk.copied = int(found.group(1))
                     break
         say("initial copies: " + ", ".join(
-            f"{d.title} {d.copied / (1 << 20):.1f} MiB, whole after {d.whole_after:.1f} s"
+            f"{d.title} {d.copied / (1 << 20):.1f} MiB, seen whole after {d.whole_after:.1f} s"
             for d in self.disks if d.whole_after is not None))
 
     def start_participant(self, member, address):
@@ -606,6 +606,7 @@ local = {local}
         say("the file systems through their taps: nbdfuse, loop device, mount")
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             list(pool.map(Disk.attach, self.disks))
+        self.look_at_copies()
 
     def start_canary(self):
         say(f"workload: {self.options.tokens} tokens go round over six file systems")
