@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs Tidemark end to end on one machine; started by quickstart.sh, which builds first.
 
-Three machines (a participant each, on its own loopback address) with two disks each, one coordinator,
-a workload of dependent writes over all six disks, a bookmark every second. Then only what arrived at
-the coordinator is left, and every recovery point is exported, mounted and judged. Then the same
+Three machines (a participant each, on its own loopback address) with two disks each, which hold a file
+system with files before their taps start, so that they are copied first; one coordinator, a workload
+of dependent writes over all six disks, a bookmark every second. Then only what arrived at the
+coordinator is left, and every recovery point is exported, mounted and judged, the old files too. Then the same
 without the hold, which must show torn points. Working files lie under build/quickstart.
 """
 
@@ -14,6 +15,8 @@ import fcntl
 import hashlib
 import json
 import os
+import random
+import re
 import shutil
 import signal
 import socket
@@ -33,6 +36,8 @@ HOLD_MAX_MS = 80
 POINTS = 20
 RUN_SECONDS = 120
 HELD_POINTS = 15
+# What each disk holds before its tap starts, in its folder `before`.
+OLD_FILES = {"notes.txt": 1234, "table": 1 << 20, "archive": 3 << 20}
 # A socket's path has 107 characters at most, a checkout's any number: sockets are named through this
 # link to the working folder. The fixed addresses allow one quickstart a machine anyway.
 SOCKETS = "/run/tidemark-quickstart"
@@ -357,22 +362,47 @@ class Disk:
         self.tap = None
         self.fuse = None
         self.device = None
+        self.began = 0.0        # start of its tap
+        self.stream = None
+        self.whole_after = None  # seconds
+        self.copied = 0         # bytes, as the far side's stream says
 
     def log(self, what):
         return os.path.join(self.site.logs, f"{what}-{self.key}.log")
 
-    def start(self):
+    def fill(self):
+        """A disk in use before Tidemark comes: a file system with files of known content."""
         for folder in (self.folder, self.ring, self.mountpoint):
             os.makedirs(folder)
         with open(self.image, "wb") as f:
             f.truncate(DISK_MIB << 20)
+        device = loop_attach(self.image)
+        try:
+            if self.kind == "ext4":
+                run(["mkfs.ext4", "-q", "-F", "-J", "size=8", "-E",
+                     "nodiscard,lazy_itable_init=0,lazy_journal_init=0", device], 120)
+            else:
+                run(["mkfs.xfs", "-q", "-f", "-K", device], 120)
+            run(["mount", device, self.mountpoint], 60)
+            os.makedirs(os.path.join(self.mountpoint, "before"))
+            for name in OLD_FILES:
+                with open(os.path.join(self.mountpoint, "before", name), "wb") as f:
+                    f.write(old_content(self.key, name))
+            run(["umount", self.mountpoint], 60)
+        finally:
+            run(["losetup", "-d", device], 30, statuses=(0, 1))
+        wait_for(f"loop device of {self.title}", 15, lambda: not any(
+            each == device for each in loops_below(self.folder)))
+
+    def start(self):
         with open(self.served, "wb"):
             pass
+        self.began = time.monotonic()
         self.tap = self.site.keeper.spawn(
             f"tap {self.title}",
             ["nbdkit", "-f", "-U", self.socket, "-t", "16", self.site.plugin, f"disk={self.image}",
              f"log={self.ring}", f"control={self.control}", f"hold-max-ms={HOLD_MAX_MS}",
-             "flush=log"], self.log("tap"))
+             "flush=log", "log-size=256M"], self.log("tap"))
         wait_for(f"tap of {self.title}", 20,
                  lambda: os.path.exists(self.socket) and os.path.exists(self.control),
                  self.log("tap"), self.tap)
@@ -384,12 +414,6 @@ class Disk:
         wait_for(f"nbdfuse of {self.title}", 20, lambda: self.served in mounts_below(self.folder) and
                  os.stat(self.served).st_size == DISK_MIB << 20, self.log("nbdfuse"), self.fuse)
         self.device = loop_attach(self.served, "--direct-io=on")
-        if self.kind == "ext4":
-            run(["mkfs.ext4", "-q", "-F", "-J", "size=8", "-E",
-                 "nodiscard,lazy_itable_init=0,lazy_journal_init=0", self.device], 120,
-                log=self.log("tap"))
-        else:
-            run(["mkfs.xfs", "-q", "-f", "-K", self.device], 120, log=self.log("tap"))
         run(["mount", self.device, self.mountpoint], 60, log=self.log("tap"))
 
     def detach(self):
@@ -405,6 +429,25 @@ class Disk:
             run(["umount", self.served], 30)
         if self.fuse is not None:
             self.site.keeper.stop(self.fuse)
+
+
+def old_content(key, name):
+    return random.Random(f"{key} {name}").randbytes(OLD_FILES[name])
+
+
+def check_old_files(mountpoint, key):
+    """What is wrong with the files that a disk held before its tap; None: nothing."""
+    folder = os.path.join(mountpoint, "before")
+    try:
+        if sorted(os.listdir(folder)) != sorted(OLD_FILES):
+            return f"not the files that were there before: {sorted(os.listdir(folder))}"
+        for name in OLD_FILES:
+            with open(os.path.join(folder, name), "rb") as f:
+                if f.read() != old_content(key, name):
+                    return f"the file '{name}' is not what it was before"
+    except OSError as error:
+        return f"a file that was there before: {error}"
+    return None
 
 
 class Site:
@@ -432,6 +475,7 @@ class Site:
         self.canary_log = os.path.join(self.logs, "canary.jsonl")
         self.canary_end = {}
         self.points = []
+        self.early_points = 0  # listed while a disk was not whole
 
     def member_disks(self, member):
         return [disk for disk in self.disks if disk.member == member]
@@ -470,9 +514,42 @@ local = {self.local}
             return False
         return True
 
+    def participant_local(self, member):
+        return os.path.join(self.sockets, member, "p.ipc")
+
+    def look_at_copies(self):
+        """Notes which disks have become whole; true once all have."""
+        for member, _ in MEMBERS:
+            disks = [d for d in self.member_disks(member) if d.whole_after is None]
+            if not disks:
+                continue
+            out, _ = run([self.tidemark, "participant", "status", "-o", "json", "--local",
+                          self.participant_local(member)], 30, log=self.log(f"participant-{member}"))
+            for status in json.loads(out)["disks"]:
+                for disk in disks:
+                    if disk.name == status["disk"] and status["whole"]:
+                        disk.stream = status["stream"]
+                        disk.whole_after = time.monotonic() - disk.began
+        return all(disk.whole_after is not None for disk in self.disks)
+
+    def count_copied(self):
+        """From the streams at the far side, which alone count: what each disk's copy had to send."""
+        for disk in self.disks:
+            folder = os.path.join(self.store, "streams", disk.stream or "", "segments")
+            names = sorted(n for n in os.listdir(folder) if n.endswith(".hrl"))
+            for name in names:
+                out, _ = run([self.tidemark, "hrl", "show", os.path.join(folder, name)], 60)
+                found = re.search(r"copy-end.*?copied (\d+)", out)
+                if found:
+                    disk.copied = int(found.group(1))
+                    break
+        say("initial copies: " + ", ".join(
+            f"{d.title} {d.copied / (1 << 20):.1f} MiB, seen whole after {d.whole_after:.1f} s"
+            for d in self.disks if d.whole_after is not None))
+
     def start_participant(self, member, address):
         folder = os.path.join(self.folder, member)
-        local = os.path.join(self.sockets, member, "p.ipc")
+        local = self.participant_local(member)
         os.makedirs(folder)
         disks = "".join(f"[disk {GROUP}/{member}/{disk.name}]\ntap = {disk.control}\n"
                         for disk in self.member_disks(member))
@@ -516,15 +593,20 @@ local = {local}
     def start(self):
         os.makedirs(self.logs)
         os.makedirs(self.store)
-        say("coordinator, six taps, three participants")
+        say(f"six disks in use: mkfs, {sum(OLD_FILES.values()) / (1 << 20):.1f} MiB of files on each; "
+            "no tap yet")
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            list(pool.map(Disk.fill, self.disks))
+        say("coordinator, six taps, three participants: each disk is copied first, beside its guest")
         self.start_coordinator()
         for disk in self.disks:
             disk.start()
         for member, address in MEMBERS:
             self.start_participant(member, address)
-        say("file systems on the captured disks: tap, nbdfuse, loop device, mkfs, mount")
+        say("the file systems through their taps: nbdfuse, loop device, mount")
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             list(pool.map(Disk.attach, self.disks))
+        self.look_at_copies()
 
     def start_canary(self):
         say(f"workload: {self.options.tokens} tokens go round over six file systems")
@@ -557,6 +639,9 @@ local = {local}
         while True:
             seconds = time.monotonic() - began
             self.points = self.list_points()
+            whole = self.look_at_copies()
+            if not whole:
+                self.early_points = len(self.points)
             lines = self.canary_lines()
             rate = lines[-1]["steps_per_s"] if lines else 0
             hold = holds(self.points[-1]) if self.points else {}
@@ -566,7 +651,7 @@ local = {local}
             if len(self.points) >= self.options.points or seconds > RUN_SECONDS:
                 break
             self.keeper.check()
-            time.sleep(1)
+            time.sleep(1 if whole else 0.2)
         live.end()
         say(f"{len(self.points)} points {self.label} after {seconds:.0f} s")
 
@@ -599,6 +684,7 @@ local = {local}
         for member, _ in MEMBERS:
             os.rename(os.path.join(self.folder, member), os.path.join(away, member))
         self.points = self.list_points()
+        self.count_copied()
         failed = self.failed_rounds()
         if failed:
             say("rounds that became no point: " + ", ".join(
@@ -656,6 +742,10 @@ class Verifier:
             else:
                 run(["xfs_repair", "-n", device], 60)
             run(["mount", "-o", "ro,nouuid" if disk.kind == "xfs" else "ro", device, mountpoint], 60)
+            wrong = check_old_files(mountpoint, disk.key)
+            if wrong is not None:
+                run(["umount", mountpoint], 60)
+                raise Failed(wrong)
         except Failed:
             run(["losetup", "-d", device], 30, statuses=(0, 1))
             raise
@@ -817,6 +907,21 @@ def judge_all(held, held_results, free, free_results, options):
     return reasons, line
 
 
+def judge_copies(site):
+    """Reasons why a run does not show that disks with data joined."""
+    reasons = []
+    least = sum(OLD_FILES.values())
+    for disk in site.disks:
+        if disk.whole_after is None:
+            reasons.append(f"{site.name}: the disk {disk.title} did not become whole")
+        elif disk.copied < least:
+            reasons.append(f"{site.name}: the copy of {disk.title} sent {disk.copied} bytes, of at least "
+                           f"{least} that were there")
+    if site.early_points > 0:
+        reasons.append(f"{site.name}: {site.early_points} points before all disks were whole")
+    return reasons
+
+
 def make_identities(options):
     say("site CA and four certificates")
     tidemark = os.path.join(options.bin, "tidemark")
@@ -859,6 +964,7 @@ def quickstart(options, keeper):
     held, held_results = one_run("hold", True, options, keeper)
     free, free_results = one_run("control", False, options, keeper)
     reasons, line = judge_all(held, held_results, free, free_results, options)
+    reasons = judge_copies(held) + judge_copies(free) + reasons
     last = os.path.join(options.work, "last-point")
     if os.path.isdir(last):
         print(f"the last point's disks are in {last}; to look at one: mount -o loop "

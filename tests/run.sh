@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Installs what is missing, builds into build/, and runs all tests through ctest. No argument needed;
-# any that are given go to ctest (for example: tests/run.sh -L unit, tests/run.sh -R gate).
+# Installs what is missing, builds into build/, runs all tests through ctest, and then fuzzes each target
+# for a minute. No argument needed; any that are given go to ctest, and nothing is fuzzed then (for
+# example: tests/run.sh -L unit, tests/run.sh -R gate). TIDE_FUZZ_SECONDS=n fuzzes for n s a target, 0
+# not at all.
 set -euo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd)
 cd "$top"
@@ -17,13 +19,20 @@ if [ ${#lacking[@]} -gt 0 ]; then
     exit 1
 fi
 
-say "1/3 packages that the build and the tests need"
+say "1/4 packages that the build and the tests need"
 deploy/install-deps.sh
 
-say "2/3 build into build/ (gcc, warnings are errors)"
+say "2/4 build into build/ (gcc, warnings are errors)"
 mkdir -p build
 cmake -S . -B build -G Ninja >build/configure.log 2>&1 || { cat build/configure.log; exit 1; }
 cmake --build build
 
-say "3/3 tests"
-exec ctest --test-dir build --output-on-failure -j "$(nproc)" "$@"
+say "3/4 tests"
+ctest --test-dir build --output-on-failure -j "$(nproc)" "$@"
+
+seconds=${TIDE_FUZZ_SECONDS:-60}
+if [ $# -gt 0 ] || [ "$seconds" = 0 ]; then
+    exit 0
+fi
+say "4/4 fuzzing with clang's libFuzzer, $seconds s a target"
+tests/fuzz/run.sh -j "$(nproc)" "$seconds"

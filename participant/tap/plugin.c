@@ -4,9 +4,11 @@
 #include <nbdkit-plugin.h>
 
 #include "participant/tap/disk.h"
+#include "participant/tap/leave.h"
 #include "participant/tap/tap.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +25,7 @@ static struct tap_config config = {.log_size = DEFAULT_LOG_SIZE,
                                    .hold_max_us = DEFAULT_HOLD_MAX_MS * 1000,
                                    .held_max = DEFAULT_HELD_MAX,
                                    .copy_rate = DEFAULT_COPY_RATE};
-static bool opened;
+static _Atomic bool opened;
 
 static int set_path(char *to, size_t size, const char *key, const char *value)
 {
@@ -137,22 +139,21 @@ static int tap_get_ready(void)
     return 0;
 }
 
+static void tap_cleanup(void)
+{
+    if (atomic_exchange(&opened, false)) {
+        tap_close(&tap);
+    }
+}
+
 static int tap_after_fork(void)
 {
     struct err err;
-    if (tap_start(&tap, &err) != 0) {
+    if (tap_start(&tap, &err) != 0 || leave_init(tap_cleanup, &err) != 0) {
         nbdkit_error("%s", err.text);
         return -1;
     }
     return 0;
-}
-
-static void tap_cleanup(void)
-{
-    if (opened) {
-        opened = false;
-        tap_close(&tap);
-    }
 }
 
 static void *tap_handle(int readonly)
@@ -203,6 +204,7 @@ static int tap_block_size(void *handle, uint32_t *minimum, uint32_t *preferred, 
 
 static int answer(int why)
 {
+    leave_exit();
     if (why == 0) {
         return 0;
     }
@@ -214,6 +216,7 @@ static int tap_pread(void *handle, void *to, uint32_t size, uint64_t offset, uin
 {
     (void)handle;
     (void)flags;
+    leave_enter();
     return answer(disk_read(&tap, to, size, offset));
 }
 
@@ -221,6 +224,7 @@ static int tap_pwrite(void *handle, const void *from, uint32_t size, uint64_t of
                       uint32_t flags)
 {
     (void)handle;
+    leave_enter();
     return answer(disk_write(&tap, from, size, offset, (flags & NBDKIT_FLAG_FUA) != 0));
 }
 
@@ -228,12 +232,14 @@ static int tap_flush(void *handle, uint32_t flags)
 {
     (void)handle;
     (void)flags;
+    leave_enter();
     return answer(disk_flush(&tap));
 }
 
 static int tap_trim(void *handle, uint32_t size, uint64_t offset, uint32_t flags)
 {
     (void)handle;
+    leave_enter();
     return answer(disk_zero(&tap, size, offset, true, true, (flags & NBDKIT_FLAG_FUA) != 0));
 }
 
@@ -241,6 +247,7 @@ static int tap_zero(void *handle, uint32_t size, uint64_t offset, uint32_t flags
 {
     (void)handle;
     bool punch = (flags & NBDKIT_FLAG_MAY_TRIM) != 0;
+    leave_enter();
     return answer(disk_zero(&tap, size, offset, false, punch, (flags & NBDKIT_FLAG_FUA) != 0));
 }
 

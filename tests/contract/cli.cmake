@@ -5,3 +5,6 @@ find_package(Python3 REQUIRED COMPONENTS Interpreter)
 add_test(NAME test_examples COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/test_examples.py)
 set_tests_properties(test_examples PROPERTIES TIMEOUT 120 LABELS contract
   ENVIRONMENT "TIDE_SOURCE=${CMAKE_SOURCE_DIR};TIDE_BUILD=${CMAKE_BINARY_DIR}")
+add_test(NAME test_units COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/test_units.py)
+set_tests_properties(test_units PROPERTIES TIMEOUT 60 LABELS contract
+  ENVIRONMENT "TIDE_SOURCE=${CMAKE_SOURCE_DIR};TIDE_BUILD=${CMAKE_BINARY_DIR}")

@@ -35,12 +35,12 @@ def wait_until(what, seconds, condition):
 
 
 class Process:
-    def __init__(self, name, arguments, log):
+    def __init__(self, name, arguments, log, pass_fds=()):
         self.name = name
         self.log = log
         with open(log, "ab") as out:
             self.child = subprocess.Popen([str(a) for a in arguments], stdin=subprocess.DEVNULL,
-                                          stdout=out, stderr=out)
+                                          stdout=out, stderr=out, pass_fds=pass_fds)
 
     def running(self):
         return self.child.poll() is None

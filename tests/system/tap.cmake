@@ -15,3 +15,9 @@ add_dependencies(test_tap_order tap_faults)
 # What is tested lies within one real hold, 100 ms at most: nothing else runs beside it.
 set_tests_properties(test_tap_hold test_tap_full test_tap_fault test_tap_order PROPERTIES
   RUN_SERIAL ON)
+# Under QEMU's block layer (qemu-nbd): a tap stopped, killed and started anew.
+find_package(Python3 REQUIRED COMPONENTS Interpreter)
+add_test(NAME system_tap_qemu
+  COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/test_tap_qemu.py)
+set_tests_properties(system_tap_qemu PROPERTIES LABELS system TIMEOUT 180
+  ENVIRONMENT "TIDE_SOURCE=${CMAKE_SOURCE_DIR};TIDE_BUILD=${CMAKE_BINARY_DIR}")

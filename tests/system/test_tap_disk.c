@@ -208,6 +208,40 @@ static void a_lost_log_folder_is_not_silent(void **state)
     tap_rig_close(&rig);
 }
 
+/* nbdkit alone would wait for them for ever. */
+static void ends_under_its_clients(void **state)
+{
+    (void)state;
+    struct tap_rig rig;
+    struct tap_ctl ctl;
+    tap_rig_open(&rig, SIZE);
+    for (unsigned i = 0; i < 2; i++) {
+        tap_rig_start(&rig, "log-size=8M hold-max-ms=100");
+        struct nbd_handle *nbd = tap_rig_nbd(&rig);
+        struct nbd_handle *idle = tap_rig_nbd(&rig);
+        check(nbd_pwrite(nbd, "kept", 4, 4096, 0));
+        tap_ctl_open(&ctl, &rig);
+        assert_true(ctl.welcome.welcome.whole);
+        assert_int_equal(tap_ctl_hold(&ctl, (uint8_t)(100 + i), 100000).type, TAPCTL_HELD);
+        assert_true(nbd_aio_pwrite(nbd, "late", 4, 0, NBD_NULL_COMPLETION, 0) > 0);
+        tap_rig_stop(&rig); /* with a write that is held, and status 0 */
+        assert_int_equal(access(rig.socket, F_OK), -1);
+        tap_ctl_close(&ctl);
+        nbd_close(nbd);
+        nbd_close(idle);
+    }
+    tap_rig_start(&rig, "log-size=8M");
+    assert_true(state_of(&rig).whole);
+    struct nbd_handle *nbd = tap_rig_nbd(&rig);
+    char back[4];
+    check(nbd_pread(nbd, back, 4, 4096, 0));
+    assert_memory_equal(back, "kept", 4);
+    compare(&rig, nbd);
+    nbd_close(nbd);
+    tap_rig_stop(&rig);
+    tap_rig_close(&rig);
+}
+
 static void two_taps_cannot_share(void **state)
 {
     (void)state;
@@ -281,6 +315,7 @@ int main(void)
         cmocka_unit_test(what_happened_meanwhile_is_a_gap),
         cmocka_unit_test(killed_then_written_by_others_is_not_replayed),
         cmocka_unit_test(a_lost_log_folder_is_not_silent),
+        cmocka_unit_test(ends_under_its_clients),
         cmocka_unit_test(two_taps_cannot_share),
         cmocka_unit_test(a_full_image_is_the_guests_error_and_a_gap),
     };

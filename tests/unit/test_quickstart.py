@@ -76,6 +76,33 @@ class Judgement(unittest.TestCase):
         self.assertEqual(quickstart.holds(point()), {"a": 3000, "b": 3000, "c": 3000})
 
 
+def copied(size=sum(quickstart.OLD_FILES.values()), whole_after=3.0, early=0):
+    disk = types.SimpleNamespace(title="web/data", whole_after=whole_after, copied=size)
+    return types.SimpleNamespace(name="hold", disks=[disk, disk], early_points=early)
+
+
+class Copies(unittest.TestCase):
+    def test_judgement(self):
+        self.assertEqual(quickstart.judge_copies(copied()), [])
+        for word, site in (("did not become whole", copied(whole_after=None)),
+                           ("sent 0 bytes", copied(0)), ("2 points before", copied(early=2))):
+            self.assertIn(word, quickstart.judge_copies(site)[0])
+
+    def test_old_files(self):
+        with tempfile.TemporaryDirectory() as folder:
+            os.makedirs(folder + "/before")
+            self.assertIn("not the files", quickstart.check_old_files(folder, "web-data"))
+            for name in quickstart.OLD_FILES:
+                with open(f"{folder}/before/{name}", "wb") as f:
+                    f.write(quickstart.old_content("web-data", name))
+            self.assertIsNone(quickstart.check_old_files(folder, "web-data"))
+            self.assertIn("is not what", quickstart.check_old_files(folder, "web-log"))
+            with open(f"{folder}/before/table", "r+b") as f:
+                f.seek(4096)
+                f.write(b"other")
+            self.assertIn("'table' is not what", quickstart.check_old_files(folder, "web-data"))
+
+
 class Cleaning(unittest.TestCase):
     def test_ends_what_an_earlier_run_left_and_nothing_else(self):
         with tempfile.TemporaryDirectory() as folder:

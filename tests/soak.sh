@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The long tests: tests/soak.sh [MINUTES], 120 unless told, after the build. Half of the time each
+# target of tests/fuzz is fuzzed, a third taps, daemons and coordinators are killed with kill -9 under
+# load over the system tests, each time with another seed, and a sixth random rounds are judged. The
+# first finding ends it, with status 1 and the command that repeats it.
+set -euo pipefail
+top=$(cd "$(dirname "$0")/.." && pwd)
+cd "$top"
+minutes=${1:-120}
+if [ $# -gt 1 ] || ! [[ $minutes =~ ^[1-9][0-9]{0,3}$ ]]; then
+    echo "usage: tests/soak.sh [MINUTES]; MINUTES is 1 to 9999" >&2
+    exit 2
+fi
+export TIDE_SOURCE=$top TIDE_BUILD=${TIDE_BUILD:-$top/build}
+log=$TIDE_BUILD/soak.log
+seed=${TIDE_SEED:-$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}
+first=$seed
+unset TIDE_SEED
+
+say() { printf '[%5d s] %s\n' "$SECONDS" "$*"; }
+
+run() { # command as one word, for a person to repeat; it ends by itself or in ten minutes
+    if ! timeout -k 10 600 bash -c "$1" >"$log" 2>&1; then
+        tail -n 60 "$log" >&2
+        say "FOUND something; to repeat it, beside other load if need be: TIDE_SOURCE=$top TIDE_BUILD=$TIDE_BUILD $1"
+        exit 1
+    fi
+}
+
+mkdir -p "$TIDE_BUILD"
+say "build"
+cmake -S . -B "$TIDE_BUILD" -G Ninja >"$log" 2>&1 || { cat "$log"; exit 1; }
+cmake --build "$TIDE_BUILD" >"$log" 2>&1 || { tail -n 40 "$log"; exit 1; }
+
+say "random rounds for $((minutes * 10)) s, from seed $seed on"
+until=$((SECONDS + minutes * 10))
+while [ $SECONDS -lt $until ]; do
+    run "TIDE_SEEDS=$seed-$((seed + 199)) $TIDE_BUILD/tests/test_rounds_random"
+    seed=$((seed + 200))
+done
+say "$((seed - first)) seeds of random rounds, none torn but where nothing was held"
+
+say "kill -9 for $((minutes * 20)) s, from seed $seed on"
+until=$((SECONDS + minutes * 20))
+runs=0
+while [ $SECONDS -lt $until ]; do
+    for test in "$TIDE_BUILD/tests/test_tap_crash" "TIDE_ROUNDS=6 python3 tests/system/test_tap_qemu.py" \
+        "python3 tests/system/daemon.py kills"; do
+        [ $SECONDS -lt $until ] || break
+        run "TIDE_SEED=$seed $test"
+        seed=$((seed + 1))
+        runs=$((runs + 1))
+    done
+done
+say "$runs runs under kill -9"
+
+count=$(find tests/fuzz/corpora -mindepth 1 -maxdepth 1 -type d | wc -l)
+jobs=$(nproc)
+seconds=$((minutes * 30 * (jobs < count ? jobs : count) / count))
+seconds=$((seconds > 0 ? seconds : 1))
+say "fuzzing $count targets, $jobs at a time, for $seconds s each"
+tests/fuzz/run.sh -j "$jobs" "$((seconds < 99999 ? seconds : 99999))"
+say "nothing found"
