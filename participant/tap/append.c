@@ -299,7 +299,9 @@ int append_attach(struct tap *tap)
 
 int append_size(struct tap *tap)
 {
-    uint64_t size = tap->size;
+    pthread_mutex_lock(&tap->state_lock);
+    uint64_t size = tap->state.image_size; /* tap->size may follow only after a hold */
+    pthread_mutex_unlock(&tap->state_lock);
     if (!tap->attached || tap->logged_size == size) {
         return 0;
     }

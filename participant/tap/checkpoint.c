@@ -48,6 +48,18 @@ void checkpoint_wait(struct tap *tap)
     pthread_mutex_unlock(&tap->checkpoint);
 }
 
+uint64_t checkpoint_open_bookmark(struct tap *tap, uint64_t below, struct id *ret_round)
+{
+    uint64_t lsn = 0;
+    pthread_mutex_lock(&tap->gate_lock);
+    if (tap->gate.state != GATE_IDLE && tap->gate.mark.lsn < below) {
+        lsn = tap->gate.mark.lsn;
+        *ret_round = tap->gate.seal.round;
+    }
+    pthread_mutex_unlock(&tap->gate_lock);
+    return lsn;
+}
+
 static struct snapshot take(struct tap *tap)
 {
     struct snapshot s = {0};
@@ -57,12 +69,7 @@ static struct snapshot take(struct tap *tap)
         s.due_position = tap->ring.position;
     }
     s.incarnation = tap->ring.incarnation;
-    pthread_mutex_lock(&tap->gate_lock);
-    if (tap->gate.state != GATE_IDLE && tap->gate.mark.lsn < s.due_lsn) {
-        s.open_lsn = tap->gate.mark.lsn;
-        s.open_round = tap->gate.seal.round;
-    }
-    pthread_mutex_unlock(&tap->gate_lock);
+    s.open_lsn = checkpoint_open_bookmark(tap, s.due_lsn, &s.open_round);
     append_unlock(tap);
     return s;
 }

@@ -12,6 +12,9 @@
 void checkpoint_kick(struct tap *tap); /* soon; never blocks on I/O */
 void checkpoint_wait(struct tap *tap); /* until one more has been tried, at most WAIT_S */
 
+/* The bookmark below that LSN that has no seal yet, as the gate knows it: 0 where there is none. */
+uint64_t checkpoint_open_bookmark(struct tap *tap, uint64_t below, struct id *ret_round);
+
 /* One checkpoint, now. -1: log, image or state failed; what follows from it has been done. */
 int checkpoint_run(struct tap *tap);
 

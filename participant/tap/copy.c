@@ -153,12 +153,12 @@ static enum step begin_locked(struct copy *c)
     pthread_mutex_lock(&tap->state_lock);
     bool whole = tap->state.whole;
     bool compare = tap->state.compare;
+    c->size = tap->state.image_size;
     c->leave_zeroes = tap->state.copy_zero;
     pthread_mutex_unlock(&tap->state_lock);
     if (whole || append_size(tap) != 0) {
         return STEP_VOID;
     }
-    c->size = tap->size;
     struct record record = {
         .type = RECORD_COPY_BEGIN,
         .copy_begin = {.kind = kind_of(tap, c->leave_zeroes, compare), .size = c->size}};
@@ -458,6 +458,7 @@ void copy_compared(struct tap *tap, const struct tapctl_compared *compared)
     pthread_mutex_lock(&tap->state_lock);
     bool due = tap->state.copy_lsn != 0 && tap->state.copy_lsn == compared->begin_lsn &&
                tap->state.compare && tap->compared == compared->offset;
+    uint64_t size = tap->state.image_size;
     pthread_mutex_unlock(&tap->state_lock);
     if (due) {
         for (uint32_t k = 0; k < compared->count; k++) {
@@ -467,7 +468,7 @@ void copy_compared(struct tap *tap, const struct tapctl_compared *compared)
             }
         }
         uint64_t end = compared->offset + (uint64_t)compared->count * TIDE_MAP_BLOCK;
-        tap->compared = end < tap->size ? end : tap->size;
+        tap->compared = end < size ? end : size;
     }
     append_unlock(tap);
     copy_kick(tap);

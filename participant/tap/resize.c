@@ -2,6 +2,7 @@
 #include "participant/tap/resize.h"
 
 #include "participant/tap/append.h"
+#include "participant/tap/checkpoint.h"
 #include "participant/tap/copy.h"
 #include "participant/tap/file.h"
 
@@ -54,14 +55,25 @@ static bool is_hole(const struct tap *tap, uint64_t from, uint64_t to)
     return data < 0 ? errno == ENXIO : (uint64_t)data >= to;
 }
 
-/* Under the append lock. */
+/* Under the append lock. Replay never crosses a resize: what was written before a smaller end would
+ * come back past a larger one. */
 static void follow(struct tap *tap, uint64_t old, uint64_t size)
 {
     struct err err;
+    struct id open_round = {{0}};
+    uint64_t open_lsn = checkpoint_open_bookmark(tap, tap->log_lsn + 1, &open_round);
+    bool synced = append_sync(tap, tap->log_lsn) == 0 && fdatasync(tap->image_fd) == 0;
     pthread_mutex_lock(&tap->state_lock);
     tap->state.image_size = size;
     tap->state.copy_lsn = 0; /* of another size: the next one begins by the map */
     tap->attach.size = tap->attached ? tap->attach.size : size;
+    if (synced && tap->logging) {
+        tap->state.due_lsn = tap->log_lsn + 1;
+        tap->state.due_position = tap->ring.position;
+        tap->state.due_incarnation = tap->ring.incarnation;
+        tap->state.open_lsn = open_lsn;
+        tap->state.open_round = open_round;
+    }
     int result = state_write(tap->state_fd, &tap->state, &err);
     pthread_mutex_unlock(&tap->state_lock);
     if (result != 0) {
