@@ -21,6 +21,9 @@
 #include <unistd.h>
 
 #define MTIME_SLACK_NS UINT64_C(2000000000)
+/* Over a power cut no time of a file can be relied on, for fdatasync(2) need not write it: the
+ * state says when it was written, which a tap that logs does every few seconds. */
+#define POWER_SLACK_NS UINT64_C(120000000000)
 
 static int lock_file(int fd, const char *what, const char *path, struct err *err)
 {
@@ -161,11 +164,13 @@ static unsigned meanwhile(const struct tap *tap, bool *ret_touched)
     if (mtime != 0 && s->clean && mtime != s->image_mtime_ns) {
         return RECORD_GAP_MTIME;
     }
-    if (mtime != 0 && !s->clean && mtime > last_alive_ns(tap) + MTIME_SLACK_NS) {
+    bool cut = !s->clean && !id_equal(&s->boot, &tap->boot);
+    uint64_t latest = cut ? s->alive_ns + POWER_SLACK_NS : last_alive_ns(tap) + MTIME_SLACK_NS;
+    if (mtime != 0 && !s->clean && mtime > latest) {
         return RECORD_GAP_MTIME;
     }
     *ret_touched = false;
-    return !s->clean && !id_equal(&s->boot, &tap->boot) ? RECORD_GAP_POWER : 0;
+    return cut ? RECORD_GAP_POWER : 0;
 }
 
 /* The seal of a bookmark that the last incarnation left open: still in its name, before ATTACH. */

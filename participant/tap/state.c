@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MAGIC   0x3054535445444954ULL /* "TIDETST0" */
@@ -53,6 +54,7 @@ static void encode(const struct state *s, uint8_t slot[TIDE_STATE_SLOT])
     bytes_put_u64(&w, s->copy_lsn);
     bytes_put_u64(&w, s->incarnation);
     bytes_put_u64(&w, s->incarnation_before);
+    bytes_put_u64(&w, s->alive_ns);
     bytes_put_u8(&w, s->compare ? 1 : 0);
     bytes_put_u8(&w, s->map_lost ? 1 : 0);
     bytes_put_zero(&w, 6);
@@ -105,6 +107,7 @@ static int decode(uint8_t slot[TIDE_STATE_SLOT], struct state *ret, uint32_t *re
     s.copy_lsn = bytes_get_u64(&r);
     s.incarnation = bytes_get_u64(&r);
     s.incarnation_before = bytes_get_u64(&r);
+    s.alive_ns = bytes_get_u64(&r);
     s.compare = bytes_get_u8(&r) == 1;
     s.map_lost = bytes_get_u8(&r) == 1;
     (void)bytes_skip(&r, 6);
@@ -152,6 +155,9 @@ int state_read(int fd, struct state *ret, struct err *err)
 int state_write(int fd, struct state *state, struct err *err)
 {
     uint8_t slot[TIDE_STATE_SLOT];
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    state->alive_ns = (uint64_t)now.tv_sec * 1000000000U + (uint64_t)now.tv_nsec;
     state->sequence++;
     encode(state, slot);
     if (file_write(fd, slot, sizeof slot, (state->sequence % 2) * sizeof slot) != 0 ||

@@ -22,6 +22,7 @@ struct state {
     char image_id[TIDE_STATE_TEXT]; /* identity.h; empty: not known */
     char machine[TIDE_STATE_TEXT];  /* identity.h; empty: not known */
     struct id boot;                 /* of the machine at the last attach */
+    uint64_t alive_ns;              /* wall clock when this was written; since 1970 */
     uint64_t incarnation;           /* of the last attach, and of the one before; 0: none */
     uint64_t incarnation_before;
     bool clean; /* detached; nothing has been served since */

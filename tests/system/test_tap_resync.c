@@ -247,7 +247,7 @@ static void another_boot(uint8_t *slot)
 /* The text begins with the firmware's UUID; after the image's identity. */
 static void another_machine(uint8_t *slot)
 {
-    size_t at = SLOT_BOOT + 160 + 24 + 96;
+    size_t at = SLOT_BOOT + 160 + 32 + 96;
     assert_true(slot[at] != 0);
     slot[at] ^= 1;
 }
