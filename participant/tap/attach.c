@@ -166,7 +166,7 @@ static unsigned meanwhile(const struct tap *tap, bool *ret_touched)
     }
     bool cut = !s->clean && !id_equal(&s->boot, &tap->boot);
     uint64_t latest = cut ? s->alive_ns + POWER_SLACK_NS : last_alive_ns(tap) + MTIME_SLACK_NS;
-    if (mtime != 0 && !s->clean && mtime > latest) {
+    if (mtime != 0 && !s->clean && !s->replaying && mtime > latest) {
         return RECORD_GAP_MTIME;
     }
     *ret_touched = false;
@@ -285,6 +285,19 @@ static int settle_known(struct tap *tap, const struct replay *r, const struct no
     return settle_map(tap, fresh_map, err);
 }
 
+/* Half a replay is older than what was on the image: the state says that it must be finished. */
+static int replay(struct tap *tap, struct replay *r, struct err *err)
+{
+    if (r->start_lsn == r->end_lsn) {
+        return 0;
+    }
+    tap->state.replaying = true;
+    if (state_write(tap->state_fd, &tap->state, err) != 0) {
+        return -1;
+    }
+    return replay_apply(&tap->ring, tap->image_fd, tap->size, r, err);
+}
+
 /* Replay, then whether the stream is whole, as far as the past tells. older: the log is, than the
  * image. */
 static int settle(struct tap *tap, struct replay *r, const struct note *note, bool older,
@@ -309,8 +322,7 @@ static int settle(struct tap *tap, struct replay *r, const struct note *note, bo
                          : settle_known(tap, r, note, fresh_map, &gap, &touched, err)) != 0) {
         return -1;
     }
-    if (!touched && !older &&
-        replay_apply(&tap->ring, tap->image_fd, tap->size, tap->state_fd, r, err) != 0) {
+    if (!touched && !older && replay(tap, r, err) != 0) {
         return -1;
     }
     if (fdatasync(tap->image_fd) != 0) {
@@ -423,6 +435,7 @@ static int enter(struct tap *tap, struct replay *r, struct err *err)
     tap->synced_lsn = tap->log_lsn;
     tap->synced_position = tap->ring.position;
     tap->logging = room;
+    s->replaying = false;
     s->image_size = tap->size;
     (void)snprintf(s->image_id, sizeof s->image_id, "%s", tap->image_id);
     (void)snprintf(s->machine, sizeof s->machine, "%s", tap->machine);

@@ -7,9 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-
-#define TOUCH_EVERY 64U /* records */
 
 static void note(struct replay *r, const struct state *state, const struct record *record,
                  const struct log_reader *reader)
@@ -133,8 +130,8 @@ static int apply(int image_fd, uint64_t image_size, bool resized, const struct r
     return 0;
 }
 
-int replay_apply(struct ring *ring, int image_fd, uint64_t image_size, int touch_fd,
-                 struct replay *replay, struct err *err)
+int replay_apply(struct ring *ring, int image_fd, uint64_t image_size, struct replay *replay,
+                 struct err *err)
 {
     uint8_t *buffer = malloc(TIDE_LOG_BUFFER);
     if (buffer == NULL) {
@@ -146,13 +143,10 @@ int replay_apply(struct ring *ring, int image_fd, uint64_t image_size, int touch
                     replay->start_incarnation, buffer, TIDE_LOG_BUFFER);
     reader.through_lsn = replay->end_lsn - 1;
     int result = 0;
-    for (unsigned n = 0; result == 0 && reader.lsn < replay->end_lsn; n++) {
+    while (result == 0 && reader.lsn < replay->end_lsn) {
         struct record record;
         const uint8_t *bytes = NULL;
         size_t size = 0;
-        if (n % TOUCH_EVERY == 0) {
-            (void)futimens(touch_fd, NULL);
-        }
         result = log_reader_next(&reader, &record, &bytes, &size, err);
         if (result != 0 || reader.end != LOG_END_NONE) {
             break;

@@ -31,9 +31,8 @@ struct replay {
 /* Reads from the state's checkpoint to the end. Errors: those of log_reader_next(). */
 int replay_scan(struct ring *ring, const struct state *state, struct replay *ret, struct err *err);
 
-/* Writes the changes [start, end) into the image of image_size bytes. touch_fd's modification time
- * is kept fresh meanwhile, so that a kill in mid-replay does not look like someone else's write. */
-int replay_apply(struct ring *ring, int image_fd, uint64_t image_size, int touch_fd,
-                 struct replay *replay, struct err *err);
+/* Writes the changes [start, end) into the image of image_size bytes. */
+int replay_apply(struct ring *ring, int image_fd, uint64_t image_size, struct replay *replay,
+                 struct err *err);
 
 #endif
