@@ -8,6 +8,7 @@
 #include "common/core/check.h"
 #include "common/hrl/record.h"
 #include "common/io/clock.h"
+#include "participant/core/standing.h"
 #include "participant/uplink.h"
 
 #define VIEW_MS     2000U
@@ -47,6 +48,12 @@ static void put_time(json_t *to, const char *key, uint64_t wall_ns)
     put_text(to, key, text);
 }
 
+/* null: not known. */
+static void put_known(json_t *to, const char *key, bool known, uint64_t number)
+{
+    json_object_set_new(to, key, known ? json_integer((json_int_t)number) : json_null());
+}
+
 static void put_copy(json_t *to, const struct tapctl_state *state)
 {
     uint64_t size = state->copy_total;
@@ -61,6 +68,31 @@ static void put_copy(json_t *to, const struct tapctl_state *state)
     } else {
         json_object_set_new(to, "copy_left_s", json_null());
     }
+}
+
+/* The word, why, and what is left: null where the tap has not said it in this session. */
+static void put_standing(json_t *to, const struct tapset_view *disk)
+{
+    const struct tapctl_state *state = &disk->state;
+    enum standing standing =
+        standing_of(disk->attached, disk->welcome.whole, disk->welcome.logging, state);
+    bool heard = disk->attached && state->incarnation != 0;
+    put_text(to, "state", standing_name(standing));
+    put_text(to, "why", standing_reason(standing, state, disk->reason));
+    put_known(to, "dirty_bytes", heard, state->dirty_bytes);
+    put_known(to, "clients", heard, state->clients);
+    put_bool(to, "comparing", heard && state->comparing);
+    put_known(to, "compare_offset", heard && state->comparing, state->compare_offset);
+}
+
+/* Records that the far side has not stored yet; null while one of the two ends is not known. */
+static void put_lag(json_t *to, const struct tapset_view *disk, const struct shipper_status *ship)
+{
+    uint64_t next = disk->state.next_lsn;
+    bool near = disk->attached && next > 0;
+    bool far = ship->state == SHIPPER_SHIPPING || ship->stored_lsn > 0;
+    put_known(to, "lag_records", near && far && ship->stored_lsn < next,
+              next - 1 - ship->stored_lsn);
 }
 
 static json_t *disk_object(const struct commands *c, const struct holder_view *view, unsigned i)
@@ -84,6 +116,7 @@ static json_t *disk_object(const struct commands *c, const struct holder_view *v
     put_bool(to, "whole", disk->attached && disk->welcome.whole);
     put_bool(to, "logging", disk->attached && disk->welcome.logging);
     put_bool(to, "holding", disk->attached && state->holding);
+    put_standing(to, disk);
     put_text(to, "gap_reason", gap == NULL ? "" : gap);
     put_number(to, "gap_lsn", state->gap_lsn);
     put_copy(to, state);
@@ -99,6 +132,7 @@ static json_t *disk_object(const struct commands *c, const struct holder_view *v
     put_text(to, "shipping", shipper_state_name(ship.state));
     put_number(to, "cut_lsn", ship.cut_lsn);
     put_number(to, "stored_lsn", ship.stored_lsn);
+    put_lag(to, disk, &ship);
     put_number(to, "segments", ship.segments);
     put_number(to, "shipped_bytes", ship.bytes);
     put_number(to, "failures", ship.failures);
