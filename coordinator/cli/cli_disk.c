@@ -10,10 +10,14 @@
 #include "coordinator/cli/disk_find.h"
 
 #define TIMEOUT_MS 5000U
+#define ORDER_MS   13000U /* beyond the participant's own deadline for a tap, 10 s */
 #define CELL       64
 
 enum {
     KEY_LOCAL = 0x100,
+    KEY_COMPARE,
+    KEY_FULL,
+    KEY_FORCE,
 };
 
 struct disk_options {
@@ -21,6 +25,9 @@ struct disk_options {
     const char *local;
     const char *vm;
     const char *disk;
+    const char *order; /* NULL: both may be left out */
+    const char *how;   /* of a resync */
+    bool force;
 };
 
 static const struct argp_option local_option[] = {
@@ -37,6 +44,21 @@ static error_t disk_option(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_LOCAL:
         o->local = arg;
+        return 0;
+    case KEY_COMPARE:
+    case KEY_FULL:
+        if (strcmp(o->how, "now") != 0) {
+            argp_error(state, "--compare and --full: one of them is expected");
+        }
+        o->how = key == KEY_FULL ? "full" : "compare";
+        return 0;
+    case KEY_FORCE:
+        o->force = true;
+        return 0;
+    case ARGP_KEY_END:
+        if (o->order != NULL && o->disk == NULL) {
+            argp_error(state, "VM and DISK are expected");
+        }
         return 0;
     case ARGP_KEY_ARG:
         if (state->arg_num > 1) {
@@ -229,8 +251,106 @@ static int status_run(int argc, char **argv)
     return status;
 }
 
+/* ---- orders ---- */
+
+static json_t *order_request(const struct disk_options *o, const json_t *disk)
+{
+    json_t *request =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:b}", "command", "disk", "order", o->order, "group",
+                  cli_text(disk, "group"), "member", cli_text(disk, "member"), "disk",
+                  cli_text(disk, "disk"), "force", o->force);
+    if (request != NULL && strcmp(o->order, "resync") == 0) {
+        json_object_set_new(request, "how", json_string(o->how));
+    }
+    return request;
+}
+
+static int give_order(const struct argp *argp, const char *order, int argc, char **argv)
+{
+    struct disk_options o = {.local = LOCAL_PARTICIPANT, .order = order, .how = "now"};
+    struct err err = {0};
+    json_t *disks = NULL;
+    json_t *answer = NULL;
+    argp_parse(argp, argc, argv, 0, NULL, &o);
+    if (find(&o, &disks, &err) != 0) {
+        return fail(&err);
+    }
+    int result = ask(&o, order_request(&o, json_array_get(disks, 0)), ORDER_MS, &answer, &err);
+    json_decref(disks);
+    if (result != 0) {
+        return cli_fail(&err, NULL);
+    }
+    if (o.output == CLI_JSON) {
+        return cli_json_print(answer);
+    }
+    const char *text = cli_text(answer, "text");
+    printf("%s\n", text[0] != '\0' ? text : "done");
+    json_decref(answer);
+    return 0;
+}
+
+static const struct argp_child order_children[] = {{&cli_output_argp, 0, NULL, 0}, {0}};
+
+static int resync_run(int argc, char **argv)
+{
+    static const struct argp_option options[] = {
+        {"local", KEY_LOCAL, "PATH", 0,
+         "the participant's local socket (default " LOCAL_PARTICIPANT ")", 0},
+        {"compare", KEY_COMPARE, NULL, 0,
+         "trust nothing: compare every block with the far side, and send what differs; a whole "
+         "disk is not whole until that is done",
+         0},
+        {"full", KEY_FULL, NULL, 0, "trust nothing: send every block; as above", 0},
+        {0}};
+    static const struct argp argp = {options,
+                                     disk_option,
+                                     "VM DISK",
+                                     "Mends a disk that is not whole now: sends what is known to "
+                                     "differ, without waiting.",
+                                     order_children,
+                                     NULL,
+                                     NULL};
+    return give_order(&argp, "resync", argc, argv);
+}
+
+static int detach_run(int argc, char **argv)
+{
+    static const struct argp_option options[] = {
+        {"local", KEY_LOCAL, "PATH", 0,
+         "the participant's local socket (default " LOCAL_PARTICIPANT ")", 0},
+        {"force", KEY_FORCE, NULL, 0, "also while a guest is connected to the disk", 0},
+        {0}};
+    static const struct argp argp = {options,
+                                     disk_option,
+                                     "VM DISK",
+                                     "Ends the disk's tap cleanly: its image alone is then the "
+                                     "disk, and may be used without its log.",
+                                     order_children,
+                                     NULL,
+                                     NULL};
+    return give_order(&argp, "detach", argc, argv);
+}
+
+static int resize_run(int argc, char **argv)
+{
+    static const struct argp argp = {local_option,
+                                     disk_option,
+                                     "VM DISK",
+                                     "Has the disk's tap look at the size of its image, which was "
+                                     "grown or cut: the stream, and the guest, follow it.",
+                                     order_children,
+                                     NULL,
+                                     NULL};
+    return give_order(&argp, "resize", argc, argv);
+}
+
 int cli_disk(int argc, char **argv)
 {
-    static const struct cli_verb verbs[] = {{"status", status_run, "how each disk stands"}, {0}};
+    static const struct cli_verb verbs[] = {
+        {"status", status_run, "how each disk stands"},
+        {"resync", resync_run, "mend a disk that is not whole, or compare it with the far side"},
+        {"detach", detach_run, "end a disk's tap: its image alone is then the disk"},
+        {"resize", resize_run, "take over the size that the image has now"},
+        {0}};
     return cli_dispatch("disk", verbs, argc, argv);
 }
