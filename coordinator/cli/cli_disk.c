@@ -7,7 +7,9 @@
 
 #include "common/io/local.h"
 #include "coordinator/cli/cli.h"
+#include "coordinator/cli/disk_check.h"
 #include "coordinator/cli/disk_find.h"
+#include "coordinator/cli/disk_replay.h"
 
 #define TIMEOUT_MS 5000U
 #define ORDER_MS   13000U /* beyond the participant's own deadline for a tap, 10 s */
@@ -351,6 +353,8 @@ int cli_disk(int argc, char **argv)
         {"resync", resync_run, "mend a disk that is not whole, or compare it with the far side"},
         {"detach", detach_run, "end a disk's tap: its image alone is then the disk"},
         {"resize", resize_run, "take over the size that the image has now"},
+        {"replay", disk_replay_run, "make an image whole out of its log, while no tap runs"},
+        {"check", disk_check_run, "may an image be used without its log?"},
         {0}};
     return cli_dispatch("disk", verbs, argc, argv);
 }
