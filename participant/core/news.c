@@ -59,11 +59,17 @@ static void tell_gap(struct list *list, const struct tapctl_state *before,
     }
 }
 
+static bool is_copied(const struct tapctl_state *state)
+{
+    return state->copy_total > 0 && state->copy != TAPCTL_COPY_NONE &&
+           state->copy != TAPCTL_COPY_OFF;
+}
+
 static void tell_copy(struct list *list, const struct tapctl_state *before,
                       const struct tapctl_state *now)
 {
-    bool was = before->copy_total > 0;
-    bool is = now->copy_total > 0;
+    bool was = is_copied(before);
+    bool is = is_copied(now);
     if (was && !is) {
         tell(list, NEWS_COPY_ENDED, "copy ended: %s", now->whole ? "whole" : "not whole");
     }

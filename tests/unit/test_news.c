@@ -72,6 +72,7 @@ static void a_copy(void **state)
     struct tapctl_state a = good();
     struct tapctl_state b = good();
     a.whole = b.whole = false;
+    b.copy = TAPCTL_COPY_RUNNING;
     b.copy_total = 4096;
     b.copy_lsn = 3;
     between(&a, &b, "copy-begun ");
@@ -83,6 +84,10 @@ static void a_copy(void **state)
     c.comparing = true;
     between(&b, &c, "comparing-begun ");
     between(&c, &a, "copy-ended comparing-ended ");
+    struct tapctl_state off = b;
+    off.copy = TAPCTL_COPY_OFF;
+    between(&off, &b, "copy-begun ");
+    between(&b, &off, "copy-ended ");
     struct tapctl_state whole = good();
     between(&c, &whole, "whole copy-ended comparing-ended ");
 }
@@ -103,6 +108,7 @@ static void everything_at_once_fits(void **state)
     (void)state;
     struct tapctl_state a = good();
     struct tapctl_state b = good();
+    a.copy = TAPCTL_COPY_COMPARING;
     a.copy_total = 1;
     a.comparing = true;
     b.size = 1;
@@ -110,6 +116,7 @@ static void everything_at_once_fits(void **state)
     between(&a, &b, "resized log-off gap copy-ended comparing-ended ");
     a.comparing = false;
     b.comparing = true;
+    b.copy = TAPCTL_COPY_WAITING;
     b.copy_total = b.copy_lsn = 1;
     between(&a, &b, "resized log-off gap copy-begun comparing-begun ");
 }
