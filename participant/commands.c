@@ -2,12 +2,14 @@
 #include "participant/commands.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "common/core/check.h"
 #include "common/hrl/record.h"
 #include "common/io/clock.h"
+#include "participant/core/standing.h"
 #include "participant/uplink.h"
 
 #define VIEW_MS     2000U
@@ -47,6 +49,12 @@ static void put_time(json_t *to, const char *key, uint64_t wall_ns)
     put_text(to, key, text);
 }
 
+/* null: not known. */
+static void put_known(json_t *to, const char *key, bool known, uint64_t number)
+{
+    json_object_set_new(to, key, known ? json_integer((json_int_t)number) : json_null());
+}
+
 static void put_copy(json_t *to, const struct tapctl_state *state)
 {
     uint64_t size = state->copy_total;
@@ -61,6 +69,31 @@ static void put_copy(json_t *to, const struct tapctl_state *state)
     } else {
         json_object_set_new(to, "copy_left_s", json_null());
     }
+}
+
+/* The word, why, and what is left: null where the tap has not said it in this session. */
+static void put_standing(json_t *to, const struct tapset_view *disk)
+{
+    const struct tapctl_state *state = &disk->state;
+    enum standing standing =
+        standing_of(disk->attached, disk->welcome.whole, disk->welcome.logging, state);
+    bool heard = disk->attached && state->incarnation != 0;
+    put_text(to, "state", standing_name(standing));
+    put_text(to, "why", standing_reason(standing, state, disk->reason));
+    put_known(to, "dirty_bytes", heard, state->dirty_bytes);
+    put_known(to, "clients", heard, state->clients);
+    put_bool(to, "comparing", heard && state->comparing);
+    put_known(to, "compare_offset", heard && state->comparing, state->compare_offset);
+}
+
+/* Records that the far side has not stored yet; null while one of the two ends is not known. */
+static void put_lag(json_t *to, const struct tapset_view *disk, const struct shipper_status *ship)
+{
+    uint64_t next = disk->state.next_lsn;
+    bool near = disk->attached && next > 0;
+    bool far = ship->state == SHIPPER_SHIPPING || ship->stored_lsn > 0;
+    put_known(to, "lag_records", near && far && ship->stored_lsn < next,
+              next - 1 - ship->stored_lsn);
 }
 
 static json_t *disk_object(const struct commands *c, const struct holder_view *view, unsigned i)
@@ -84,6 +117,7 @@ static json_t *disk_object(const struct commands *c, const struct holder_view *v
     put_bool(to, "whole", disk->attached && disk->welcome.whole);
     put_bool(to, "logging", disk->attached && disk->welcome.logging);
     put_bool(to, "holding", disk->attached && state->holding);
+    put_standing(to, disk);
     put_text(to, "gap_reason", gap == NULL ? "" : gap);
     put_number(to, "gap_lsn", state->gap_lsn);
     put_copy(to, state);
@@ -99,6 +133,7 @@ static json_t *disk_object(const struct commands *c, const struct holder_view *v
     put_text(to, "shipping", shipper_state_name(ship.state));
     put_number(to, "cut_lsn", ship.cut_lsn);
     put_number(to, "stored_lsn", ship.stored_lsn);
+    put_lag(to, disk, &ship);
     put_number(to, "segments", ship.segments);
     put_number(to, "shipped_bytes", ship.bytes);
     put_number(to, "failures", ship.failures);
@@ -335,6 +370,110 @@ static json_t *take(const struct commands *c, const json_t *request)
     return to;
 }
 
+/* Index of the settings; -1 with *err set. */
+static int disk_of(const struct commands *c, const json_t *request, struct err *err)
+{
+    const struct settings *s = c->settings;
+    const char *group = text_of(json_object_get(request, "group"));
+    const char *member = text_of(json_object_get(request, "member"));
+    const char *disk = text_of(json_object_get(request, "disk"));
+    for (unsigned i = 0; i < s->disk_count; i++) {
+        const struct settings_member *m = &s->members[s->disks[i].member];
+        if (strcmp(m->group.s, group) == 0 && strcmp(m->name.s, member) == 0 &&
+            strcmp(s->disks[i].name.s, disk) == 0) {
+            return (int)i;
+        }
+    }
+    return err_set(err, TIDE_ERR_NOT_FOUND, "this participant has no disk \"%.64s/%.64s/%.64s\"",
+                   group, member, disk);
+}
+
+/* False: the request names no order. */
+static bool order_of(const json_t *request, struct tapctl *ret)
+{
+    const char *order = text_of(json_object_get(request, "order"));
+    const char *how = text_of(json_object_get(request, "how"));
+    *ret = (struct tapctl){0};
+    if (strcmp(order, "detach") == 0) {
+        ret->type = TAPCTL_DETACH;
+        ret->order.force = json_is_true(json_object_get(request, "force"));
+    } else if (strcmp(order, "resize") == 0) {
+        ret->type = TAPCTL_RESIZE;
+    } else if (strcmp(order, "resync") == 0) {
+        ret->type = TAPCTL_RESYNC;
+        ret->order.resync = strcmp(how, "now") == 0       ? TAPCTL_RESYNC_NOW
+                            : strcmp(how, "compare") == 0 ? TAPCTL_RESYNC_COMPARE
+                            : strcmp(how, "full") == 0    ? TAPCTL_RESYNC_FULL
+                                                          : 0;
+        return ret->order.resync != 0;
+    }
+    return ret->type != 0;
+}
+
+static json_t *give_order(const struct commands *c, const json_t *request)
+{
+    struct tapctl message;
+    struct tapctl_done done = {0};
+    struct err err = {0};
+    if (!order_of(request, &message)) {
+        return usage("\"order\" must be resync (with \"how\": now, compare or full), detach or "
+                     "resize");
+    }
+    int disk = disk_of(c, request, &err);
+    if (disk < 0 || holder_order(c->holder, (unsigned)disk, &message, &done, &err) != 0) {
+        return local_error(&err);
+    }
+    if (done.code != TIDE_ERR_OK) {
+        err_set(&err, done.code, "the tap of disk \"%s\": %s", c->settings->disks[disk].name.s,
+                done.text);
+        return local_error(&err);
+    }
+    json_t *to = local_ok();
+    put_text(to, "text", done.text);
+    return to;
+}
+
+static json_t *event_object(const struct commands *c, const struct event *event)
+{
+    const struct settings_member *member = &c->settings->members[event->member];
+    json_t *to = json_object();
+    put_number(to, "seq", event->seq);
+    put_time(to, "time", event->wall_ns);
+    put_text(to, "group", member->group.s);
+    put_text(to, "member", member->name.s);
+    put_text(to, "disk", event->disk < 0 ? "" : c->settings->disks[event->disk].name.s);
+    put_text(to, "type", news_name(event->type));
+    put_number(to, "count", event->count);
+    put_text(to, "text", event->text);
+    return to;
+}
+
+static json_t *events(const struct commands *c, const json_t *request)
+{
+    const json_t *since = json_object_get(request, "since");
+    struct events_span span;
+    char run[TIDE_ID_HEX];
+    if (!json_is_integer(since) || json_integer_value(since) < 0) {
+        return usage("\"since\" must be the number of an event, or 0");
+    }
+    struct event *list = calloc(COMMANDS_EVENTS_MAX, sizeof *list);
+    TIDE_CHECK(list != NULL);
+    unsigned count = events_read(c->events, (uint64_t)json_integer_value(since), list,
+                                 COMMANDS_EVENTS_MAX, &span);
+    json_t *to = local_ok();
+    json_t *array = json_array();
+    for (unsigned i = 0; i < count; i++) {
+        json_array_append_new(array, event_object(c, &list[i]));
+    }
+    free(list);
+    snprintf(run, sizeof run, "%016llx", (unsigned long long)span.run);
+    put_text(to, "run", run);
+    put_number(to, "newest", span.newest);
+    put_number(to, "missed", span.missed);
+    json_object_set_new(to, "events", array);
+    return to;
+}
+
 json_t *commands_answer(void *arg, const char *command, const json_t *request)
 {
     const struct commands *c = arg;
@@ -344,7 +483,14 @@ json_t *commands_answer(void *arg, const char *command, const json_t *request)
     if (strcmp(command, "take") == 0) {
         return take(c, request);
     }
+    if (strcmp(command, "disk") == 0) {
+        return give_order(c, request);
+    }
+    if (strcmp(command, "events") == 0) {
+        return events(c, request);
+    }
     struct err err = {0};
-    err_set(&err, TIDE_ERR_USAGE, "unknown command \"%s\"; expected status or take", command);
+    err_set(&err, TIDE_ERR_USAGE, "unknown command \"%s\"; expected status, take, disk or events",
+            command);
     return local_error(&err);
 }

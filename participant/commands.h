@@ -3,6 +3,10 @@
  *
  *   status  -> {identity, listen, coordinator, version, switches, members, disks, links, rounds,
  *               registration}
+ *   disk    {order: "resync"|"detach"|"resize", group, member, disk, how?: "now"|"compare"|"full",
+ *            force?} -> {text}: what the disk's tap answered (participant/orders.h)
+ *   events  {since} -> {run, newest, missed, events}: the oldest COMMANDS_EVENTS_MAX past number
+ *            `since` (participant/events.h)
  *   take    {group?, kind: "crash", wait: "sealed"|"stored", timeout_ms} ->
  *           {round, sealed, reason, member, text, stored?, answer?, label?}
  *
@@ -14,15 +18,18 @@
 #include "common/io/local.h"
 #include "common/io/tls.h"
 #include "participant/control.h"
+#include "participant/events.h"
 #include "participant/holder.h"
 #include "participant/settings.h"
 #include "participant/shipper.h"
 
 #define COMMANDS_TAKE_MS_MAX 600000U
+#define COMMANDS_EVENTS_MAX  256U /* in one answer */
 
 struct commands {
     const struct settings *settings;
     const struct tls_identity *identity;
+    struct events *events;
     struct holder *holder;
     struct control *control;
     struct shipper *shippers; /* one per disk of the settings */

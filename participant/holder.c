@@ -56,6 +56,7 @@ struct holder {
     unsigned seat_count;
     struct seat *seats[SETTINGS_MEMBERS_MAX];
     struct tapset *taps;
+    struct orders *orders;
     struct take takes[HOLDER_TAKES_MAX];
     unsigned round_count;
     unsigned round_next;
@@ -119,12 +120,23 @@ static void seat_attest(void *arg, unsigned disk, const struct statement *statem
     }
 }
 
+static void tell_failed(struct holder *h, unsigned seat, const struct leader_round *round)
+{
+    const struct msg_sum *sum = &round->sum;
+    char hex[TIDE_ID_HEX];
+    char key[EVENTS_KEY_MAX + 1];
+    snprintf(key, sizeof key, "%s %s", round_reason_name(sum->reason), sum->member.s);
+    events_again(h->options.events, round->began ? NEWS_ROUND_FAILED : NEWS_ROUND_REFUSED, seat, -1,
+                 key, "round %s: %s%s%s%s%s", round->began ? id_hex(&sum->round, hex) : "not begun",
+                 round_reason_name(sum->reason), sum->member.s[0] ? " at member " : "",
+                 sum->member.s, sum->text[0] ? ": " : "", sum->text);
+}
+
 static void seat_round(void *arg, struct seat *seat, const struct leader_round *round)
 {
     struct holder *h = arg;
     const struct definition *definition = seat_definition(seat);
     struct holder_round *place = &h->rounds[h->round_next];
-    char hex[TIDE_ID_HEX];
     for (unsigned i = 0; round->began && i < h->round_count; i++) {
         if (id_equal(&h->rounds[i].round.sum.round, &round->sum.round)) {
             return; /* another own member has told of it */
@@ -143,11 +155,7 @@ static void seat_round(void *arg, struct seat *seat, const struct leader_round *
         h->rounds_sealed++;
     } else {
         h->rounds_failed++;
-        log_warn("round %s of group %s: %s%s%s%s%s",
-                 round->began ? id_hex(&round->sum.round, hex) : "(not begun)",
-                 h->options.settings->members[place->seat].group.s,
-                 round_reason_name(round->sum.reason), round->sum.member.s[0] ? " at member " : "",
-                 round->sum.member.s, round->sum.text[0] ? ": " : "", round->sum.text);
+        tell_failed(h, place->seat, round);
     }
 }
 
@@ -177,6 +185,9 @@ static struct seat *seat_of(struct holder *h, unsigned disk)
 static void on_tap(void *arg, unsigned disk, const struct member_tap *tap)
 {
     struct holder *h = arg;
+    if (!tap->attached) {
+        orders_lost(h->orders, disk);
+    }
     seat_tap(seat_of(h, disk), disk, tap, clock_mono_us());
     settle(h);
 }
@@ -184,6 +195,10 @@ static void on_tap(void *arg, unsigned disk, const struct member_tap *tap)
 static void on_tap_message(void *arg, unsigned disk, const struct tapctl *message)
 {
     struct holder *h = arg;
+    if (message->type == TAPCTL_DONE) {
+        orders_done(h->orders, disk, message);
+        return;
+    }
     seat_tap_message(seat_of(h, disk), disk, message, clock_mono_us());
     settle(h);
 }
@@ -343,6 +358,12 @@ int holder_take(struct holder *h, const struct name *group, enum round_kind kind
     return result;
 }
 
+int holder_order(struct holder *h, unsigned disk, const struct tapctl *order,
+                 struct tapctl_done *ret, struct err *err)
+{
+    return orders_give(h->orders, disk, order, ret, err);
+}
+
 /* ---- status ---- */
 
 static void copy_seat(struct holder *h, struct seat *seat, struct holder_seat *ret)
@@ -489,7 +510,8 @@ int holder_new(const struct holder_options *options, struct holder **ret, struct
         h->seats[i] = seat_new(&seat);
     }
     const struct tapset_calls taps = {on_tap, on_tap_message};
-    h->taps = tapset_new(h->loop, settings, &taps, h);
+    h->taps = tapset_new(h->loop, settings, options->events, &taps, h);
+    h->orders = orders_new(h->loop, settings, h->taps);
     loop_timer_init(&h->wake, h->loop, on_wake, h);
     struct router_options router = {.loop = h->loop,
                                     .identity = options->identity,

@@ -10,7 +10,9 @@
 #include "common/io/link.h"
 #include "common/io/tls.h"
 #include "participant/core/leader.h"
+#include "participant/events.h"
 #include "participant/groups.h"
+#include "participant/orders.h"
 #include "participant/port.h"
 #include "participant/settings.h"
 #include "participant/signer.h"
@@ -22,6 +24,7 @@
 struct holder_options {
     const struct settings *settings; /* must outlive it, as the identity */
     const struct tls_identity *identity;
+    struct events *events; /* must outlive it */
     bool unsafe_no_hold;
     uint32_t hold_skew_us;
     uint64_t seed; /* of the test switch */
@@ -47,6 +50,11 @@ bool holder_stop(struct holder *holder, uint64_t deadline_us);
  * no answer by then. */
 int holder_take(struct holder *holder, const struct name *group, enum round_kind kind,
                 uint32_t timeout_ms, struct msg_taken *ret, struct err *err);
+
+/* Orders a RESYNC, DETACH or RESIZE of a disk (index of the settings), and waits for the tap's
+ * answer: orders_give(). */
+int holder_order(struct holder *holder, unsigned disk, const struct tapctl *order,
+                 struct tapctl_done *ret, struct err *err);
 
 /* ---- status ---- */
 

@@ -12,6 +12,7 @@
 #include "common/io/log.h"
 #include "participant/commands.h"
 #include "participant/control.h"
+#include "participant/events.h"
 #include "participant/holder.h"
 #include "participant/settings.h"
 #include "participant/shipper.h"
@@ -43,6 +44,7 @@ struct daemon {
     struct loop *loop;
     struct daemon_signals signals;
     int lock_fd;
+    struct events *events;
     struct holder *holder;
     struct signer *signer;
     struct control *control;
@@ -163,8 +165,10 @@ static int claim_state(struct daemon *d, struct err *err)
 static int start(struct daemon *d, struct err *err)
 {
     const struct settings *s = &d->settings;
+    d->events = events_new(s);
     struct holder_options holder = {.settings = s,
                                     .identity = d->identity,
+                                    .events = d->events,
                                     .unsafe_no_hold = d->arguments.unsafe_no_hold,
                                     .hold_skew_us = d->arguments.skew_ms * CLOCK_US_PER_MS,
                                     .seed = d->arguments.seed};
@@ -176,14 +180,10 @@ static int start(struct daemon *d, struct err *err)
     d->shippers = calloc(s->disk_count, sizeof *d->shippers);
     TIDE_CHECK(d->shippers != NULL);
     for (unsigned i = 0; i < s->disk_count; i++) {
-        const struct settings_member *member = &s->members[s->disks[i].member];
-        char name[3 * (TIDE_NAME_MAX + 1)];
         uint64_t seed;
         file_random(&seed, sizeof seed);
-        snprintf(name, sizeof name, "%s/%s/%s", member->group.s, member->name.s,
-                 s->disks[i].name.s);
-        if (shipper_start(&d->shippers[i], s, d->identity, holder_port(d->holder, i), name, seed,
-                          err) != 0) {
+        if (shipper_start(&d->shippers[i], s, d->identity, holder_port(d->holder, i), d->events, i,
+                          seed, err) != 0) {
             return -1;
         }
     }
@@ -192,6 +192,7 @@ static int start(struct daemon *d, struct err *err)
     }
     d->commands = (struct commands){.settings = s,
                                     .identity = d->identity,
+                                    .events = d->events,
                                     .holder = d->holder,
                                     .control = d->control,
                                     .shippers = d->shippers,

@@ -60,11 +60,17 @@ static int ring_size(void *context, uint64_t file, uint64_t *ret_size, struct er
 static void set_state(struct shipper *s, enum shipper_state state)
 {
     pthread_mutex_lock(&s->lock);
+    bool again = state == SHIPPER_SHIPPING &&
+                 (s->status.state == SHIPPER_RETRYING || s->status.state == SHIPPER_STOPPED);
     s->status.state = state;
     if (state == SHIPPER_SHIPPING) {
         s->status.text_now = false;
     }
     pthread_mutex_unlock(&s->lock);
+    if (again) {
+        events_again(s->events, NEWS_SHIPPING_AGAIN, s->settings->disks[s->disk].member,
+                     (int)s->disk, "again", "shipping again");
+    }
 }
 
 /* Notes an error, and when to try again. ASKING: one that is usual at a start. */
@@ -78,12 +84,11 @@ static void fail(struct shipper *s, enum shipper_state state, const struct err *
     s->status.failures++;
     snprintf(s->status.text, sizeof s->status.text, "%s", err->text);
     pthread_mutex_unlock(&s->lock);
-    if (!told) {
-        if (state == SHIPPER_STOPPED) {
-            log_error("disk %s: shipping stopped: %s", s->name, err->text);
-        } else if (state != SHIPPER_ASKING) {
-            log_warn("disk %s: shipping waits: %s", s->name, err->text);
-        }
+    if (!told && state != SHIPPER_ASKING) {
+        bool stopped = state == SHIPPER_STOPPED;
+        events_again(s->events, stopped ? NEWS_SHIPPING_STOPPED : NEWS_SHIPPING_WAITS,
+                     s->settings->disks[s->disk].member, (int)s->disk, err->text, "shipping %s: %s",
+                     stopped ? "stopped" : "waits", err->text);
     }
     uint64_t wait = state == SHIPPER_STOPPED ? SHIPPER_STOPPED_US : s->backoff_us;
     wait += prng_below(&s->jitter, wait / 4 + 1);
@@ -403,16 +408,20 @@ static void *run(void *arg)
 }
 
 int shipper_start(struct shipper *s, const struct settings *settings,
-                  const struct tls_identity *identity, struct port *port, const char *name,
-                  uint64_t seed, struct err *err)
+                  const struct tls_identity *identity, struct port *port, struct events *events,
+                  unsigned disk, uint64_t seed, struct err *err)
 {
+    const struct settings_member *member = &settings->members[settings->disks[disk].member];
     memset(s, 0, sizeof *s);
     s->settings = settings;
     s->identity = identity;
     s->port = port;
     s->cutlog.fd = -1;
     s->backoff_us = SHIPPER_RETRY_MIN_US;
-    snprintf(s->name, sizeof s->name, "%s", name);
+    s->events = events;
+    s->disk = disk;
+    snprintf(s->name, sizeof s->name, "%s/%s/%s", member->group.s, member->name.s,
+             settings->disks[disk].name.s);
     prng_init(&s->jitter, seed);
     if (cutter_init(&s->cutter, err) != 0) {
         return -1;
@@ -426,7 +435,7 @@ int shipper_start(struct shipper *s, const struct settings *settings,
     if (error != 0) {
         uplink_free(s->uplink);
         cutter_close(&s->cutter);
-        return file_err(err, error, "cannot start the shipping thread of %s", name);
+        return file_err(err, error, "cannot start the shipping thread of %s", s->name);
     }
     s->started = true;
     return 0;

@@ -15,6 +15,7 @@
 #include "common/core/prng.h"
 #include "participant/cutlog.h"
 #include "participant/cutter.h"
+#include "participant/events.h"
 #include "participant/port.h"
 #include "participant/settings.h"
 #include "participant/uplink.h"
@@ -50,6 +51,8 @@ struct shipper {
     const struct tls_identity *identity;
     struct port *port;                  /* not owned */
     char name[3 * (TIDE_NAME_MAX + 1)]; /* GROUP/MEMBER/DISK, for the log */
+    struct events *events;              /* not owned */
+    unsigned disk;                      /* of the settings */
     pthread_t thread;
     bool started;
     pthread_mutex_t lock; /* of status */
@@ -58,9 +61,9 @@ struct shipper {
 
     /* the thread's own */
     struct port_view view;
-    uint64_t session; /* whose descriptors are open; 0: none */
-    int fds[TIDE_TAPCTL_FDS_MAX]; /* the ring's, and the image's behind them */
-    unsigned fd_count;            /* of the ring; 0: none is open */
+    uint64_t session;              /* whose descriptors are open; 0: none */
+    int fds[TIDE_TAPCTL_FDS_MAX];  /* the ring's, and the image's behind them */
+    unsigned fd_count;             /* of the ring; 0: none is open */
     struct tapctl_welcome welcome; /* of that session */
     bool journal;                  /* cutlog is open */
     struct cutlog cutlog;
@@ -78,10 +81,10 @@ struct shipper {
     struct prng jitter;
 };
 
-/* Starts the thread. `name` is copied. What is pointed to must outlive it. */
+/* Starts the thread, for a disk of the settings (index). What is pointed to must outlive it. */
 int shipper_start(struct shipper *shipper, const struct settings *settings,
-                  const struct tls_identity *identity, struct port *port, const char *name,
-                  uint64_t seed, struct err *err);
+                  const struct tls_identity *identity, struct port *port, struct events *events,
+                  unsigned disk, uint64_t seed, struct err *err);
 /* Tells the thread to end after what is in flight is given up; returns at once. */
 void shipper_stop(struct shipper *shipper);
 /* Waits until deadline_us; false: it still runs (then leave the process by _exit). */

@@ -8,7 +8,6 @@
 
 #include "common/core/check.h"
 #include "common/io/clock.h"
-#include "common/io/log.h"
 #include "participant/tapclient.h"
 
 struct slot { /* one disk */
@@ -17,11 +16,14 @@ struct slot { /* one disk */
     struct tapclient *client;
     struct port *port;
     struct tapset_view view;
+    struct id stream;          /* of the last session */
+    struct tapctl_state known; /* last heard of that stream, also in a session before */
 };
 
 struct tapset {
     struct loop *loop;
     const struct settings *settings;
+    struct events *events;
     struct tapset_calls calls;
     void *arg;
     atomic_bool kicked;
@@ -59,15 +61,20 @@ static void tell_seat(struct slot *slot)
     slot->set->calls.tap(slot->set->arg, slot->index, &tap);
 }
 
-static const char *disk_name(const struct slot *slot)
+static void note_stream(struct slot *slot, const struct tapctl_welcome *welcome)
 {
-    return slot->set->settings->disks[slot->index].name.s;
-}
-
-static const char *member_name(const struct slot *slot)
-{
-    const struct settings *settings = slot->set->settings;
-    return settings->members[settings->disks[slot->index].member].name.s;
+    char now[TIDE_ID_HEX];
+    char before[TIDE_ID_HEX];
+    if (id_equal(&slot->stream, &welcome->stream)) {
+        return;
+    }
+    if (!id_is_zero(&slot->stream)) {
+        events_disk(slot->set->events, NEWS_RESTREAMED, slot->index,
+                    "the tap has begun stream %s in place of %s", id_hex(&welcome->stream, now),
+                    id_hex(&slot->stream, before));
+    }
+    slot->stream = welcome->stream;
+    memset(&slot->known, 0, sizeof slot->known);
 }
 
 static void on_tap_welcome(void *arg, const struct tapctl_welcome *welcome, const int *fds)
@@ -78,11 +85,22 @@ static void on_tap_welcome(void *arg, const struct tapctl_welcome *welcome, cons
     slot->view.welcome = *welcome;
     memset(&slot->view.state, 0, sizeof slot->view.state);
     slot->view.reason[0] = '\0';
-    log_info("disk %s/%s: tap attached, next lsn %llu, %s", member_name(slot), disk_name(slot),
-             (unsigned long long)welcome->next_lsn, welcome->whole ? "whole" : "not whole");
+    events_disk(slot->set->events, NEWS_ATTACHED, slot->index, "tap attached, next lsn %llu, %s",
+                (unsigned long long)welcome->next_lsn, welcome->whole ? "whole" : "not whole");
+    note_stream(slot, welcome);
     port_attached(slot->port, welcome, fds);
     tell_tap(slot);
     tell_seat(slot);
+}
+
+static void tell_news(struct slot *slot, const struct tapctl_state *now)
+{
+    struct news news[TIDE_NEWS_STATE_MAX];
+    unsigned count = news_of_state(&slot->known, now, news);
+    for (unsigned i = 0; i < count; i++) {
+        events_disk(slot->set->events, news[i].type, slot->index, "%s", news[i].text);
+    }
+    slot->known = *now;
 }
 
 static void on_tap_message(void *arg, const struct tapctl *message)
@@ -97,10 +115,9 @@ static void on_tap_message(void *arg, const struct tapctl *message)
         slot->view.welcome.whole = message->state.whole;
         slot->view.welcome.logging = message->state.logging;
         slot->view.welcome.incarnation = message->state.incarnation;
+        slot->view.welcome.size = message->state.size;
+        tell_news(slot, &message->state);
         if (changed) {
-            log_warn("disk %s/%s: now %s, %s", member_name(slot), disk_name(slot),
-                     message->state.whole ? "whole" : "not whole",
-                     message->state.logging ? "logging" : "not logging");
             tell_seat(slot);
         }
         return;
@@ -115,7 +132,7 @@ static void on_tap_lost(void *arg, bool was_up, const char *reason)
     if (!was_up) {
         return;
     }
-    log_warn("disk %s/%s: tap lost: %s", member_name(slot), disk_name(slot), reason);
+    events_disk(slot->set->events, NEWS_LOST, slot->index, "tap lost: %s", reason);
     slot->view.attached = false;
     slot->view.since_us = clock_mono_us();
     port_lost(slot->port);
@@ -167,13 +184,14 @@ void tapset_attest(struct tapset *set, unsigned disk, const struct tapctl_attest
     }
 }
 
-struct tapset *tapset_new(struct loop *loop, const struct settings *settings,
+struct tapset *tapset_new(struct loop *loop, const struct settings *settings, struct events *events,
                           const struct tapset_calls *calls, void *arg)
 {
     struct tapset *set = calloc(1, sizeof *set);
     TIDE_CHECK(set != NULL);
     set->loop = loop;
     set->settings = settings;
+    set->events = events;
     set->calls = *calls;
     set->arg = arg;
     for (unsigned i = 0; i < settings->disk_count; i++) {
@@ -203,9 +221,9 @@ void tapset_stop(struct tapset *set)
     }
 }
 
-void tapset_order(struct tapset *set, unsigned disk, struct tapctl *message)
+bool tapset_order(struct tapset *set, unsigned disk, struct tapctl *message)
 {
-    tapclient_send(set->slots[disk].client, message);
+    return tapclient_send(set->slots[disk].client, message);
 }
 
 struct member_tap tapset_tap(const struct tapset *set, unsigned disk)

@@ -6,6 +6,7 @@
 
 #include "common/io/loop.h"
 #include "participant/core/member.h"
+#include "participant/events.h"
 #include "participant/port.h"
 #include "participant/settings.h"
 
@@ -22,20 +23,20 @@ struct tapset_view {
 struct tapset_calls {
     /* A tap attached, was lost, or changed. `disk` is the settings' index. */
     void (*tap)(void *arg, unsigned disk, const struct member_tap *tap);
-    /* HELD, REFUSED, SEALED or SYNCED. */
+    /* HELD, REFUSED, SEALED, SYNCED or DONE. */
     void (*message)(void *arg, unsigned disk, const struct tapctl *message);
 };
 
 struct tapset;
 
 /* Connects to none yet. Pointers must outlive it. Aborts without memory. */
-struct tapset *tapset_new(struct loop *loop, const struct settings *settings,
+struct tapset *tapset_new(struct loop *loop, const struct settings *settings, struct events *events,
                           const struct tapset_calls *calls, void *arg);
 /* On the loop's thread. */
 void tapset_start(struct tapset *set);
 void tapset_stop(struct tapset *set); /* after the loop ended; the ports stay */
-/* Drops the message where the tap is not attached. */
-void tapset_order(struct tapset *set, unsigned disk, struct tapctl *message);
+/* Sends the message, its serial set. False: the tap is not attached, or takes no more. */
+bool tapset_order(struct tapset *set, unsigned disk, struct tapctl *message);
 struct member_tap tapset_tap(const struct tapset *set, unsigned disk);
 const struct tapset_view *tapset_view(const struct tapset *set, unsigned disk);
 

@@ -196,6 +196,24 @@ void cli_progress_end(struct cli_progress *progress)
     progress->shown = false;
 }
 
+char *cli_bytes(uint64_t bytes, char ret[CLI_BYTES_TEXT])
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+    unsigned unit = 0;
+    uint64_t rest = 0;
+    while (bytes >= 1024) {
+        rest = bytes % 1024;
+        bytes /= 1024;
+        unit++;
+    }
+    if (unit == 0)
+        snprintf(ret, CLI_BYTES_TEXT, "%u B", (unsigned)bytes);
+    else
+        snprintf(ret, CLI_BYTES_TEXT, "%u.%u %s", (unsigned)bytes, (unsigned)(rest * 10 / 1024),
+                 units[unit]);
+    return ret;
+}
+
 const char *cli_text(const json_t *object, const char *key)
 {
     const char *text = json_string_value(json_object_get(object, key));

@@ -24,6 +24,8 @@
 int cli_pki(int argc, char **argv);
 int cli_group(int argc, char **argv);
 int cli_participant(int argc, char **argv);
+int cli_disk(int argc, char **argv);
+int cli_events(int argc, char **argv); /* no verbs */
 int cli_point(int argc, char **argv);
 int cli_hrl(int argc, char **argv);
 int cli_canary(int argc, char **argv);
@@ -80,6 +82,10 @@ struct cli_progress {
 void cli_progress(struct cli_progress *progress, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 void cli_progress_end(struct cli_progress *progress); /* clears the line */
+
+#define CLI_BYTES_TEXT 24
+/* "512 B", "1.5 KiB" … "3.0 TiB": cut, never rounded up. Returns ret. */
+char *cli_bytes(uint64_t bytes, char ret[CLI_BYTES_TEXT]);
 
 /* The text of that key; "" where it is not there or no text. Owned by the object. */
 const char *cli_text(const json_t *object, const char *key);

@@ -150,11 +150,18 @@ static void whole_text(const json_t *disk, const char *gap, char *to, size_t siz
         snprintf(to, size, ", copy off");
         return;
     }
+    char bytes[CLI_BYTES_TEXT];
+    char second[CLI_BYTES_TEXT];
     uint64_t rate = number_of(disk, "copy_rate");
-    used = snprintf(to, size, ", copy %s %" PRIu64 " %%", copy, number_of(disk, "copy_percent"));
+    bool left = json_is_integer(json_object_get(disk, "dirty_bytes"));
+    bool comparing = strcmp(cli_text(disk, "state"), "comparing") == 0;
+    used = snprintf(to, size, ", %s%s %" PRIu64 " %%%s%s", comparing ? "" : "copy ",
+                    comparing ? "comparing" : copy, number_of(disk, "copy_percent"),
+                    left ? ", left " : "",
+                    left ? cli_bytes(number_of(disk, "dirty_bytes"), bytes) : "");
     if (rate > 0 && used > 0 && (size_t)used < size) {
-        snprintf(to + used, size - (size_t)used, ", %.1f MiB/s, %" PRIu64 " s left",
-                 (double)rate / 1048576.0, number_of(disk, "copy_left_s"));
+        snprintf(to + used, size - (size_t)used, ", %s/s, %" PRIu64 " s left",
+                 cli_bytes(rate, second), number_of(disk, "copy_left_s"));
     }
 }
 

@@ -106,6 +106,13 @@ static bool rest(struct tap *tap, uint64_t us)
     return !stop;
 }
 
+/* None is under way; what was done of it stays so in the map. */
+static void forget(struct copy *c)
+{
+    c->lsn = 0;
+    c->tap->copy_total = 0;
+}
+
 static void set_state(struct tap *tap, enum tapctl_copy state)
 {
     if (tap->copy_state != (unsigned)state) {
@@ -321,7 +328,7 @@ static uint64_t advance(struct copy *c, uint64_t size)
         checkpoint_kick(tap);
         return step == STEP_ROOM ? ROOM_US : RETRY_US;
     case STEP_VOID:
-        c->lsn = 0;
+        forget(c);
         return ROOM_US;
     case STEP_DONE:
         break;
@@ -394,7 +401,7 @@ static uint64_t finish(struct copy *c)
     if (step == STEP_DONE) {
         become_whole(c);
     }
-    c->lsn = 0;
+    forget(c);
     return 0;
 }
 
@@ -405,8 +412,7 @@ static bool wanted(struct tap *tap)
     pthread_mutex_unlock(&tap->state_lock);
     bool on = tap->config.copy_rate != 0 || tap->copy_forced;
     if (whole || !on) {
-        tap->copying->lsn = 0;
-        tap->copy_total = 0;
+        forget(tap->copying);
         tap->copy_measured = 0;
         set_state(tap, whole ? TAPCTL_COPY_NONE : TAPCTL_COPY_OFF);
     }
@@ -434,7 +440,7 @@ uint64_t copy_step(struct tap *tap)
     bool valid = is_valid(c);
     append_unlock(tap);
     if (!valid) {
-        c->lsn = 0;
+        forget(c);
         return 0;
     }
     if (tap->compared < c->size) {

@@ -218,6 +218,18 @@ def copy(c):
         nbd.write(i * (512 << 10), struct.pack("<Q", i + 1) * 512)
     step("points begin at its end")
     wait_until("whole", 20, lambda: web.disk("data")["whole"])
+    def read_events():
+        return c.command("events", "--local", web.local)["events"]
+    wait_until("the end of the copy is an event", 10,
+               lambda: any(e["type"] == "copy-ended" for e in read_events()))
+    events = read_events()
+    own = [e["type"] for e in events if e["member"] == "web" and e["disk"] == "data"
+           and not e["type"].startswith("shipping")]
+    check("events tell it", own == ["attached", "gap", "copy-begun", "whole", "copy-ended"],
+          str(own))
+    rounds = [e for e in events if e["type"].startswith("round-") and "not-whole" in e["text"]]
+    check("refused rounds count up", rounds and max(e["count"] for e in rounds) > 1,
+          json.dumps(rounds))
     c.wait_points("after the copy", 1, 15)
     nbd.write(3 << 20, b"the last write" + bytes(498))
     nbd.flush()

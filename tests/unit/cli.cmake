@@ -1,5 +1,6 @@
 tide_test(test_canary SOURCES test_canary.c DEPS cli_canary_core)
 tide_test(test_cli SOURCES test_cli.c DEPS cli_frame)
+tide_test(test_disk_find SOURCES test_disk_find.c DEPS cli_frame)
 
 find_package(Python3 REQUIRED COMPONENTS Interpreter)
 add_test(NAME test_quickstart

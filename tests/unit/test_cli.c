@@ -56,12 +56,25 @@ static void test_an_error_is_never_status_zero(void **state)
     assert_int_equal(cli_fail(&err, "wait"), 13);
 }
 
+static void test_bytes_are_never_rounded_up(void **state)
+{
+    (void)state;
+    char text[CLI_BYTES_TEXT];
+    assert_string_equal(cli_bytes(0, text), "0 B");
+    assert_string_equal(cli_bytes(1023, text), "1023 B");
+    assert_string_equal(cli_bytes(1024, text), "1.0 KiB");
+    assert_string_equal(cli_bytes((2 << 20) - 1, text), "1.9 MiB");
+    assert_string_equal(cli_bytes(UINT64_C(3) << 40, text), "3.0 TiB");
+    assert_string_equal(cli_bytes(UINT64_MAX, text), "15.9 EiB");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_dispatch_gives_the_verb_its_arguments),
         cmocka_unit_test(test_dispatch_refuses_what_is_no_verb),
         cmocka_unit_test(test_an_error_is_never_status_zero),
+        cmocka_unit_test(test_bytes_are_never_rounded_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
