@@ -286,7 +286,7 @@ static void begin_segment(struct far_stream *s)
     segment_writer_init(s->writer, s->buffer, TIDE_SEGMENT_MAX, &s->next);
 }
 
-static void append(struct far_stream *s, struct record *r)
+void far_append(struct far_stream *s, struct record *r)
 {
     static uint8_t bytes[TIDE_RECORD_MAX + 8];
     struct err err = {0};
@@ -299,25 +299,31 @@ static void append(struct far_stream *s, struct record *r)
     }
 }
 
+static void attach(struct far *far, struct far_stream *s, bool first)
+{
+    struct record r = {.type = RECORD_ATTACH};
+    random_id(far, &r.attach.boot);
+    r.attach.disk = s->disk_id;
+    r.attach.timeline = s->timeline;
+    r.attach.size = s->size;
+    r.attach.block_size = 512;
+    r.attach.clean = true;
+    r.attach.first = first;
+    r.attach.base_zero = first;
+    far_append(s, &r);
+}
+
 static void stream_begin(struct far *far, struct far_stream *s)
 {
     s->incarnation = 1 + prng_next(&far->prng) / 2;
     s->writer = calloc(1, sizeof(*s->writer));
     s->buffer = malloc(TIDE_SEGMENT_MAX);
-    s->image = calloc(1, FAR_DISK_SIZE);
+    s->image = calloc(1, FAR_DISK_MAX);
+    s->size = FAR_DISK_SIZE;
     assert_true(s->writer != NULL && s->buffer != NULL && s->image != NULL);
     s->next = (struct segment_header){.stream = s->stream, .timeline = s->timeline, .first_lsn = 1};
     begin_segment(s);
-    struct record r = {.type = RECORD_ATTACH};
-    random_id(far, &r.attach.boot);
-    r.attach.disk = s->disk_id;
-    r.attach.timeline = s->timeline;
-    r.attach.size = FAR_DISK_SIZE;
-    r.attach.block_size = 512;
-    r.attach.clean = true;
-    r.attach.first = true;
-    r.attach.base_zero = true;
-    append(s, &r);
+    attach(far, s, true);
 }
 
 void far_stream_init(struct far *far, unsigned member)
@@ -353,7 +359,7 @@ void far_write(struct far *far, unsigned member)
     struct far_stream *s = &far->streams[member];
     uint8_t data[8192];
     uint64_t size = 512 * (1 + prng_below(&far->prng, sizeof(data) / 512));
-    uint64_t offset = 512 * prng_below(&far->prng, (FAR_DISK_SIZE - size) / 512 + 1);
+    uint64_t offset = 512 * prng_below(&far->prng, (s->size - size) / 512 + 1);
     struct record r = {.type = RECORD_WRITE};
     r.write.offset = offset;
     r.write.size = size;
@@ -367,7 +373,48 @@ void far_write(struct far *far, unsigned member)
         r.write.data = data;
         memcpy(s->image + offset, data, size);
     }
-    append(s, &r);
+    far_append(s, &r);
+}
+
+void far_write_at(struct far_stream *s, uint64_t offset, const void *data, size_t size)
+{
+    struct record r = {.type = RECORD_WRITE};
+    r.write.offset = offset;
+    r.write.size = size;
+    r.write.data = data;
+    memcpy(s->image + offset, data, size);
+    far_append(s, &r);
+}
+
+static void have_size(struct far_stream *s, uint64_t size)
+{
+    assert_true(size <= FAR_DISK_MAX);
+    memset(s->image + size, 0, FAR_DISK_MAX - size);
+    s->size = size;
+}
+
+void far_resize(struct far_stream *s, uint64_t size)
+{
+    struct record r = {.type = RECORD_RESIZE};
+    r.resize.size = size;
+    r.resize.before = s->size;
+    far_append(s, &r);
+    have_size(s, size);
+}
+
+void far_attach(struct far *far, struct far_stream *s, uint64_t size)
+{
+    s->incarnation++;
+    have_size(s, size);
+    attach(far, s, false);
+}
+
+void far_gap(struct far_stream *s, enum record_gap_reason reason)
+{
+    struct record r = {.type = RECORD_GAP};
+    r.gap.reason = reason;
+    r.gap.from_lsn = s->lsn + 1;
+    far_append(s, &r);
 }
 
 void far_cut(struct far_stream *s, struct far_segment *ret)
@@ -443,7 +490,7 @@ void far_round(struct far *far, bool unheld, bool spoil, struct id *ret_round, u
         r.bookmark.wall_ns = clock_wall_ns();
         r.bookmark.wall_error_us = UINT32_MAX;
         random_id(far, &r.bookmark.nonce);
-        append(s, &r);
+        far_append(s, &r);
         marks[k] = (struct round_mark){.stream = s->stream,
                                        .incarnation = s->incarnation,
                                        .lsn = s->lsn,
@@ -468,7 +515,7 @@ void far_round(struct far *far, bool unheld, bool spoil, struct id *ret_round, u
             r.seal.outcome = ROUND_OUTCOME_EXPIRED;
             memset(&r.seal.cut, 0, sizeof(r.seal.cut));
         }
-        append(s, &r);
+        far_append(s, &r);
         far_write(far, k);
         far_cut(s, &segment);
         far_put_good(far, k, &segment);

@@ -15,7 +15,8 @@
 #include "common/wire/intake.h"
 
 #define FAR_MEMBERS   2
-#define FAR_DISK_SIZE (1024U * 1024)
+#define FAR_DISK_SIZE (1024U * 1024) /* as registered */
+#define FAR_DISK_MAX  (2U * FAR_DISK_SIZE)
 
 /* One stream: its writer, its disk. */
 struct far_stream {
@@ -28,7 +29,8 @@ struct far_stream {
     uint8_t *buffer;            /* of the segment that grows */
     struct segment_info last;   /* of the segment cut last */
     struct segment_header next; /* of the one that grows */
-    uint8_t *image;             /* the model: FAR_DISK_SIZE bytes */
+    uint8_t *image;             /* the model: FAR_DISK_MAX bytes, zeroes beyond `size` */
+    uint64_t size;
 };
 
 struct far {
@@ -75,6 +77,12 @@ void far_stream_init(struct far *far, unsigned member);
 void far_stream_again(struct far *far, unsigned member);
 void far_stream_close(struct far_stream *s);
 void far_write(struct far *far, unsigned member); /* a random write or zero */
+void far_write_at(struct far_stream *s, uint64_t offset, const void *data, size_t size);
+/* Appends a record of any other type; sets its LSN, incarnation and stream. */
+void far_append(struct far_stream *s, struct record *record);
+void far_resize(struct far_stream *s, uint64_t size);                  /* to at most FAR_DISK_MAX */
+void far_attach(struct far *far, struct far_stream *s, uint64_t size); /* another incarnation */
+void far_gap(struct far_stream *s, enum record_gap_reason reason);
 void far_cut(struct far_stream *s, struct far_segment *ret);
 void far_segment_free(struct far_segment *s);
 int far_put(struct far *far, unsigned client, const struct id *stream, uint64_t first,
