@@ -148,6 +148,17 @@ static void the_disk_at_an_lsn_and_at_a_later_one(void **state)
     expect(s, lsns[0], 0, 16, 200); /* made anew: an image goes only forward */
     assert_true(busy > 0);
     is_disk(first, FAR_DISK_SIZE, lsns[0], 0, 16);
+    /* In the midst of a segment, and on from there. */
+    for (unsigned k = 0; k < 20; k++) {
+        far_write(&far, 0);
+    }
+    memcpy(first, s->image, FAR_DISK_SIZE);
+    lsns[0] = s->lsn;
+    writes(0, 20);
+    expect(s, lsns[0], 0, 16, 200);
+    is_disk(first, FAR_DISK_SIZE, lsns[0], 0, 16);
+    expect(s, 0, 0, 16, 200);
+    is_disk(s->image, FAR_DISK_SIZE, s->lsn, 0, 16);
     free(first);
     free(second);
 }
