@@ -262,7 +262,7 @@ static void tell(struct comparer *c, struct job *job)
     const struct tapctl_compared *what = &c->compared;
     uint64_t differs = 0;
     for (uint32_t k = 0; k < what->count; k++) {
-        differs += what->differs[k / 8] >> k % 8 & 1U;
+        differs += (uint64_t)what->differs[k / 8] >> k % 8 & 1U;
     }
     port_tell_compared(job->port, job->session, what);
     job->sent_to = what->offset + (uint64_t)what->count * BLOCKS_SIZE;

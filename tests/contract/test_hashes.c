@@ -325,6 +325,31 @@ static void the_cache_is_bounded_and_empty_at_the_start(void **state)
     assert_int_equal(images(&streams[0], &there), 0);
 }
 
+/* Images among what a person reads as the truth would be a mistake: the configuration is refused.
+ */
+static void a_cache_in_the_store_is_refused(void **state)
+{
+    char command[512];
+    char path[160];
+    uint8_t *text = NULL;
+    size_t size = 0;
+    struct err err = {0};
+    static const char *const places[] = {"", "/images", ".images"};
+    (void)state;
+    assert_int_equal(file_read(far.config, 65536, &text, &size, &err), 0);
+    snprintf(path, sizeof(path), "%s/other.ini", far.dir);
+    for (unsigned k = 0; k < 3; k++) {
+        char more[4096];
+        int n = snprintf(more, sizeof(more), "%scache = %s%s\n", (const char *)text, far.store,
+                         places[k]);
+        assert_int_equal(file_replace(path, more, (size_t)n, 0600, &err), 0);
+        snprintf(command, sizeof(command), "%s/bin/tidemark-coordinator -n -c %s >/dev/null 2>&1",
+                 getenv("TIDE_BUILD"), path);
+        assert_int_equal(system(command) == 0, k == 2);
+    }
+    free(text);
+}
+
 static void a_store_that_was_changed_is_not_compared_with(void **state)
 {
     struct far_stream *s = &far.streams[0];
@@ -375,6 +400,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(only_what_may_be_asked_is_answered, set_up, tear_down),
         cmocka_unit_test_setup_teardown(the_cache_is_bounded_and_empty_at_the_start, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(a_cache_in_the_store_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_store_that_was_changed_is_not_compared_with, set_up,
                                         tear_down),
     };
