@@ -14,6 +14,7 @@
 #include "common/io/loop.h"
 #include "common/io/tls.h"
 #include "coordinator/catalog/catalog.h"
+#include "coordinator/intake/hashes.h"
 #include "coordinator/intake/points.h"
 #include "coordinator/intake/pool.h"
 #include "coordinator/intake/registry.h"
@@ -30,6 +31,7 @@ struct service {
     struct pool *pool;
     struct points *points;
     struct registry *registry;
+    struct hashes *hashes;
     struct server *server;
     struct local_server *local;
     struct daemon_signals signals;
@@ -220,6 +222,7 @@ static int start_store(struct service *s, const struct settings *settings, struc
         log_info("catalog '%s' is made from the store: %s", settings->catalog, why);
     }
     if (pool_new(s->loop, &s->pool, err) < 0 ||
+        hashes_new(settings->cache, s->pool, s->store, &s->hashes, err) < 0 ||
         points_new(s->store, s->catalog, s->loop, s->pool, &s->points, err) < 0 ||
         registry_open(s->store, s->catalog, points_define, s->points, &s->registry, err) < 0) {
         return -1;
@@ -247,6 +250,7 @@ static int start(struct service *s, const struct settings *settings, struct err 
     o.store = s->store;
     o.registry = s->registry;
     o.points = s->points;
+    o.hashes = s->hashes;
     o.identity = s->identity;
     if (server_new(&o, &s->server, err) < 0 ||
         local_server_new(settings->local, command_fn, s, &s->local, err) < 0) {
@@ -262,8 +266,10 @@ static int start(struct service *s, const struct settings *settings, struct err 
 /* The local server is let go of before the loop's memory: its threads post to the loop. */
 static void end(struct service *s)
 {
+    hashes_stop(s->hashes);
     pool_free(s->pool);
     server_free(s->server);
+    hashes_free(s->hashes);
     registry_free(s->registry);
     points_free(s->points);
     catalog_close(s->catalog);

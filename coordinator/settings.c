@@ -11,7 +11,29 @@ struct draft {
     struct settings settings;
     int line; /* of the section; 1 where there is none */
     int local_line;
+    int cache_line;
 };
+
+static int check_cache(struct settings *s, const char *path, int line, struct err *err)
+{
+    size_t size = strlen(s->store);
+    if (s->cache[0] == '\0' &&
+        snprintf(s->cache, sizeof(s->cache), "%s.images", s->catalog) >= (int)sizeof(s->cache)) {
+        return err_set(err, TIDE_ERR_CONFIG, "%s:%d: catalog = '%s' is too long", path, line,
+                       s->catalog);
+    }
+    while (size > 1 && s->store[size - 1] == '/') {
+        size--;
+    }
+    if (strncmp(s->cache, s->store, size) == 0 &&
+        (s->cache[size] == '/' || s->cache[size] == '\0')) {
+        return err_set(err, TIDE_ERR_CONFIG,
+                       "%s:%d: the cache '%s' lies in the store '%s'; set 'cache' to a folder "
+                       "outside it",
+                       path, line, s->cache, s->store);
+    }
+    return 0;
+}
 
 static int entry(void *arg, const struct config_entry *e, struct err *err)
 {
@@ -21,7 +43,8 @@ static int entry(void *arg, const struct config_entry *e, struct err *err)
         const char *key;
         char *to;
     } paths[] = {{"identity-cert", s->cert}, {"identity-key", s->key}, {"ca", s->ca},
-                 {"store", s->store},        {"catalog", s->catalog},  {"local", s->local}};
+                 {"store", s->store},        {"catalog", s->catalog},  {"cache", s->cache},
+                 {"local", s->local}};
     if (strcmp(e->section, "coordinator") != 0) {
         return err_set(err, TIDE_ERR_CONFIG, "unknown section [%s]; expected [coordinator]",
                        e->section);
@@ -32,6 +55,9 @@ static int entry(void *arg, const struct config_entry *e, struct err *err)
     }
     if (strcmp(e->key, "local") == 0) {
         draft->local_line = e->line;
+    }
+    if (strcmp(e->key, "cache") == 0) {
+        draft->cache_line = e->line;
     }
     for (size_t k = 0; k < sizeof(paths) / sizeof(paths[0]); k++) {
         if (strcmp(e->key, paths[k].key) == 0) {
@@ -44,7 +70,8 @@ static int entry(void *arg, const struct config_entry *e, struct err *err)
         }
         return address_parse(s->listen_text, true, &s->listen, err);
     }
-    return config_unknown(e, "listen, identity-cert, identity-key, ca, store, catalog, local", err);
+    return config_unknown(
+        e, "listen, identity-cert, identity-key, ca, store, catalog, cache, local", err);
 }
 
 int settings_load(const char *path, struct settings *ret, struct err *err)
@@ -72,6 +99,10 @@ int settings_load(const char *path, struct settings *ret, struct err *err)
     if (strlen(s.local) > LOCAL_PATH_MAX) {
         return err_set(err, TIDE_ERR_CONFIG, "%s:%d: local = '%s' is over %u bytes", path,
                        draft.local_line, s.local, LOCAL_PATH_MAX);
+    }
+    int line = draft.cache_line != 0 ? draft.cache_line : draft.line;
+    if (check_cache(&s, path, line, err) < 0) {
+        return -1;
     }
     *ret = s;
     return 0;

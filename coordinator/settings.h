@@ -7,6 +7,8 @@
  *   ca = FILE
  *   store = DIR                  ; the replica store
  *   catalog = FILE               ; SQLite, made from the store
+ *   cache = DIR                  ; images to compare disks with, worth nothing to another process;
+ *                                ; not in the store; default: the catalog's path and ".images"
  *   local = PATH                 ; socket of the tidemark command; default LOCAL_COORDINATOR
  * Paths are absolute. Errors are CONFIG and name file, line and what was expected. */
 #ifndef TIDE_COORDINATOR_SETTINGS_H
@@ -25,6 +27,7 @@ struct settings {
     char ca[PATH_MAX];
     char store[PATH_MAX];
     char catalog[PATH_MAX];
+    char cache[PATH_MAX];
     char local[PATH_MAX];
 };
 

@@ -96,6 +96,20 @@ static void put_lag(json_t *to, const struct tapset_view *disk, const struct shi
               next - 1 - ship->stored_lsn);
 }
 
+static void put_compare(json_t *to, const struct commands *c, const struct tapctl_state *state,
+                        unsigned disk)
+{
+    struct comparer_status compare;
+    comparer_status(c->comparer, disk, &compare);
+    if (state->comparing && state->size > 0) {
+        put_number(to, "compare_percent",
+                   (uint64_t)((double)state->compare_offset * 100.0 / (double)state->size));
+    } else {
+        json_object_set_new(to, "compare_percent", json_null());
+    }
+    put_text(to, "compare_error", compare.text);
+}
+
 static json_t *disk_object(const struct commands *c, const struct holder_view *view, unsigned i)
 {
     const struct settings_disk *settings = &c->settings->disks[i];
@@ -121,6 +135,7 @@ static json_t *disk_object(const struct commands *c, const struct holder_view *v
     put_text(to, "gap_reason", gap == NULL ? "" : gap);
     put_number(to, "gap_lsn", state->gap_lsn);
     put_copy(to, state);
+    put_compare(to, c, state, i);
     put_number(to, "next_lsn", state->next_lsn > 0 ? state->next_lsn : disk->welcome.next_lsn);
     put_number(to, "synced_lsn", state->synced_lsn);
     put_number(to, "checkpoint_lsn", state->checkpoint_lsn);

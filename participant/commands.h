@@ -17,6 +17,7 @@
 
 #include "common/io/local.h"
 #include "common/io/tls.h"
+#include "participant/comparer.h"
 #include "participant/control.h"
 #include "participant/events.h"
 #include "participant/holder.h"
@@ -33,6 +34,7 @@ struct commands {
     struct holder *holder;
     struct control *control;
     struct shipper *shippers; /* one per disk of the settings */
+    struct comparer *comparer;
     struct signer *signer;
     bool unsafe_no_hold;
     uint32_t hold_skew_us;

@@ -11,6 +11,7 @@
 #include "common/io/file.h"
 #include "common/io/log.h"
 #include "participant/commands.h"
+#include "participant/comparer.h"
 #include "participant/control.h"
 #include "participant/events.h"
 #include "participant/holder.h"
@@ -21,6 +22,7 @@
 #define PROGRAM     "tidemark-participant"
 #define STOP_US     5000000U
 #define SKEW_MS_MAX 1000U
+#define DISK_NAME   (3 * (TIDE_NAME_MAX + 1)) /* GROUP/MEMBER/DISK */
 
 enum {
     KEY_CHECK = 0x100,
@@ -49,6 +51,7 @@ struct daemon {
     struct signer *signer;
     struct control *control;
     struct shipper *shippers;
+    struct comparer *comparer;
     struct commands commands;
     struct local_server *local;
 };
@@ -162,6 +165,30 @@ static int claim_state(struct daemon *d, struct err *err)
     return d->lock_fd < 0 ? err_wrap(err, "is another daemon running with this state folder?") : 0;
 }
 
+static void disk_name(const struct settings *s, unsigned disk, char ret[DISK_NAME])
+{
+    const struct settings_member *member = &s->members[s->disks[disk].member];
+    snprintf(ret, DISK_NAME, "%s/%s/%s", member->group.s, member->name.s, s->disks[disk].name.s);
+}
+
+static int start_comparer(struct daemon *d, struct err *err)
+{
+    const struct settings *s = &d->settings;
+    struct comparer_disk *disks = calloc(s->disk_count, sizeof *disks);
+    char(*names)[DISK_NAME] = calloc(s->disk_count, sizeof *names);
+    uint64_t seed;
+    TIDE_CHECK(disks != NULL && names != NULL);
+    file_random(&seed, sizeof seed);
+    for (unsigned i = 0; i < s->disk_count; i++) {
+        disk_name(s, i, names[i]);
+        disks[i] = (struct comparer_disk){holder_port(d->holder, i), names[i]};
+    }
+    int result = comparer_start(s, d->identity, disks, s->disk_count, seed, &d->comparer, err);
+    free(disks);
+    free(names);
+    return result;
+}
+
 static int start(struct daemon *d, struct err *err)
 {
     const struct settings *s = &d->settings;
@@ -187,6 +214,9 @@ static int start(struct daemon *d, struct err *err)
             return -1;
         }
     }
+    if (start_comparer(d, err) != 0) {
+        return -1;
+    }
     if (control_new(s, d->identity, d->holder, &d->control, err) != 0) {
         return -1;
     }
@@ -196,6 +226,7 @@ static int start(struct daemon *d, struct err *err)
                                     .holder = d->holder,
                                     .control = d->control,
                                     .shippers = d->shippers,
+                                    .comparer = d->comparer,
                                     .signer = d->signer,
                                     .unsafe_no_hold = d->arguments.unsafe_no_hold,
                                     .hold_skew_us = holder.hold_skew_us,
@@ -216,6 +247,7 @@ static int stop(struct daemon *d)
     bool all = true;
     daemon_notify("STOPPING=1");
     control_stop(d->control);
+    comparer_stop(d->comparer);
     for (unsigned i = 0; i < d->settings.disk_count; i++) {
         shipper_stop(&d->shippers[i]);
     }
@@ -223,6 +255,7 @@ static int stop(struct daemon *d)
     for (unsigned i = 0; i < d->settings.disk_count; i++) {
         all = shipper_join(&d->shippers[i], deadline) && all;
     }
+    all = comparer_join(d->comparer, deadline) && all;
     holder_set_signer(d->holder, NULL);
     all = holder_stop(d->holder, deadline) && all;
     log_info("ended%s", all ? "" : ", with a thread still busy");

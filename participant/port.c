@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "participant/port.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,6 +22,9 @@ struct port {
     unsigned fd_count; /* 0: taken or none */
     uint64_t sync;     /* wanted; 0: none */
     uint64_t stored;
+    int image; /* a second descriptor of it, for the comparing thread; -1: none */
+    struct tapctl_state state;
+    struct tapctl_compared compared; /* wanted; count 0: none */
 };
 
 struct port *port_new(void (*kick)(void *arg), void *arg)
@@ -30,6 +35,7 @@ struct port *port_new(void (*kick)(void *arg), void *arg)
     TIDE_CHECK(port != NULL);
     port->kick = kick;
     port->arg = arg;
+    port->image = -1;
     /* Whoever copies while the hold thread waits gets its priority. */
     TIDE_CHECK(pthread_mutexattr_init(&inherit) == 0);
     TIDE_CHECK(pthread_mutexattr_setprotocol(&inherit, PTHREAD_PRIO_INHERIT) == 0);
@@ -50,12 +56,22 @@ static void close_fds(struct port *port)
     port->fd_count = 0;
 }
 
+static void close_image(struct port *port)
+{
+    if (port->image >= 0) {
+        close(port->image);
+    }
+    port->image = -1;
+    port->compared.count = 0;
+}
+
 void port_free(struct port *port)
 {
     if (port == NULL) {
         return;
     }
     close_fds(port);
+    close_image(port);
     pthread_cond_destroy(&port->news);
     pthread_mutex_destroy(&port->lock);
     free(port);
@@ -82,6 +98,9 @@ void port_attached(struct port *port, const struct tapctl_welcome *welcome, cons
     for (unsigned i = 0; i < port->fd_count; i++) {
         port->fds[i] = fds[i];
     }
+    close_image(port);
+    port->image = fcntl(fds[welcome->ring_files], F_DUPFD_CLOEXEC, 0);
+    port->state = (struct tapctl_state){0};
     port->view.session++;
     port->view.attached = true;
     port->view.sync_failed = false;
@@ -102,6 +121,7 @@ void port_lost(struct port *port)
     pthread_mutex_lock(&port->lock);
     port->view.attached = false;
     port->sync = 0;
+    port->compared.count = 0;
     changed(port);
     pthread_mutex_unlock(&port->lock);
 }
@@ -122,6 +142,7 @@ void port_message(struct port *port, const struct tapctl *message)
         view->sync_failed = view->sync_failed || message->synced.failed;
         changed(port);
     } else if (message->type == TAPCTL_STATE) {
+        port->state = message->state;
         view->bytes = message->state.bytes;
         raise_lsn(&view->synced_lsn, message->state.synced_lsn);
         if (view->next_lsn < message->state.next_lsn) {
@@ -142,6 +163,18 @@ void port_wants(struct port *port, uint64_t *ret_sync, uint64_t *ret_stored)
         port->stored = 0;
     }
     pthread_mutex_unlock(&port->lock);
+}
+
+bool port_wants_compared(struct port *port, struct tapctl_compared *ret)
+{
+    pthread_mutex_lock(&port->lock);
+    bool wanted = port->view.attached && port->compared.count > 0;
+    if (wanted) {
+        *ret = port->compared;
+        port->compared.count = 0;
+    }
+    pthread_mutex_unlock(&port->lock);
+    return wanted;
 }
 
 void port_wait(struct port *port, uint64_t until_us, struct port_view *ret)
@@ -194,6 +227,41 @@ void port_tell_stored(struct port *port, uint64_t lsn)
     port->stored = lsn;
     pthread_mutex_unlock(&port->lock);
     port->kick(port->arg);
+}
+
+void port_look(struct port *port, struct port_look *ret)
+{
+    pthread_mutex_lock(&port->lock);
+    ret->session = port->view.session;
+    ret->attached = port->view.attached;
+    ret->stream = port->view.welcome.stream;
+    memcpy(ret->name, port->view.welcome.name, sizeof ret->name);
+    ret->state = port->state;
+    pthread_mutex_unlock(&port->lock);
+}
+
+int port_image(struct port *port, uint64_t session)
+{
+    int fd = -1;
+    pthread_mutex_lock(&port->lock);
+    if (port->view.session == session && port->view.attached && port->image >= 0) {
+        fd = fcntl(port->image, F_DUPFD_CLOEXEC, 0);
+    }
+    pthread_mutex_unlock(&port->lock);
+    return fd;
+}
+
+void port_tell_compared(struct port *port, uint64_t session, const struct tapctl_compared *compared)
+{
+    pthread_mutex_lock(&port->lock);
+    bool there = port->view.session == session && port->view.attached;
+    if (there) {
+        port->compared = *compared;
+    }
+    pthread_mutex_unlock(&port->lock);
+    if (there) {
+        port->kick(port->arg);
+    }
 }
 
 void port_stop(struct port *port)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* port: what the hold thread and the shipping thread of one disk tell each other. The hold thread
- * never waits here for more than a copy; the shipping thread waits for news with a deadline.
- * Requests collapse (the highest LSN wins), so nothing queues up. */
+/* port: what the hold thread, the shipping thread of one disk and the comparing thread tell each
+ * other. The hold thread never waits here for more than a copy; the shipping thread waits for news
+ * with a deadline. Requests collapse (the highest LSN wins, the last COMPARED), so nothing queues
+ * up. */
 #ifndef TIDE_PARTICIPANT_PORT_H
 #define TIDE_PARTICIPANT_PORT_H
 
@@ -22,6 +23,15 @@ struct port_view {
     bool stop; /* the daemon ends */
 };
 
+/* What the comparing thread needs to know of the tap. */
+struct port_look {
+    uint64_t session; /* as in port_view */
+    bool attached;
+    struct id stream;
+    char name[TIDE_TAPCTL_TEXT_MAX + 1]; /* of the image, for texts */
+    struct tapctl_state state;           /* last heard in this session; all zero: none */
+};
+
 struct port;
 
 /* `kick(arg)` is called (on the shipping thread, no lock held) when port_wants() has something new.
@@ -37,6 +47,9 @@ void port_message(struct port *port,
 /* What to send to the tap now: LSNs of SYNC and STORED, 0: none. Once for each request. */
 void port_wants(struct port *port, uint64_t *ret_sync, uint64_t *ret_stored);
 
+/* Whether there is a COMPARED to send to the tap now. Once for each. */
+bool port_wants_compared(struct port *port, struct tapctl_compared *ret);
+
 /* Shipping thread. Waits until something changed since the last return, or until_us. */
 void port_wait(struct port *port, uint64_t until_us, struct port_view *ret);
 /* Moves the descriptors of that session out, once: the ring's, and the image's behind them. False:
@@ -46,6 +59,13 @@ void port_ask_sync(struct port *port, uint64_t lsn);
 void port_tell_stored(struct port *port, uint64_t lsn);
 
 /* Any thread. */
+void port_look(struct port *port, struct port_look *ret);
+/* A descriptor of the image of that session, for reading, to be closed. -1: gone, or none to have.
+ */
+int port_image(struct port *port, uint64_t session);
+/* Sends COMPARED to the tap of that session; dropped where that is gone. */
+void port_tell_compared(struct port *port, uint64_t session,
+                        const struct tapctl_compared *compared);
 void port_stop(struct port *port);
 
 #endif

@@ -9,7 +9,8 @@
 #include "common/io/config.h"
 
 #define KEYS                                                                                       \
-    "identity-cert, identity-key, ca, listen, coordinator, coordinator-identity, state, local"
+    "identity-cert, identity-key, ca, listen, coordinator, coordinator-identity, state, local, "   \
+    "compare-rate"
 
 /* What is only known once the whole file is read. */
 struct draft {
@@ -132,6 +133,18 @@ static int take_coordinator_uri(const struct config_entry *entry, struct setting
     return 0;
 }
 
+static int take_compare_rate(const struct config_entry *entry, struct settings *s, struct err *err)
+{
+    if (s->compare_rate != 0) {
+        return err_set(err, TIDE_ERR_CONFIG, "key \"%s\" is there twice; remove one", entry->key);
+    }
+    if (config_parse_size(entry->value, SETTINGS_COMPARE_MIN, SETTINGS_COMPARE_MAX,
+                          &s->compare_rate, err) != 0) {
+        return err_wrap(err, "key \"%s\"", entry->key);
+    }
+    return 0;
+}
+
 static int take_participant(struct draft *draft, const struct config_entry *entry, struct err *err)
 {
     struct settings *s = &draft->settings;
@@ -159,6 +172,9 @@ static int take_participant(struct draft *draft, const struct config_entry *entr
     }
     if (strcmp(key, "coordinator-identity") == 0) {
         return take_coordinator_uri(entry, s, err);
+    }
+    if (strcmp(key, "compare-rate") == 0) {
+        return take_compare_rate(entry, s, err);
     }
     return config_unknown(entry, KEYS, err);
 }
@@ -296,6 +312,9 @@ int settings_load(const char *path, struct settings *ret, struct err *err)
     }
     if (draft->settings.local[0] == '\0') {
         snprintf(draft->settings.local, sizeof draft->settings.local, "%s", LOCAL_PARTICIPANT);
+    }
+    if (draft->settings.compare_rate == 0) {
+        draft->settings.compare_rate = SETTINGS_COMPARE;
     }
     *ret = draft->settings;
     result = 0;

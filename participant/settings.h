@@ -8,11 +8,12 @@
  *   listen = 127.0.0.11:20004       of the link
  *   coordinator = 127.0.0.10:9443
  *   coordinator-identity = spiffe://SITE/coordinator/ID
- *   state = DIR                     cut journals, last definitions
- *   local = PATH                    of the command's socket; default /run/tidemark/participant.ipc
- *   [member GROUP/NAME]             one or several
- *   [disk GROUP/NAME/DISK]          one or several for each member
- *   tap = PATH                      control socket of the disk's tap
+ *   compare-rate = SIZE             bytes a second that are read of images, over all disks, to
+ * compare them with the far side; 64K to 1T, default 64M state = DIR                     cut
+ * journals, last definitions local = PATH                    of the command's socket; default
+ * /run/tidemark/participant.ipc [member GROUP/NAME]             one or several [disk
+ * GROUP/NAME/DISK]          one or several for each member tap = PATH                      control
+ * socket of the disk's tap
  *
  * All paths are absolute. */
 #ifndef TIDE_PARTICIPANT_SETTINGS_H
@@ -29,6 +30,9 @@
 #define SETTINGS_MEMBERS_MAX 64U
 #define SETTINGS_DISKS_MAX   256U /* over all members; each has a shipping thread */
 #define SETTINGS_SOCKET_MAX  107U /* bytes of a unix socket's path, without the NUL */
+#define SETTINGS_COMPARE_MIN (64ULL * 1024)
+#define SETTINGS_COMPARE_MAX (1ULL << 40)
+#define SETTINGS_COMPARE     (64ULL * 1024 * 1024)
 
 struct settings_member {
     struct name group;
@@ -50,6 +54,7 @@ struct settings {
     struct address listen;
     struct address coordinator;
     char coordinator_uri[TLS_URI_MAX + 1];
+    uint64_t compare_rate; /* bytes a second */
     char state[PATH_MAX];
     char local[LOCAL_PATH_MAX + 1];
     unsigned member_count; /* at least 1 */

@@ -34,6 +34,7 @@ static void tell_tap(struct slot *slot)
 {
     uint64_t sync = 0;
     uint64_t stored = 0;
+    struct tapctl_compared compared;
     port_wants(slot->port, &sync, &stored);
     if (sync > 0) {
         struct tapctl message = {.type = TAPCTL_SYNC, .lsn = {sync}};
@@ -41,6 +42,10 @@ static void tell_tap(struct slot *slot)
     }
     if (stored > 0) {
         struct tapctl message = {.type = TAPCTL_STORED, .lsn = {stored}};
+        tapclient_send(slot->client, &message);
+    }
+    if (port_wants_compared(slot->port, &compared)) {
+        struct tapctl message = {.type = TAPCTL_COMPARED, .compared = compared};
         tapclient_send(slot->client, &message);
     }
 }

@@ -124,6 +124,26 @@ int uplink_put(struct uplink *uplink, const struct id *stream, uint64_t first_ls
     return ask_state(uplink, "PUT", path, bytes, size, UPLINK_PUT_TIMEOUT_MS, ret, err);
 }
 
+int uplink_hashes(struct uplink *uplink, const struct id *stream,
+                  const struct intake_hashes_query *query, struct intake_block_hashes *ret,
+                  struct err *err)
+{
+    char path[PATH_SIZE];
+    char hex[TIDE_ID_HEX];
+    const uint8_t *answer = NULL;
+    size_t size = 0;
+    snprintf(path, sizeof path,
+             "/v0/streams/%s/hashes?lsn=%" PRIu64 "&offset=%" PRIu64 "&count=%" PRIu32,
+             id_hex(stream, hex), query->lsn, query->offset, query->count);
+    if (ask(uplink, "GET", path, NULL, 0, UPLINK_TIMEOUT_MS, &answer, &size, err) != 0) {
+        return -1;
+    }
+    if (intake_block_hashes_decode(answer, size, ret, err) != 0) {
+        return err_wrap(err, "coordinator's answer to %s", path);
+    }
+    return 0;
+}
+
 int uplink_point(struct uplink *uplink, const struct id *round, struct intake_point_state *ret,
                  struct err *err)
 {

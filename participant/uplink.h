@@ -25,6 +25,10 @@ void uplink_abort(struct uplink *uplink);
  * answered, with its text; CORRUPT also for an answer that breaks the form. */
 int uplink_stream(struct uplink *uplink, const struct id *stream, struct intake_stream_state *ret,
                   struct err *err);
+/* BUSY also while the coordinator makes the disk at that LSN. *ret is large: not on a stack. */
+int uplink_hashes(struct uplink *uplink, const struct id *stream,
+                  const struct intake_hashes_query *query, struct intake_block_hashes *ret,
+                  struct err *err);
 int uplink_put(struct uplink *uplink, const struct id *stream, uint64_t first_lsn,
                const void *bytes, size_t size, struct intake_stream_state *ret, struct err *err);
 int uplink_point(struct uplink *uplink, const struct id *round, struct intake_point_state *ret,

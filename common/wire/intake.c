@@ -748,6 +748,124 @@ int intake_stream_state_decode(const void *bytes, size_t size, struct intake_str
     return rc;
 }
 
+/* ---- BlockHashes ---- */
+
+/* A decimal number below 2^63 without leading zeroes. */
+static bool get_number(const char *text, uint64_t *ret)
+{
+    size_t size = text == NULL ? 0 : strlen(text);
+    if (size == 0 || size > 19 || strspn(text, "0123456789") != size ||
+        (text[0] == '0' && size > 1)) {
+        return false;
+    }
+    *ret = 0;
+    for (; *text != '\0'; text++) {
+        *ret = *ret * 10 + (uint64_t)(*text - '0');
+    }
+    return *ret <= INT64_MAX;
+}
+
+int intake_hashes_query_parse(const char *lsn, const char *offset, const char *count,
+                              struct intake_hashes_query *ret, struct err *err)
+{
+    struct intake_hashes_query q = {0};
+    uint64_t blocks = 0;
+    if (!get_number(lsn, &q.lsn)) {
+        return err_set(err, TIDE_ERR_CORRUPT, "'lsn' is not a number from 0 to 2^63 - 1");
+    }
+    if (!get_number(offset, &q.offset) || q.offset % TIDE_INTAKE_BLOCK != 0) {
+        return err_set(err, TIDE_ERR_CORRUPT, "'offset' is not a multiple of %u from 0 to 2^63 - 1",
+                       TIDE_INTAKE_BLOCK);
+    }
+    if (!get_number(count, &blocks) || blocks < 1 || blocks > TIDE_INTAKE_BLOCKS_MAX) {
+        return err_set(err, TIDE_ERR_CORRUPT, "'count' is not a number from 1 to %u",
+                       TIDE_INTAKE_BLOCKS_MAX);
+    }
+    q.count = (uint32_t)blocks;
+    *ret = q;
+    return 0;
+}
+
+/* What is wrong with it, or NULL. */
+static const char *wrong_hashes(uint64_t lsn, uint64_t size, uint64_t offset, size_t count)
+{
+    if (lsn < 1 || lsn > INT64_MAX) {
+        return "lsn";
+    }
+    if (size < 1 || size > INT64_MAX) {
+        return "size";
+    }
+    if (offset > INT64_MAX || offset % TIDE_INTAKE_BLOCK != 0) {
+        return "offset";
+    }
+    if (count > TIDE_INTAKE_BLOCKS_MAX ||
+        (count > 0 && (offset >= size || (size - offset - 1) / TIDE_INTAKE_BLOCK + 1 < count))) {
+        return "hashes";
+    }
+    return NULL;
+}
+
+int intake_block_hashes_encode(const struct intake_block_hashes *from, uint8_t **ret_bytes,
+                               size_t *ret_size, struct err *err)
+{
+    Tide__Intake__BlockHashes message = TIDE__INTAKE__BLOCK_HASHES__INIT;
+    TIDE_CHECK(wrong_hashes(from->lsn, from->size, from->offset, from->count) == NULL);
+    message.version = TIDE_INTAKE_VERSION;
+    message.lsn = from->lsn;
+    message.size = from->size;
+    message.offset = from->offset;
+    message.block_size = TIDE_INTAKE_BLOCK;
+    message.hashes = bytes_of(from->hashes, from->count * sizeof(from->hashes[0]));
+    return finish(&message.base, ret_bytes, ret_size, err);
+}
+
+static int block_hashes_fill(const Tide__Intake__BlockHashes *m, struct intake_block_hashes *ret,
+                             struct err *err)
+{
+    if (version(m->version, "BlockHashes", err) < 0) {
+        return -1;
+    }
+    if (m->block_size != TIDE_INTAKE_BLOCK) {
+        return err_set(err, TIDE_ERR_CORRUPT, "'block_size' is %u, not %u", m->block_size,
+                       TIDE_INTAKE_BLOCK);
+    }
+    if (m->hashes.len % sizeof(ret->hashes[0]) != 0 || m->hashes.len > sizeof(ret->hashes)) {
+        return err_set(err, TIDE_ERR_CORRUPT,
+                       "'hashes' has %zu bytes, not a multiple of %u up to %zu", m->hashes.len,
+                       TIDE_HASH_SIZE, sizeof(ret->hashes));
+    }
+    size_t count = m->hashes.len / sizeof(ret->hashes[0]);
+    const char *wrong = wrong_hashes(m->lsn, m->size, m->offset, count);
+    if (wrong != NULL) {
+        return err_set(err, TIDE_ERR_CORRUPT,
+                       "'%s' is out of range: %zu blocks at %llu of a disk of %llu bytes at LSN "
+                       "%llu",
+                       wrong, count, (unsigned long long)m->offset, (unsigned long long)m->size,
+                       (unsigned long long)m->lsn);
+    }
+    ret->lsn = m->lsn;
+    ret->size = m->size;
+    ret->offset = m->offset;
+    ret->count = (uint32_t)count;
+    if (m->hashes.len > 0) {
+        memcpy(ret->hashes, m->hashes.data, m->hashes.len);
+    }
+    return 0;
+}
+
+int intake_block_hashes_decode(const void *bytes, size_t size, struct intake_block_hashes *ret,
+                               struct err *err)
+{
+    Tide__Intake__BlockHashes *m =
+        unpack(&tide__intake__block_hashes__descriptor, bytes, size, "BlockHashes", err);
+    if (m == NULL) {
+        return -1;
+    }
+    int rc = block_hashes_fill(m, ret, err);
+    drop(m);
+    return rc;
+}
+
 /* ---- PointState ---- */
 
 int intake_point_state_encode(const struct intake_point_state *from, uint8_t **ret_bytes,

@@ -23,6 +23,8 @@
 #define TIDE_INTAKE_GROUPS_MAX 64U                /* groups in one Definitions */
 #define TIDE_INTAKE_BODY_MAX   (2U * 1024 * 1024) /* bytes of any object but a segment */
 #define TIDE_INTAKE_WAIT_MAX_S 25U                /* longest long poll */
+#define TIDE_INTAKE_BLOCK      65536U             /* bytes of a block that is hashed */
+#define TIDE_INTAKE_BLOCKS_MAX 1024U              /* blocks in one BlockHashes */
 
 /* Register: one disk of a member that the participant stands for. */
 struct intake_disk {
@@ -92,6 +94,29 @@ struct intake_stream_state {
 int intake_stream_state_encode(const struct intake_stream_state *from, uint8_t **ret_bytes,
                                size_t *ret_size, struct err *err);
 int intake_stream_state_decode(const void *bytes, size_t size, struct intake_stream_state *ret,
+                               struct err *err);
+
+/* The question of GET .../hashes. */
+struct intake_hashes_query {
+    uint64_t lsn;    /* 0: as of what is stored */
+    uint64_t offset; /* of the first block; a multiple of TIDE_INTAKE_BLOCK, below 2^63 */
+    uint32_t count;  /* 1..TIDE_INTAKE_BLOCKS_MAX */
+};
+/* From the decimal texts of the query (NULL: not there). CORRUPT names the one that is wrong. */
+int intake_hashes_query_parse(const char *lsn, const char *offset, const char *count,
+                              struct intake_hashes_query *ret, struct err *err);
+
+/* BlockHashes. 32 KiB: not on a small stack. */
+struct intake_block_hashes {
+    uint64_t lsn;    /* 1.. */
+    uint64_t size;   /* of the disk at that LSN, 1..2^63 - 1 */
+    uint64_t offset; /* of the first block; a multiple of TIDE_INTAKE_BLOCK, below 2^63 */
+    uint32_t count;  /* 0..TIDE_INTAKE_BLOCKS_MAX; all of them begin below size */
+    struct hash hashes[TIDE_INTAKE_BLOCKS_MAX];
+};
+int intake_block_hashes_encode(const struct intake_block_hashes *from, uint8_t **ret_bytes,
+                               size_t *ret_size, struct err *err);
+int intake_block_hashes_decode(const void *bytes, size_t size, struct intake_block_hashes *ret,
                                struct err *err);
 
 /* PointState: what the coordinator can say of a round now. */

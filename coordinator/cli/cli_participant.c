@@ -152,6 +152,17 @@ static void whole_text(const json_t *disk, const char *gap, char *to, size_t siz
     }
     char bytes[CLI_BYTES_TEXT];
     char second[CLI_BYTES_TEXT];
+    const json_t *compared = json_object_get(disk, "compare_percent");
+    const char *error = cli_text(disk, "compare_error");
+    if (json_is_integer(compared)) {
+        used = snprintf(to, size, ", compared %" PRIu64 " %%%s%s",
+                        number_of(disk, "compare_percent"), error[0] != '\0' ? ": " : "", error);
+        if (used < 0 || (size_t)used >= size) {
+            return;
+        }
+        to += used;
+        size -= (size_t)used;
+    }
     uint64_t rate = number_of(disk, "copy_rate");
     bool left = json_is_integer(json_object_get(disk, "dirty_bytes"));
     bool comparing = strcmp(cli_text(disk, "state"), "comparing") == 0;
@@ -177,7 +188,7 @@ static int print_disks(const json_t *status)
     {
         char name[160];
         char tap[200];
-        char whole[160];
+        char whole[480];
         char next[CELL];
         char synced[CELL];
         char stored[CELL];

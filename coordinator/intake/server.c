@@ -43,6 +43,13 @@ struct put {
     struct err err; /* code OK: taken or known */
 };
 
+/* One question for hashes at work. */
+struct ask {
+    struct server *server;
+    struct evhttp_request *request;
+    char identity[TLS_URI_MAX + 1];
+};
+
 /* One long poll that waits. */
 struct poll_wait {
     struct evhttp_request *request;
@@ -59,6 +66,8 @@ struct server {
     unsigned connections;
     struct put *puts[TIDE_SERVER_PUTS_MAX];
     unsigned put_count;
+    struct ask *asks[HASHES_READING_MAX];
+    unsigned ask_count;
     struct poll_wait polls[TIDE_SERVER_POLLS_MAX];
     unsigned poll_count;
     uint64_t generation; /* of the registry, when polls were last looked at */
@@ -338,6 +347,72 @@ static void get_stream(struct server *server, struct evhttp_request *request, co
     reply_state(request, &state, &e);
 }
 
+static void ask_done(void *arg, const struct intake_block_hashes *blocks, const struct err *err)
+{
+    struct ask *ask = arg;
+    struct server *server = ask->server;
+    struct err e = {0};
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    for (unsigned k = 0; k < server->ask_count; k++) {
+        if (server->asks[k] == ask) {
+            server->asks[k] = server->asks[--server->ask_count];
+            break;
+        }
+    }
+    if (blocks != NULL && intake_block_hashes_encode(blocks, &bytes, &size, &e) == 0) {
+        reply(ask->request, 200, bytes, size);
+    } else {
+        refuse(server, ask->request, ask->identity, NULL, blocks == NULL ? err : &e);
+    }
+    free(ask);
+}
+
+static int hashes_query(struct evhttp_request *request, struct intake_hashes_query *ret,
+                        struct err *err)
+{
+    struct evkeyvalq query;
+    const char *text = evhttp_uri_get_query(evhttp_request_get_evhttp_uri(request));
+    if (evhttp_parse_query_str(text == NULL ? "" : text, &query) != 0) {
+        return err_set(err, TIDE_ERR_CORRUPT, "the query is not lsn=LSN&offset=OFFSET&count=COUNT");
+    }
+    int rc = intake_hashes_query_parse(evhttp_find_header(&query, "lsn"),
+                                       evhttp_find_header(&query, "offset"),
+                                       evhttp_find_header(&query, "count"), ret, err);
+    evhttp_clear_headers(&query);
+    return rc;
+}
+
+static void get_hashes(struct server *server, struct evhttp_request *request, const char *identity,
+                       const struct id *stream)
+{
+    struct manifest_stream about;
+    struct store_stream_state state = {0};
+    struct intake_hashes_query query;
+    struct err e = {0};
+    struct ask *ask = calloc(1, sizeof(*ask));
+    if (ask == NULL) {
+        err_set(&e, TIDE_ERR_BUSY, "no memory for hashes");
+        reply_state(request, NULL, &e);
+        return;
+    }
+    *ask = (struct ask){.server = server, .request = request};
+    snprintf(ask->identity, sizeof(ask->identity), "%s", identity);
+    if (owned(server, identity, stream, &about, &state, &e) < 0 ||
+        hashes_query(request, &query, &e) < 0 ||
+        hashes_ask(server->o.hashes, stream, &state, &query, ask_done, ask, &e) < 0) {
+        free(ask);
+        if (e.code == TIDE_ERR_BUSY) {
+            reply_state(request, &state, &e); /* usual: not worth a line in the log */
+        } else {
+            refuse(server, request, identity, &state, &e);
+        }
+        return;
+    }
+    TIDE_CHECK(server->ask_count < HASHES_READING_MAX);
+    server->asks[server->ask_count++] = ask;
+}
+
 static void get_point(struct server *server, struct evhttp_request *request, const char *identity,
                       const struct id *round)
 {
@@ -505,6 +580,22 @@ static bool parse_path(const char *path, const char *prefix, struct id *ret, uin
            parse_lsn(path + at + sizeof(segments) - 1, ret_first);
 }
 
+/* /v0/streams/HEX/hashes */
+static bool parse_hashes(const char *path, struct id *ret)
+{
+    static const char suffix[] = "/hashes";
+    char stream[64];
+    uint64_t first = 0;
+    size_t size = strlen(path);
+    size_t end = sizeof(suffix) - 1;
+    if (size < end || size - end >= sizeof(stream) || strcmp(path + size - end, suffix) != 0) {
+        return false;
+    }
+    memcpy(stream, path, size - end);
+    stream[size - end] = '\0';
+    return parse_path(stream, "/v0/streams/", ret, &first) && first == 0;
+}
+
 static void handle(struct evhttp_request *request, void *arg)
 {
     struct server *server = arg;
@@ -524,6 +615,8 @@ static void handle(struct evhttp_request *request, void *arg)
         put_segment(server, request, identity, &id, first);
     } else if (command == EVHTTP_REQ_GET && stream && first == 0) {
         get_stream(server, request, identity, &id);
+    } else if (command == EVHTTP_REQ_GET && parse_hashes(path, &id)) {
+        get_hashes(server, request, identity, &id);
     } else if (command == EVHTTP_REQ_GET && parse_path(path, "/v0/points/", &id, &first) &&
                first == 0) {
         get_point(server, request, identity, &id);
@@ -647,6 +740,9 @@ void server_free(struct server *server)
     SSL_CTX_free(server->tls);
     for (unsigned k = 0; k < server->put_count; k++) {
         put_free(server->puts[k]);
+    }
+    for (unsigned k = 0; k < server->ask_count; k++) {
+        free(server->asks[k]);
     }
     free(server);
 }

@@ -4,8 +4,8 @@
  * name of the connection's certificate, and only participants of our site are served.
  *
  * A segment's check (hash, records, footer) and its syncs run on the pool, one segment of a stream
- * at a time; everything else is the loop's. The answer to a PUT is sent when the segment is on
- * stable storage.
+ * at a time; so does what hashes.h makes and reads; everything else is the loop's. The answer to a
+ * PUT is sent when the segment is on stable storage.
  *
  * Limits, each answered 503 beyond: PUTs at work, of one identity and in all; long polls. A
  * connection more than the most waits in the kernel's queue until another ends. Bodies: a segment's
@@ -17,6 +17,7 @@
 #include "common/io/address.h"
 #include "common/io/loop.h"
 #include "common/io/tls.h"
+#include "coordinator/intake/hashes.h"
 #include "coordinator/intake/points.h"
 #include "coordinator/intake/pool.h"
 #include "coordinator/intake/registry.h"
@@ -37,6 +38,7 @@ struct server_options {
     struct store *store;
     struct registry *registry;
     struct points *points;
+    struct hashes *hashes;
     const struct tls_identity *identity;
     struct address listen; /* port 0: any */
 };

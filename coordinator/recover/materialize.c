@@ -11,9 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/hrl/segment.h"
-#include "common/hrl/whole.h"
 #include "common/io/file.h"
+#include "coordinator/recover/fold.h"
 #include "coordinator/store/manifest.h"
 #include "coordinator/store/object.h"
 
@@ -171,184 +170,48 @@ struct work {
     struct manifest manifest;
     int fd; /* of the image */
     char path[PATH_MAX];
-    uint8_t *buffer;
-    uint64_t total;
-    uint64_t done;
-    struct whole whole;
-    uint64_t gap_lsn; /* the last gap; 0: none */
-    enum record_gap_reason gap_reason;
-    bool reached; /* the bookmark was met */
-    struct materialize_result result;
+    struct fold fold;
 };
 
-static int punch(struct work *w, uint64_t offset, uint64_t size, struct err *err)
+static bool progress(void *context, uint64_t done, uint64_t total)
 {
-    static const uint8_t zeroes[65536];
-    if (fallocate(w->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size) ==
-        0) {
+    const struct work *w = context;
+    if (w->m->progress != NULL) {
+        w->m->progress(w->m->context, done, total);
+    }
+    return true;
+}
+
+/* Whether what was applied is the disk. */
+static int check_whole(const struct fold *f, struct err *err)
+{
+    if (f->whole.answer == ROUND_ANSWER_YES) {
         return 0;
     }
-    if (errno != EOPNOTSUPP && errno != ENOSYS) {
-        return file_err(err, errno, "zero a part of '%s'", w->path);
-    }
-    while (size > 0) {
-        size_t part = size < sizeof(zeroes) ? (size_t)size : sizeof(zeroes);
-        if (file_pwrite_full(w->fd, zeroes, part, offset, w->path, err) < 0) {
-            return -1;
-        }
-        offset += part;
-        size -= part;
-    }
-    return 0;
-}
-
-static int apply_write(struct work *w, const struct record *r, struct err *err)
-{
-    uint64_t size = w->manifest.stream.size;
-    if (r->write.offset > size || r->write.size > size - r->write.offset) {
-        return err_set(err, TIDE_ERR_CORRUPT,
-                       "LSN %" PRIu64 " writes past the end of the disk (%" PRIu64 " bytes)",
-                       r->lsn, size);
-    }
-    w->result.records++;
-    if (r->type == RECORD_ZERO) {
-        return punch(w, r->write.offset, r->write.size, err);
-    }
-    w->result.bytes_written += r->write.size;
-    return file_pwrite_full(w->fd, r->write.data, (size_t)r->write.size, r->write.offset, w->path,
-                            err);
-}
-
-static int apply_attach(struct work *w, const struct record *r, struct err *err)
-{
-    if (r->attach.size != w->manifest.stream.size) {
-        return err_set(err, TIDE_ERR_FAILED,
-                       "at LSN %" PRIu64 " the disk has %" PRIu64 " bytes, and %" PRIu64
-                       " were registered",
-                       r->lsn, r->attach.size, w->manifest.stream.size);
-    }
-    return 0;
-}
-
-/* Whether what was applied so far is the disk. */
-static int check_whole(const struct work *w, struct err *err)
-{
-    if (w->whole.answer == ROUND_ANSWER_YES) {
-        return 0;
-    }
-    if (w->gap_lsn != 0) {
+    if (f->gap_lsn != 0) {
         return err_set(err, TIDE_ERR_FAILED,
                        "the stream has a gap at LSN %" PRIu64 " (%s) that no copy has mended: what "
                        "was written there is not in the store",
-                       w->gap_lsn, record_gap_name((unsigned)w->gap_reason));
+                       f->gap_lsn, record_gap_name((unsigned)f->gap_reason));
     }
     return err_set(err, TIDE_ERR_FAILED,
                    "the stream does not begin with an empty disk, and no copy has ended: what lay "
                    "on it before is not in the store");
 }
 
-static int apply_record(struct work *w, const struct record *r, struct err *err)
-{
-    if (r->lsn <= w->base.lsn || r->lsn > w->part.lsn) {
-        return 0;
-    }
-    if (r->lsn == w->part.lsn) {
-        if (r->type != RECORD_BOOKMARK || !id_equal(&r->bookmark.order.round, &w->part.point)) {
-            return err_set(err, TIDE_ERR_CORRUPT, "LSN %" PRIu64 " is not the point's bookmark",
-                           r->lsn);
-        }
-        w->reached = true;
-        return check_whole(w, err);
-    }
-    whole_feed(&w->whole, r);
-    if (r->type == RECORD_WRITE || r->type == RECORD_ZERO || r->type == RECORD_COPY_BLOCK) {
-        return apply_write(w, r, err);
-    }
-    if (r->type == RECORD_ATTACH) {
-        return apply_attach(w, r, err);
-    }
-    if (r->type == RECORD_GAP) {
-        w->gap_lsn = r->lsn;
-        w->gap_reason = r->gap.reason;
-    }
-    return 0;
-}
-
-static int apply_bytes(struct work *w, const struct manifest_segment *s, const uint8_t *bytes,
-                       size_t size, struct err *err)
-{
-    struct source_part part = {.base = bytes, .size = size};
-    struct source_memory memory = {.parts = &part, .count = 1};
-    struct source source = source_memory(&memory);
-    struct segment_reader reader;
-    struct record record;
-    if (segment_reader_init(&reader, &source, 0, w->buffer, TIDE_SEGMENT_BUFFER, err) < 0 ||
-        segment_reader_verify(&reader, err) < 0) {
-        return -1;
-    }
-    const struct segment_info *info = &reader.info;
-    if (!hash_equal(&info->hash, &s->hash) || !id_equal(&info->header.stream, &w->part.stream) ||
-        info->header.first_lsn != s->first || info->last_lsn != s->last) {
-        return err_set(err, TIDE_ERR_CORRUPT, "it is not the segment that the manifest lists");
-    }
-    if (!hash_equal(&info->header.before, &s->before)) {
-        return err_set(err, TIDE_ERR_CORRUPT, "it does not follow the segment before it");
-    }
-    int rc;
-    while ((rc = segment_reader_next(&reader, &record, NULL, NULL, err)) == 1) {
-        if (apply_record(w, &record, err) < 0) {
-            return -1;
-        }
-    }
-    return rc;
-}
-
-static int apply_segment(struct work *w, const struct manifest_segment *s, struct err *err)
-{
-    char path[PATH_MAX];
-    uint8_t *bytes = NULL;
-    size_t size = 0;
-    manifest_segment_path(w->m->store, &w->part.stream, s->first, s->last, path);
-    if (file_read(path, TIDE_SEGMENT_MAX, &bytes, &size, err) < 0) {
-        return -1;
-    }
-    int rc = apply_bytes(w, s, bytes, size, err);
-    free(bytes);
-    if (rc < 0) {
-        return err_wrap(err, "'%s'", path);
-    }
-    w->result.segments++;
-    w->done += s->size;
-    if (w->m->progress != NULL) {
-        w->m->progress(w->m->context, w->done, w->total);
-    }
-    return 0;
-}
-
-static bool wanted(const struct work *w, const struct manifest_segment *s)
-{
-    return s->last > w->base.lsn && s->first <= w->part.lsn;
-}
-
 static int apply(struct work *w, struct err *err)
 {
-    for (size_t k = 0; k < w->manifest.segment_count; k++) {
-        w->total += wanted(w, &w->manifest.segments[k]) ? w->manifest.segments[k].size : 0;
+    struct fold *f = &w->fold;
+    if (fold_run(f, w->m->store, &w->manifest, w->part.lsn, progress, w, err) < 0) {
+        return -1;
     }
-    for (size_t k = 0; k < w->manifest.segment_count; k++) {
-        if (wanted(w, &w->manifest.segments[k]) &&
-            apply_segment(w, &w->manifest.segments[k], err) < 0) {
-            return -1;
-        }
-    }
-    if (!w->reached && w->base.lsn != w->part.lsn) {
-        return err_set(err, TIDE_ERR_NOT_FOUND,
-                       "the store has the stream only up to LSN %" PRIu64 ", the point is at "
-                       "%" PRIu64,
-                       w->manifest.segment_count == 0
-                           ? 0
-                           : w->manifest.segments[w->manifest.segment_count - 1].last,
+    if (w->base.lsn != w->part.lsn &&
+        (f->last != RECORD_BOOKMARK || !id_equal(&f->round, &w->part.point))) {
+        return err_set(err, TIDE_ERR_CORRUPT, "LSN %" PRIu64 " is not the point's bookmark",
                        w->part.lsn);
+    }
+    if (check_whole(f, err) < 0) {
+        return -1;
     }
     if (fsync(w->fd) < 0) {
         return file_err(err, errno, "sync '%s'", w->path);
@@ -374,12 +237,12 @@ static int sidecar_write(const struct work *w, bool complete, struct err *err)
                      "{\"state\":\"%s\",\"point\":\"%s\",\"stream\":\"%s\",\"lsn\":%" PRIu64
                      ",\"size\":%" PRIu64 "}\n",
                      complete ? "complete" : "unfinished", id_hex(&w->part.point, point),
-                     id_hex(&w->part.stream, stream), w->part.lsn, w->manifest.stream.size);
+                     id_hex(&w->part.stream, stream), w->part.lsn, w->fold.size);
     return file_replace(path, text, (size_t)n, 0640, err);
 }
 
-/* Whether the image is what `base` says. */
-static int sidecar_check(const struct work *w, struct err *err)
+/* Whether the image is what `base` says; and the size of the disk at that point. */
+static int sidecar_check(const struct work *w, uint64_t *ret_size, struct err *err)
 {
     char path[PATH_MAX];
     uint8_t *text = NULL;
@@ -408,10 +271,11 @@ static int sidecar_check(const struct work *w, struct err *err)
                        w->m->to);
     }
     if (!id_equal(&point, &w->base.point) || !id_equal(&stream, &w->base.stream) ||
-        lsn != (json_int_t)w->base.lsn || bytes != (json_int_t)w->manifest.stream.size) {
+        lsn != (json_int_t)w->base.lsn || bytes < 1) {
         return err_set(err, TIDE_ERR_CONFLICT, "'%s' holds another point than '%s'; see '%s'",
                        w->m->to, text_of(w->m->from, "point"), path);
     }
+    *ret_size = (uint64_t)bytes;
     return 0;
 }
 
@@ -436,10 +300,7 @@ static int run_whole(struct work *w, struct err *err)
     if (w->fd < 0) {
         return file_err(err, errno, "make '%s'", w->path);
     }
-    if (ftruncate(w->fd, (off_t)w->manifest.stream.size) < 0) {
-        return file_err(err, errno, "size '%s'", w->path);
-    }
-    if (apply(w, err) < 0) {
+    if (fold_init(&w->fold, w->fd, w->path, err) < 0 || apply(w, err) < 0) {
         unlink(w->path);
         return -1;
     }
@@ -455,6 +316,7 @@ static int run_whole(struct work *w, struct err *err)
 static int run_from(struct work *w, struct err *err)
 {
     struct stat st;
+    uint64_t size = 0;
     if (find_part(w->m->from, w->m->member, w->m->disk, &w->base, err) < 0) {
         return -1;
     }
@@ -468,7 +330,7 @@ static int run_from(struct work *w, struct err *err)
                        "point '%s' is later than '%s': an image goes only forward",
                        text_of(w->m->from, "point"), text_of(w->m->point, "point"));
     }
-    if (sidecar_check(w, err) < 0) {
+    if (sidecar_check(w, &size, err) < 0) {
         return -1;
     }
     snprintf(w->path, sizeof(w->path), "%s", w->m->to);
@@ -476,11 +338,12 @@ static int run_from(struct work *w, struct err *err)
     if (w->fd < 0) {
         return file_err(err, errno, "open '%s'", w->path);
     }
-    if (fstat(w->fd, &st) < 0 || (uint64_t)st.st_size != w->manifest.stream.size) {
+    if (fstat(w->fd, &st) < 0 || (uint64_t)st.st_size != size) {
         return err_set(err, TIDE_ERR_CONFLICT, "'%s' has not the disk's size, %" PRIu64 " bytes",
-                       w->path, w->manifest.stream.size);
+                       w->path, size);
     }
-    if (sidecar_write(w, false, err) < 0 || apply(w, err) < 0) {
+    if (fold_init_at_point(&w->fold, w->fd, w->path, w->base.lsn, size, err) < 0 ||
+        sidecar_write(w, false, err) < 0 || apply(w, err) < 0) {
         return -1;
     }
     return sidecar_write(w, true, err);
@@ -495,11 +358,6 @@ int materialize_run(const struct materialize *m, struct materialize_result *ret,
     }
     w->m = m;
     w->fd = -1;
-    w->buffer = malloc(TIDE_SEGMENT_BUFFER);
-    if (w->buffer == NULL) {
-        err_set(err, TIDE_ERR_LIMIT, "no memory to export");
-        goto out;
-    }
     if (strcmp(text_of(m->point, "label"), "unaligned") == 0 && !m->unaligned) {
         err_set(err, TIDE_ERR_DENIED,
                 "point '%s' is unaligned: it was taken with the hold switched off and is no "
@@ -511,23 +369,20 @@ int materialize_run(const struct materialize *m, struct materialize_result *ret,
         manifest_read(m->store, &w->part.stream, &w->manifest, err) < 0) {
         goto out;
     }
-    if (m->from == NULL) {
-        whole_init(&w->whole);
-    } else {
-        whole_init_at_point(&w->whole);
-    }
     rc = m->from == NULL ? run_whole(w, err) : run_from(w, err);
     if (rc == 0) {
-        w->result.size = w->manifest.stream.size;
-        w->result.lsn = w->part.lsn;
-        *ret = w->result;
+        *ret = (struct materialize_result){.size = w->fold.size,
+                                           .lsn = w->part.lsn,
+                                           .segments = w->fold.segments,
+                                           .records = w->fold.records,
+                                           .bytes_written = w->fold.bytes};
     }
 out:
     if (w->fd >= 0) {
         close(w->fd);
     }
     manifest_close(&w->manifest);
-    free(w->buffer);
+    fold_close(&w->fold);
     free(w);
     return rc;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* materialize: a disk at a recovery point, as a sparse image file, from the store's folder alone
- * (no coordinator need run). An image is all zeroes plus every write and zero of the stream up to
- * the bookmark, in order; each segment's hash, chain and records are checked on the way.
+ * (no coordinator need run): what fold.h makes of the stream up to the bookmark, where the stream
+ * is whole. It has the size that the disk had then, whatever it was registered with.
  *
  * Beside the image lies FILE.tidemark, which says of which stream and point it is. A whole export
  * is written to FILE.part and renamed when it is on stable storage. An incremental one marks
@@ -41,7 +41,7 @@ struct materialize {
 };
 
 struct materialize_result {
-    uint64_t size; /* of the disk */
+    uint64_t size; /* of the disk at that point */
     uint64_t lsn;  /* of the bookmark */
     uint64_t segments;
     uint64_t records;       /* writes and zeroes applied */

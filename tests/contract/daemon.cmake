@@ -7,3 +7,9 @@ foreach(part IN ITEMS commands offline)
   set_tests_properties(test_disk_${part} PROPERTIES TIMEOUT 120 LABELS contract
     ENVIRONMENT "TIDE_SOURCE=${CMAKE_SOURCE_DIR};TIDE_BUILD=${CMAKE_BINARY_DIR}")
 endforeach()
+if(TARGET tidemark-coordinator)
+  tide_test(test_comparer LABELS contract
+    SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_comparer.c ${CMAKE_CURRENT_LIST_DIR}/far_rig.c
+    DEPS participant common_wire common_io common_hrl common_core)
+  add_dependencies(test_comparer tidemark-coordinator)
+endif()

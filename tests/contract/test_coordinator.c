@@ -63,15 +63,20 @@ static int export(struct far *far, const struct id *round, const struct id *from
     return rc;
 }
 
-static void same_image(const char *path, const uint8_t *model)
+static void same_image_of(const char *path, const uint8_t *model, size_t model_size)
 {
     uint8_t *bytes = NULL;
     size_t size = 0;
     struct err err = {0};
-    assert_int_equal(file_read(path, FAR_DISK_SIZE, &bytes, &size, &err), 0);
-    assert_true(size == FAR_DISK_SIZE);
+    assert_int_equal(file_read(path, FAR_DISK_MAX, &bytes, &size, &err), 0);
+    assert_true(size == model_size);
     assert_memory_equal(bytes, model, size);
     free(bytes);
+}
+
+static void same_image(const char *path, const uint8_t *model)
+{
+    same_image_of(path, model, FAR_DISK_SIZE);
 }
 
 static void streams_become_points_and_disks(void **state)
@@ -114,6 +119,52 @@ static void streams_become_points_and_disks(void **state)
     assert_int_equal(export(&far, &rounds[0], NULL, "nobody", "/tmp/none", false, &err), -1);
     assert_int_equal(err.code, TIDE_ERR_NOT_FOUND);
     free(images);
+    far_remove(&far);
+}
+
+/* A point's export has the size that the disk had then; the next one is brought over the resizes.
+ */
+static void a_point_has_the_size_of_its_time(void **state)
+{
+    static const uint64_t sizes[][2] = {/* two resizes before each point */
+                                        {FAR_DISK_SIZE + 1536 * 512, FAR_DISK_SIZE + 512 * 512},
+                                        {300 * 512, FAR_DISK_SIZE},
+                                        {FAR_DISK_MAX, 700 * 512}};
+    struct far far;
+    struct id rounds[4];
+    struct err err = {0};
+    char whole[160];
+    char step[160];
+    uint8_t *models = malloc(4 * (size_t)FAR_DISK_MAX);
+    (void)state;
+    ready(&far, 12);
+    struct far_stream *s = &far.streams[1];
+    for (unsigned k = 0; k < 4; k++) {
+        for (unsigned i = 0; i < 40 && k > 0; i++) {
+            if (i % 20 == 10) {
+                far_resize(s, sizes[k - 1][i / 20]);
+            }
+            far_write(&far, 1);
+        }
+        memcpy(models + k * (size_t)FAR_DISK_MAX, s->image, FAR_DISK_MAX);
+        far_round(&far, false, false, &rounds[k], NULL);
+        far_await(&far, &rounds[k], ROUND_ANSWER_YES, "full");
+    }
+    far_stop(&far);
+    snprintf(step, sizeof(step), "%s/step.img", far.dir);
+    for (unsigned k = 0; k < 4; k++) {
+        const uint8_t *model = models + k * (size_t)FAR_DISK_MAX;
+        size_t size = k == 0 ? FAR_DISK_SIZE : sizes[k - 1][1];
+        snprintf(whole, sizeof(whole), "%s/whole%u.img", far.dir, k);
+        if (export(&far, &rounds[k], NULL, "app", whole, false, &err) < 0 ||
+            export(&far, &rounds[k], k == 0 ? NULL : &rounds[k - 1], "app", step, false, &err) <
+                0) {
+            fail_msg("%s", err.text);
+        }
+        same_image_of(whole, model, size);
+        same_image_of(step, model, size);
+    }
+    free(models);
     far_remove(&far);
 }
 
@@ -462,6 +513,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(streams_become_points_and_disks),
+        cmocka_unit_test(a_point_has_the_size_of_its_time),
         cmocka_unit_test(failed_and_unheld_rounds_are_no_points),
         cmocka_unit_test(bad_segments_are_refused),
         cmocka_unit_test(a_fork_stops_its_stream_alone),

@@ -10,7 +10,8 @@ static void write_out(const struct settings *s, struct text *to)
     to->used = 0;
     text_add(to, "[coordinator]\nlisten = %s\nidentity-cert = %s\nidentity-key = %s\nca = %s\n",
              s->listen_text, s->cert, s->key, s->ca);
-    text_add(to, "store = %s\ncatalog = %s\nlocal = %s\n", s->store, s->catalog, s->local);
+    text_add(to, "store = %s\ncatalog = %s\ncache = %s\nlocal = %s\n", s->store, s->catalog,
+             s->cache, s->local);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -27,7 +28,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         fuzz_untouched(&s, sizeof s);
         return 0;
     }
-    const char *const paths[] = {s.cert, s.key, s.ca, s.store, s.catalog, s.local};
+    const char *const paths[] = {s.cert, s.key, s.ca, s.store, s.catalog, s.cache, s.local};
     for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
         TIDE_CHECK(paths[i][0] == '/');
     }

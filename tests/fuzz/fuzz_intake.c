@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* common/wire/intake: the objects of 9443. Input: a byte (which object, mod 5), then its bytes.
+/* common/wire/intake: the objects of 9443. Input: a byte (which object, mod 6), then its bytes.
  * What is decoded encodes, and that decodes to the same. */
 #include "common/wire/intake.h"
 
@@ -146,6 +146,25 @@ static void check_point(const void *object, const void *bytes, size_t size)
     TIDE_CHECK(memchr(p->label, '\0', sizeof p->label) != NULL);
 }
 
+static int decode_hashes(const void *bytes, size_t size, void *ret, struct err *err)
+{
+    return intake_block_hashes_decode(bytes, size, ret, err);
+}
+static int encode_hashes(void *from, uint8_t **ret_bytes, size_t *ret_size, struct err *err)
+{
+    return intake_block_hashes_encode(from, ret_bytes, ret_size, err);
+}
+static void check_hashes(const void *object, const void *bytes, size_t size)
+{
+    const struct intake_block_hashes *b = object;
+    (void)bytes;
+    (void)size;
+    TIDE_CHECK(b->lsn >= 1 && b->size >= 1 && b->size <= INT64_MAX);
+    TIDE_CHECK(b->offset <= INT64_MAX && b->offset % TIDE_INTAKE_BLOCK == 0);
+    TIDE_CHECK(b->count <= TIDE_INTAKE_BLOCKS_MAX);
+    TIDE_CHECK(b->count == 0 || b->offset + (b->count - 1) * (uint64_t)TIDE_INTAKE_BLOCK < b->size);
+}
+
 static void close_nothing(void *object)
 {
     (void)object;
@@ -160,6 +179,7 @@ static const struct object objects[] = {
      close_definitions},
     {sizeof(struct intake_stream_state), decode_stream, encode_stream, check_stream, close_nothing},
     {sizeof(struct intake_point_state), decode_point, encode_point, check_point, close_nothing},
+    {sizeof(struct intake_block_hashes), decode_hashes, encode_hashes, check_hashes, close_nothing},
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -16,6 +16,7 @@ static void write_out(const struct settings *s, struct text *to)
              address_text(&s->coordinator, coordinator));
     text_add(to, "coordinator-identity = %s\nstate = %s\nlocal = %s\n", s->coordinator_uri,
              s->state, s->local);
+    text_add(to, "compare-rate = %llu\n", (unsigned long long)s->compare_rate);
     for (unsigned i = 0; i < s->member_count; i++) {
         text_add(to, "[member %s/%s]\n", s->members[i].group.s, s->members[i].name.s);
     }
@@ -35,6 +36,7 @@ static void check(const struct settings *s)
         TIDE_CHECK(paths[i][0] == '/');
     }
     TIDE_CHECK(strncmp(s->coordinator_uri, "spiffe://", 9) == 0);
+    TIDE_CHECK(s->compare_rate >= SETTINGS_COMPARE_MIN && s->compare_rate <= SETTINGS_COMPARE_MAX);
     TIDE_CHECK(s->member_count >= 1 && s->member_count <= SETTINGS_MEMBERS_MAX);
     TIDE_CHECK(s->disk_count >= 1 && s->disk_count <= SETTINGS_DISKS_MAX);
     for (unsigned i = 0; i < s->disk_count; i++) {

@@ -426,6 +426,11 @@ static void seed_intake(void)
     TIDE_CHECK(intake_stream_state_encode(&stream, &bytes, &size, &err) == 0);
     save("intake", "stream-state", 3, bytes, size);
     free(bytes);
+    static struct intake_block_hashes blocks = {
+        .lsn = 7, .size = 3 * TIDE_INTAKE_BLOCK - 512, .offset = TIDE_INTAKE_BLOCK, .count = 2};
+    TIDE_CHECK(intake_block_hashes_encode(&blocks, &bytes, &size, &err) == 0);
+    save("intake", "hashes", 5, bytes, size);
+    free(bytes);
     struct intake_point_state point = {
         .round = make_id(3), .answer = ROUND_ANSWER_YES, .label = "full", .text = "held"};
     TIDE_CHECK(intake_point_state_encode(&point, &bytes, &size, &err) == 0);

@@ -243,6 +243,151 @@ static void states_come_back(void **state)
     free(bytes);
 }
 
+static struct intake_block_hashes *blocks_make(void)
+{
+    struct intake_block_hashes *b = calloc(1, sizeof(*b));
+    assert_non_null(b);
+    *b = (struct intake_block_hashes){
+        .lsn = 9, .size = 5 * TIDE_INTAKE_BLOCK + 512, .offset = 2 * TIDE_INTAKE_BLOCK, .count = 4};
+    for (unsigned k = 0; k < b->count; k++) {
+        memset(&b->hashes[k], (int)k + 1, sizeof(b->hashes[k]));
+    }
+    return b;
+}
+
+static void hashes_come_back(void **state)
+{
+    struct intake_block_hashes *b = blocks_make();
+    struct intake_block_hashes *got = calloc(1, sizeof(*got));
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    (void)state;
+    assert_non_null(got);
+    assert_int_equal(intake_block_hashes_encode(b, &bytes, &size, NULL), 0);
+    assert_int_equal(intake_block_hashes_decode(bytes, size, got, NULL), 0);
+    assert_memory_equal(got, b, sizeof(*got));
+    free(bytes);
+    /* the disk ends before the offset */
+    b->offset = 6 * TIDE_INTAKE_BLOCK;
+    b->count = 0;
+    assert_int_equal(intake_block_hashes_encode(b, &bytes, &size, NULL), 0);
+    assert_int_equal(intake_block_hashes_decode(bytes, size, got, NULL), 0);
+    assert_true(got->count == 0 && got->offset == b->offset);
+    free(bytes);
+    free(got);
+    free(b);
+}
+
+/* Bytes of a field of a protobuf message with one varint, put behind what is there: the last wins.
+ */
+static void override(uint8_t *bytes, size_t *size, unsigned field, uint64_t value)
+{
+    bytes[(*size)++] = (uint8_t)(field << 3);
+    for (; value >= 128; value >>= 7) {
+        bytes[(*size)++] = (uint8_t)(value | 128);
+    }
+    bytes[(*size)++] = (uint8_t)value;
+}
+
+static void wrong_hashes_are_refused(void **state)
+{
+    static const struct {
+        unsigned field;
+        uint64_t value;
+        const char *text;
+    } wrong[] = {
+        {1, 2, "version"},
+        {2, 0, "'lsn'"},
+        {2, UINT64_MAX, "'lsn'"},
+        {3, 0, "'size'"},
+        {3, 1ULL << 63, "'size'"},
+        {3, 5 * TIDE_INTAKE_BLOCK, "'hashes'"}, /* of a block that the disk has not */
+        {4, 512, "'offset'"},
+        {4, 1ULL << 63, "'offset'"},
+        {4, 3 * TIDE_INTAKE_BLOCK, "'hashes'"},
+        {4, 6 * TIDE_INTAKE_BLOCK, "'hashes'"},
+        {5, 4096, "'block_size'"},
+    };
+    struct intake_block_hashes *b = blocks_make();
+    struct intake_block_hashes got;
+    uint8_t *bytes = NULL;
+    size_t size = 0;
+    struct err err = {0};
+    (void)state;
+    memset(&got, 7, sizeof(got));
+    assert_int_equal(intake_block_hashes_encode(b, &bytes, &size, NULL), 0);
+    uint8_t *more = malloc(size + 16 + 40000);
+    assert_non_null(more);
+    for (size_t k = 0; k < sizeof(wrong) / sizeof(wrong[0]); k++) {
+        size_t used = size;
+        memcpy(more, bytes, size);
+        override(more, &used, wrong[k].field, wrong[k].value);
+        assert_int_equal(intake_block_hashes_decode(more, used, &got, &err), -1);
+        assert_int_equal(err.code, k == 0 ? TIDE_ERR_VERSION : TIDE_ERR_CORRUPT);
+        assert_non_null(strstr(err.text, wrong[k].text));
+        assert_int_equal(got.count, 0x07070707); /* untouched */
+    }
+    /* half a hash; more than may be */
+    static const uint8_t half[] = {6 << 3 | 2, 16, 1,  2,  3,  4,  5,  6,  7,
+                                   8,          9,  10, 11, 12, 13, 14, 15, 16};
+    memcpy(more, bytes, size);
+    memcpy(more + size, half, sizeof(half));
+    assert_int_equal(intake_block_hashes_decode(more, size + sizeof(half), &got, &err), -1);
+    assert_non_null(strstr(err.text, "16 bytes"));
+    static const uint8_t long_head[] = {6 << 3 | 2, 0xa0, 0x80, 2}; /* 32,800 bytes */
+    memcpy(more + size, long_head, sizeof(long_head));
+    memset(more + size + sizeof(long_head), 0, 32800);
+    assert_int_equal(intake_block_hashes_decode(more, size + sizeof(long_head) + 32800, &got, &err),
+                     -1);
+    assert_non_null(strstr(err.text, "32800 bytes"));
+    free(more);
+    free(bytes);
+    free(b);
+}
+
+static void questions_for_hashes_are_checked(void **state)
+{
+    static const struct {
+        const char *lsn;
+        const char *offset;
+        const char *count;
+        const char *text; /* NULL: good */
+    } asked[] = {
+        {"0", "0", "1", NULL},
+        {"9223372036854775807", "9223372036854710272", "1024", NULL},
+        {NULL, "0", "1", "'lsn'"},
+        {"", "0", "1", "'lsn'"},
+        {"01", "0", "1", "'lsn'"},
+        {"-1", "0", "1", "'lsn'"},
+        {"9223372036854775808", "0", "1", "'lsn'"},
+        {"99999999999999999999", "0", "1", "'lsn'"},
+        {"1", NULL, "1", "'offset'"},
+        {"1", "512", "1", "'offset'"},
+        {"1", "9223372036854775808", "1", "'offset'"},
+        {"1", "0x0", "1", "'offset'"},
+        {"1", "0", NULL, "'count'"},
+        {"1", "0", "0", "'count'"},
+        {"1", "0", "1025", "'count'"},
+        {"1", "0", "1 ", "'count'"},
+    };
+    (void)state;
+    for (size_t k = 0; k < sizeof(asked) / sizeof(asked[0]); k++) {
+        struct intake_hashes_query q = {.count = 77};
+        struct err err = {0};
+        int rc = intake_hashes_query_parse(asked[k].lsn, asked[k].offset, asked[k].count, &q, &err);
+        if (asked[k].text == NULL) {
+            assert_int_equal(rc, 0);
+            assert_true(q.count == (k == 0 ? 1 : 1024));
+            assert_true(k == 0 || q.offset == (1ULL << 63) - 65536);
+        } else {
+            assert_int_equal(rc, -1);
+            assert_int_equal(err.code, TIDE_ERR_CORRUPT);
+            assert_non_null(strstr(err.text, asked[k].text));
+            assert_int_equal(q.count, 77);
+        }
+    }
+}
+
 static void texts_are_checked(void **state)
 {
     (void)state;
@@ -282,6 +427,9 @@ int main(void)
         cmocka_unit_test(definitions_come_back_with_their_hash),
         cmocka_unit_test(changed_bytes_do_no_harm),
         cmocka_unit_test(states_come_back),
+        cmocka_unit_test(hashes_come_back),
+        cmocka_unit_test(wrong_hashes_are_refused),
+        cmocka_unit_test(questions_for_hashes_are_checked),
         cmocka_unit_test(texts_are_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

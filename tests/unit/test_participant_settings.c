@@ -54,6 +54,14 @@ static void good(void **state)
     assert_int_equal(settings.disks[2].member, 1);
     assert_string_equal(settings.disks[2].tap, "/run/c");
     assert_string_equal(settings.local, LOCAL_PARTICIPANT);
+    assert_true(settings.compare_rate == 64 << 20);
+    assert_int_equal(load(HEAD "compare-rate = 2M\n" MEMBER DISK, &err), 0);
+    assert_true(settings.compare_rate == 2 << 20);
+    assert_int_equal(load(HEAD MEMBER "[disk shop/web/data]\ntap = /run/a\n[disk shop/web/log]\n"
+                                      "tap = /run/b\n[disk crm/db/data]\ntap = /run/c\n"
+                                      "[member crm/db]\n",
+                          &err),
+                     0);
     assert_string_equal(settings.coordinator_uri, "spiffe://test/coordinator/main");
 }
 
@@ -80,6 +88,9 @@ static void bad(void **state)
         {HEAD MEMBER "disks = data\n" DISK, 10, "unknown key"},
         {HEAD "colour = red\n" MEMBER DISK, 9, "identity-cert, identity-key"},
         {HEAD "listen = 127.0.0.12:20004\n" MEMBER DISK, 9, "twice"},
+        {HEAD "compare-rate = 1K\n" MEMBER DISK, 9, "compare-rate"},
+        {HEAD "compare-rate = fast\n" MEMBER DISK, 9, "compare-rate"},
+        {HEAD "compare-rate = 1M\ncompare-rate = 1M\n" MEMBER DISK, 10, "twice"},
         {HEAD "[vm shop/web]\n", 9, "unknown section"},
         {"[participant]\nlisten = web:20004\n", 2, "listen"},
         {"[participant]\ncoordinator-identity = spiffe://test/participant/web\n", 2,
