@@ -320,7 +320,7 @@ static uint64_t advance(struct copy *c, uint64_t size)
     range_unlock(&tap->range, &node);
     uint64_t took_us = tap_now_us() - begun_us;
     measure(c);
-    uint64_t pause_us = manners_us(c, took_us, read);
+    uint64_t pause_us = manners_us(c, took_us, step == STEP_DONE ? read : 0);
     switch (step) {
     case STEP_ROOM:
     case STEP_IMAGE:

@@ -122,6 +122,7 @@ void resize_look(struct tap *tap, struct tapctl_done *ret)
     uint64_t size = 0;
     uint64_t ticket = 0;
     bool again = true;
+    bool changed = false;
     say(ret, TIDE_ERR_OK, "the image has the size that the disk has");
     pthread_mutex_lock(&tap->resize);
     while (again) {
@@ -146,6 +147,7 @@ void resize_look(struct tap *tap, struct tapctl_done *ret)
         }
         if (!again) {
             tap->size = size;
+            changed = true;
             say(ret, TIDE_ERR_OK,
                 "the disk has the image's new size; clients see it when they connect again");
             nbdkit_error("image \"%s\" has %llu bytes now, and had %llu: the stream says so; "
@@ -154,6 +156,8 @@ void resize_look(struct tap *tap, struct tapctl_done *ret)
         }
     }
     pthread_mutex_unlock(&tap->resize);
-    tap_post(tap, TAP_WORK_STATE);
-    copy_kick(tap);
+    if (changed) {
+        tap_post(tap, TAP_WORK_STATE);
+        copy_kick(tap);
+    }
 }

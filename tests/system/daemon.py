@@ -209,7 +209,8 @@ def copy(c):
           status["copy_left_s"] is not None, json.dumps(status))
     table = c.tidemark("participant", "status", "--local", web.local)
     check("the table says it", "copy " in table.stdout and " s left" in table.stdout, table.stdout)
-    answer = c.participants[1].take()
+    answer = wait_until("the members hear each other", 15, lambda: (
+        lambda a: a if a["reason"] != "missing" else None)(c.participants[1].take()))
     check("no round yet", not answer["sealed"] and answer["reason"] == "not-whole" and
           answer["member"] == "web" and "base" in answer["text"], json.dumps(answer))
     check("no point yet", not c.points())
