@@ -254,12 +254,14 @@ static int tap_trim(void *handle, uint32_t size, uint64_t offset, uint32_t flags
     return answer(disk_zero(&tap, size, offset, true, true, (flags & NBDKIT_FLAG_FUA) != 0));
 }
 
+/* Zeroes that may be unmapped are logged as a discard: a replay that allocated what was a hole could
+ * find no space for it on a thin image. */
 static int tap_zero(void *handle, uint32_t size, uint64_t offset, uint32_t flags)
 {
     (void)handle;
     bool punch = (flags & NBDKIT_FLAG_MAY_TRIM) != 0;
     leave_enter();
-    return answer(disk_zero(&tap, size, offset, false, punch, (flags & NBDKIT_FLAG_FUA) != 0));
+    return answer(disk_zero(&tap, size, offset, punch, punch, (flags & NBDKIT_FLAG_FUA) != 0));
 }
 
 static struct nbdkit_plugin plugin = {
