@@ -342,6 +342,12 @@ def unlink_sockets():
         os.remove(SOCKETS)
 
 
+def unmount_used(where):
+    """After files were open in it: a child that another thread is just starting may still have them,
+    until it is another program."""
+    wait_for(f"umount '{where}'", 30, lambda: run(["umount", where], 60, statuses=(0, 32))[1] == 0)
+
+
 class Disk:
     """One disk of a machine: image, tap, and the file system on what the tap serves."""
 
@@ -388,7 +394,7 @@ class Disk:
             for name in OLD_FILES:
                 with open(os.path.join(self.mountpoint, "before", name), "wb") as f:
                     f.write(old_content(self.key, name))
-            run(["umount", self.mountpoint], 60)
+            unmount_used(self.mountpoint)
         finally:
             run(["losetup", "-d", device], 30, statuses=(0, 1))
         wait_for(f"loop device of {self.title}", 15, lambda: not any(
@@ -744,7 +750,7 @@ class Verifier:
             run(["mount", "-o", "ro,nouuid" if disk.kind == "xfs" else "ro", device, mountpoint], 60)
             wrong = check_old_files(mountpoint, disk.key)
             if wrong is not None:
-                run(["umount", mountpoint], 60)
+                unmount_used(mountpoint)
                 raise Failed(wrong)
         except Failed:
             run(["losetup", "-d", device], 30, statuses=(0, 1))

@@ -52,12 +52,13 @@ static void tell_tap(struct slot *slot)
 
 static struct member_tap tap_of(const struct slot *slot)
 {
-    return (struct member_tap){.attached = slot->view.attached,
-                               .stream = slot->view.welcome.stream,
-                               .incarnation =
-                                   slot->view.attached ? slot->view.welcome.incarnation : 0,
-                               .whole = slot->view.attached && slot->view.welcome.whole,
-                               .logging = slot->view.attached && slot->view.welcome.logging};
+    return (struct member_tap){
+        .attached = slot->view.attached,
+        .stream = slot->view.welcome.stream,
+        .incarnation = slot->view.attached ? slot->view.welcome.incarnation : 0,
+        .whole = slot->view.attached && slot->view.welcome.whole,
+        .gap = slot->view.attached && !slot->view.welcome.whole ? slot->view.state.gap_reason : 0,
+        .logging = slot->view.attached && slot->view.welcome.logging};
 }
 
 static void tell_seat(struct slot *slot)
@@ -115,6 +116,7 @@ static void on_tap_message(void *arg, const struct tapctl *message)
     if (message->type == TAPCTL_STATE) {
         bool changed = slot->view.welcome.whole != message->state.whole ||
                        slot->view.welcome.logging != message->state.logging ||
+                       slot->view.state.gap_reason != message->state.gap_reason ||
                        slot->view.welcome.incarnation != message->state.incarnation;
         slot->view.state = message->state;
         slot->view.welcome.whole = message->state.whole;

@@ -39,6 +39,7 @@ struct msg_tap {
     struct id stream;
     uint64_t incarnation; /* 0: not attached */
     bool whole;
+    uint8_t gap; /* not whole: the reason of its last gap, as the record has it; 0: not known */
 };
 
 struct msg_heartbeat {     /* every second on every link, and when something in it changes */

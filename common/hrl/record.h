@@ -89,7 +89,7 @@ struct record_write { /* also RECORD_COPY_BLOCK; and RECORD_ZERO, with data NULL
     uint64_t size;       /* a write: 1..TIDE_RECORD_DATA_MAX; a copy block: 1..TIDE_RECORD_COPY_MAX;
                             a zero: 1.. */
     const uint8_t *data; /* not owned; a write or copy block has size bytes here */
-    bool discard;        /* a zero that came as a trim */
+    bool discard;        /* a zero that came as a trim, or may be a hole */
     bool copy; /* a zero that a copy found: the disk reads as zeroes there already. Not discard */
 };
 

@@ -119,6 +119,7 @@ static Tide__Link__Tap **encode_taps(const struct msg_tap *taps, unsigned count,
         p->items.taps[i].stream = id_of(&taps[i].stream);
         p->items.taps[i].incarnation = taps[i].incarnation;
         p->items.taps[i].whole = taps[i].whole;
+        p->items.taps[i].gap = taps[i].gap;
         p->slots.taps[i] = &p->items.taps[i];
     }
     return p->slots.taps;
@@ -406,6 +407,10 @@ static int decode_taps(Tide__Link__Tap *const *from, size_t count, unsigned *ret
         if (ret[i].whole && ret[i].incarnation == 0) {
             return wrong(err, "whole", "set for a tap that is not attached");
         }
+        if (from[i]->gap > UINT8_MAX) {
+            return wrong(err, "gap", "no reason of a gap");
+        }
+        ret[i].gap = (uint8_t)from[i]->gap;
     }
     *ret_count = (unsigned)count;
     return 0;

@@ -2,6 +2,7 @@
 #include "participant/core/leader.h"
 
 #include "common/core/check.h"
+#include "common/hrl/record.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -210,6 +211,7 @@ static void forget_peer(struct leader *l, unsigned member)
     for (unsigned i = 0; i < m->disk_count; i++) {
         l->taps[m->disk_first + i].incarnation = 0;
         l->taps[m->disk_first + i].whole = false;
+        l->taps[m->disk_first + i].gap = 0;
     }
 }
 
@@ -551,7 +553,7 @@ static const char *ready_text(enum round_reason reason)
     case ROUND_REASON_NOT_ATTACHED:
         return "a disk of it has no tap attached";
     case ROUND_REASON_NOT_WHOLE:
-        return "a disk of it is not whole: base and log together are not the disk";
+        return "a disk of it is not whole"; /* tell_not_whole() says which and why */
     case ROUND_REASON_NONE:
     case ROUND_REASON_BUSY:
     case ROUND_REASON_DUTY:
@@ -569,6 +571,23 @@ static const char *ready_text(enum round_reason reason)
     case ROUND_REASON_KIND:
     default:
         return "it cannot take part";
+    }
+}
+
+static void tell_not_whole(struct leader *l, unsigned member)
+{
+    char text[sizeof l->told.sum.text];
+    const struct definition_member *m = &l->definition->members[member];
+    for (unsigned i = 0; i < m->disk_count; i++) {
+        const struct msg_tap *tap = &l->taps[m->disk_first + i];
+        if (!tap->whole) {
+            const char *gap = record_gap_name(tap->gap);
+            snprintf(text, sizeof text,
+                     "disk \"%s\": base and log together are not the disk (gap: %s)",
+                     l->definition->disks[m->disk_first + i].name.s, gap == NULL ? "unknown" : gap);
+            set_wrong(l, ROUND_REASON_NOT_WHOLE, member, text);
+            return;
+        }
     }
 }
 
@@ -612,6 +631,9 @@ static void begin_round(struct leader *l, const struct id *random)
             r->seats[m].in_set = true;
         } else if (l->told.sum.reason == ROUND_REASON_NONE) {
             set_wrong(l, reason, m, ready_text(reason));
+            if (reason == ROUND_REASON_NOT_WHOLE) {
+                tell_not_whole(l, m);
+            }
         }
     }
     bool all = l->told.sum.reason == ROUND_REASON_NONE;
@@ -825,6 +847,7 @@ static void on_heartbeat(struct leader *l, unsigned member, const struct msg *ms
         struct msg_tap *tap = &l->taps[m->disk_first + i];
         tap->incarnation = 0;
         tap->whole = false;
+        tap->gap = 0;
         for (unsigned k = 0; k < heartbeat->tap_count; k++) {
             if (id_equal(&heartbeat->taps[k].stream, &tap->stream)) {
                 *tap = heartbeat->taps[k];
@@ -979,6 +1002,7 @@ static void on_taps(struct leader *l, const struct msg_tap *taps, unsigned count
         struct msg_tap *tap = &l->taps[self->disk_first + i];
         tap->incarnation = 0;
         tap->whole = false;
+        tap->gap = 0;
         for (unsigned k = 0; k < count; k++) {
             if (id_equal(&taps[k].stream, &tap->stream)) {
                 *tap = taps[k];

@@ -651,7 +651,7 @@ static void on_tap(struct member *m, unsigned disk, const struct member_tap *tap
     m->taps[disk] = *tap;
     TIDE_CHECK(!tap->attached || tap->incarnation != 0);
     if (before.attached != tap->attached || before.incarnation != tap->incarnation ||
-        before.whole != tap->whole || before.logging != tap->logging ||
+        before.whole != tap->whole || before.gap != tap->gap || before.logging != tap->logging ||
         !id_equal(&before.stream, &tap->stream)) {
         put(m, &(struct member_effect){.type = MEMBER_TAPS});
     }
@@ -777,7 +777,8 @@ unsigned member_taps(const struct member *m, struct msg_tap ret[TIDE_MEMBER_DISK
         bool attached = tap_attached(m, i);
         ret[i] = (struct msg_tap){.stream = disk_of(m, i)->stream,
                                   .incarnation = attached ? m->taps[i].incarnation : 0,
-                                  .whole = attached && m->taps[i].whole && m->taps[i].logging};
+                                  .whole = attached && m->taps[i].whole && m->taps[i].logging,
+                                  .gap = attached ? m->taps[i].gap : 0};
     }
     return disk_count(m);
 }

@@ -5,6 +5,7 @@
 
 #include "participant/tap/disk.h"
 #include "participant/tap/leave.h"
+#include "participant/tap/quota.h"
 #include "participant/tap/tap.h"
 
 #include <errno.h>
@@ -15,14 +16,12 @@
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
-#define DEFAULT_LOG_SIZE    (UINT64_C(256) * 1024 * 1024)
 #define DEFAULT_HOLD_MAX_MS 50
 #define DEFAULT_HELD_MAX    (16U * 1024 * 1024)
 #define DEFAULT_COPY_RATE   (UINT64_C(64) * 1024 * 1024)
 
 static struct tap tap;
-static struct tap_config config = {.log_size = DEFAULT_LOG_SIZE,
-                                   .hold_max_us = DEFAULT_HOLD_MAX_MS * 1000,
+static struct tap_config config = {.hold_max_us = DEFAULT_HOLD_MAX_MS * 1000,
                                    .held_max = DEFAULT_HELD_MAX,
                                    .copy_rate = DEFAULT_COPY_RATE};
 static _Atomic bool opened;
@@ -109,20 +108,39 @@ static int tap_config_one(const char *key, const char *value)
     return -1;
 }
 
+static int choose_log_size(void)
+{
+    const char *why = NULL;
+    config.log_size = quota_of(config.folder, &why);
+    if (config.log_size == 0) {
+        nbdkit_error(
+            "log=%s: its file system cannot be asked for its size: %s; make the folder that "
+            "it is to lie in, or give log-size=",
+            config.folder, strerror(errno));
+        return -1;
+    }
+    /* No error: nbdkit has no other way to say it without -v. */
+    (void)fprintf(stderr, "nbdkit: tidemark: log \"%s\": %llu MiB, %s (log-size= is not given)\n",
+                  config.folder, (unsigned long long)(config.log_size >> 20), why);
+    return 0;
+}
+
 static int tap_config_complete(void)
 {
     if (config.image[0] == '\0' || config.folder[0] == '\0' || config.control[0] == '\0') {
         nbdkit_error("disk=IMAGE, log=FOLDER and control=SOCKET must be given");
         return -1;
     }
-    return 0;
+    return config.log_size != 0 ? 0 : choose_log_size();
 }
 
 #define tap_config_help                                                                            \
     "disk=IMAGE        (required) file or block device that is served\n"                           \
     "log=FOLDER        (required) its change log; made where it is missing\n"                      \
     "control=SOCKET    (required) unix socket for the participant daemon\n"                        \
-    "log-size=SIZE     of a new log: 256M; at least 8M\n"                                          \
+    "log-size=SIZE     of a new log, at least 8M; without it 5 % of its file system, from 64M to " \
+    "8G,\n"                                                                                        \
+    "                  but never more than a quarter of what is free there (at least 8M)\n"        \
     "hold-max-ms=MS    longest hold of a write: 50; 5 to 100\n"                                    \
     "held-max=SIZE     bytes held at most: 16M\n"                                                  \
     "flush=both|log    what a flush syncs: log and image, or the log alone\n"                      \
@@ -243,12 +261,14 @@ static int tap_trim(void *handle, uint32_t size, uint64_t offset, uint32_t flags
     return answer(disk_zero(&tap, size, offset, true, true, (flags & NBDKIT_FLAG_FUA) != 0));
 }
 
+/* Zeroes that may be unmapped are logged as a discard: a replay that allocated what was a hole could
+ * find no space for it on a thin image. */
 static int tap_zero(void *handle, uint32_t size, uint64_t offset, uint32_t flags)
 {
     (void)handle;
     bool punch = (flags & NBDKIT_FLAG_MAY_TRIM) != 0;
     leave_enter();
-    return answer(disk_zero(&tap, size, offset, false, punch, (flags & NBDKIT_FLAG_FUA) != 0));
+    return answer(disk_zero(&tap, size, offset, punch, punch, (flags & NBDKIT_FLAG_FUA) != 0));
 }
 
 static struct nbdkit_plugin plugin = {

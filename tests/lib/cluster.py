@@ -111,6 +111,16 @@ class Nbd:
     def flush(self):
         self._ask(3, 0, 0)
 
+    def trim(self, offset, size):
+        self._ask(4, offset, size)
+
+    def zero(self, offset, size):
+        self._ask(6, offset, size)
+
+    def read_all(self):
+        return b"".join(self.read(at, min(1 << 20, self.size - at))
+                        for at in range(0, self.size, 1 << 20))
+
     def close(self):
         self.s.close()
 
@@ -187,12 +197,18 @@ class Participant:
         self.config = cluster.path(f"{name}.ini")
         self.process = None
         self.switches = []
-        sections = "".join(f"[disk {GROUP}/{name}/{d.name}]\ntap = {d.control}\n" for d in disks)
+        self.write_config()
+
+    def write_config(self):
+        """Of the disks that it has now; a daemon reads it when it starts."""
+        cluster, name = self.cluster, self.name
+        sections = "".join(f"[disk {GROUP}/{name}/{d.name}]\ntap = {d.control}\n"
+                           for d in self.disks)
         cluster.write(self.config, f"""[participant]
 identity-cert = {cluster.path('pki')}/{name}.crt
 identity-key = {cluster.path('pki')}/{name}.key
 ca = {cluster.path('pki')}/ca.crt
-listen = {address}
+listen = {self.address}
 coordinator = {cluster.coordinator_address}
 coordinator-identity = spiffe://{SITE}/coordinator/main
 state = {cluster.path(name + '-state')}
@@ -356,6 +372,20 @@ local = {self.coordinator_local}
             return wait_until(f"{more} points: {what}", seconds, new)
         except Failed as failed:
             raise Failed(f"{failed}; {self.story()}") from None
+
+    def export(self, point, disk, *options):
+        """The disk as it was at a point, as bytes."""
+        image = self.path(f"exported-{disk.member}-{disk.name}")
+        for path in (image, image + ".tidemark"):
+            if os.path.exists(path):
+                os.unlink(path)
+        done = self.tidemark("point", "export", point, "--vm", disk.member, "--disk", disk.name,
+                             "--to", image, "--local", self.coordinator_local, *options, seconds=60)
+        if done.returncode != 0:
+            raise Failed(f"export of {disk.member}/{disk.name} at {point}: status "
+                         f"{done.returncode}: {done.stderr}{done.stdout}")
+        with open(image, "rb") as f:
+            return f.read()
 
     def story(self):
         """What a person would want to see after a failure."""

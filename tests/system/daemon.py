@@ -5,6 +5,9 @@
   daemon.py run       one cluster through every fault, in order; each step must recover by itself
   daemon.py unheld    hold switched off: bookmarks say so, points are unaligned
   daemon.py epochs    policy and definition change under way: a member leaves and comes back
+  daemon.py disks     a disk is added to a member and removed again, online; old points stay what they were
+  daemon.py kills     kill -9 at random under load for some 20 s, then the replica is the source, byte
+                      by byte; TIDE_SEED=n repeats the order of the kills
   daemon.py copy      a disk that holds data joins: points after its copy, and they are right
   daemon.py full      the file system under a log is full: production goes on (needs root)
   daemon.py config    wrong configuration files: file, line, what was expected
@@ -12,9 +15,11 @@
 import errno
 import json
 import os
+import random
 import struct
 import subprocess
 import sys
+import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
@@ -191,6 +196,173 @@ def epochs(c):
         p["epoch"] == 3 and len(p["members"]) == 3 for p in c.points().values()))
 
 
+def marked_point(c, text):
+    """A point while nobody writes, and what each disk held then."""
+    held = {}
+    for p in c.participants:
+        for d in p.disks:
+            nbd = Nbd(d.socket)
+            nbd.write(1 << 20, f"{text} of {p.name}/{d.name}".encode().ljust(4096, b"."))
+            nbd.write(len(text) * 8192, os.urandom(8192))
+            nbd.flush()
+            held[d] = nbd.read_all()
+            nbd.close()
+
+    def taken():
+        answer = c.participants[0].take("stored", 15)
+        return answer if answer.get("stored") and answer.get("label") == "full" else None
+    return wait_until(f"a point: {text}", 30, taken)["round"], held
+
+
+def of_disks(points, count):
+    return [p for p in points.values()
+            if p["label"] == "full" and sum(len(m["disks"]) for m in p["members"]) == count]
+
+
+def disk_set(c):
+    web = c.participants[0]
+    c.start()
+    taps = [d.tap for d in c.disks]
+    marks = [marked_point(c, "two disks")]
+    writers = [Writer(d) for d in c.disks]
+    for w in writers:
+        w.start()
+    c.wait_points("of two disks", 1, 15, {})
+
+    def changed(text, count):
+        """participant.ini is edited, its daemon started anew, the group applied: points go on."""
+        step(text)
+        web.write_config()
+        check("status 0", web.process.stop() == 0, web.process.text()[-500:])
+        web.start()
+        c.apply_group()
+        before = c.points()
+        wait_until(f"points of {count} disks", 30, lambda: of_disks(
+            {k: p for k, p in c.points().items() if k not in before}, count))
+        check("taps kept running", all(t.running() for t in taps))
+
+    extra = Disk(c, "web", "extra", size=4 << 20)
+    with open(extra.image, "r+b") as f:
+        f.write(os.urandom(1 << 20))
+    extra.start()
+    taps.append(extra.tap)
+    web.disks.append(extra)
+    changed("a third disk joins, with data on it", 3)
+    for w in writers:
+        w.end()
+    marks.append(marked_point(c, "a third disk"))
+    check("three disks", len(marks[-1][1]) == 3)
+    writers = [Writer(d) for d in (*c.disks, extra)]
+    for w in writers:
+        w.start()
+    web.disks.remove(extra)
+    changed("the third disk leaves", 2)
+    step("its tap ends; the others' streams are untouched by it")
+    for w in writers:
+        w.end()
+    check("clean", extra.tap.stop() == 0, extra.tap.text()[-500:])
+    taps.remove(extra.tap)
+    marks.append(marked_point(c, "without it again"))
+    for point, held in marks:
+        for disk, source in held.items():
+            check("an old point is what it was", c.export(point, disk) == source,
+                  f"{point} {disk.member}/{disk.name}")
+    step(f"{len(marks)} points of three epochs exported: as they were")
+    epochs_seen = [c.points()[point]["epoch"] for point, _ in marks]
+    check("three epochs", len(set(epochs_seen)) == 3, str(epochs_seen))
+    no_fork(c)
+
+
+class Load(threading.Thread):
+    """Writes, zeroes and trims anywhere, and flushes; goes on after the tap does."""
+
+    def __init__(self, disk, seed):
+        super().__init__(daemon=True)
+        self.disk = disk
+        self.random = random.Random(f"{seed} {disk.member} {disk.name}")
+        self.count = 0
+        self.ending = False
+
+    def one(self, nbd):
+        size = self.random.choice([512, 4096, 4096, 65536, 200001])
+        offset = self.random.randrange(0, nbd.size - size)
+        what = self.random.randrange(12)
+        if what == 0:
+            nbd.trim(offset, size)
+        elif what == 1:
+            nbd.zero(offset, size)
+        elif what == 2:
+            nbd.flush()
+        else:
+            nbd.write(offset, self.random.randbytes(size))
+        self.count += 1
+
+    def run(self):
+        nbd = None
+        while not self.ending:
+            try:
+                nbd = nbd or Nbd(self.disk.socket)
+                self.one(nbd)
+            except (OSError, Failed):
+                if nbd is not None:
+                    nbd.close()
+                nbd = None
+                time.sleep(0.02)
+            time.sleep(0.004)
+
+    def end(self):
+        self.ending = True
+        self.join(20)
+
+
+def kill_some(c, rng, killed):
+    victims = rng.sample([("tap", d) for d in c.disks] + [("daemon", p) for p in c.participants] +
+                         [("coordinator", c)], rng.choice([1, 1, 2, 3]))
+    for kind, victim in victims:
+        process = {"tap": lambda v: v.tap, "daemon": lambda v: v.process,
+                   "coordinator": lambda v: v.coordinator}[kind](victim)
+        check(f"{process.name} ran until it was killed", process.running(), process.text()[-500:])
+        process.kill()
+        killed[kind] = killed.get(kind, 0) + 1
+    time.sleep(rng.random() * 0.3)
+    rng.shuffle(victims)
+    for kind, victim in victims:
+        if kind == "coordinator":
+            victim.start_coordinator()
+        else:
+            victim.start()
+
+
+def kills(c):
+    seed = int(os.environ.get("TIDE_SEED", "20004"))
+    step(f"TIDE_SEED={seed}")
+    rng = random.Random(seed)
+    c.start()
+    loads = [Load(d, seed) for d in c.disks]
+    for load in loads:
+        load.start()
+    killed = {}
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        time.sleep(rng.random() * 0.8)
+        kill_some(c, rng, killed)
+    for load in loads:
+        load.end()
+        check("it wrote", load.count > 100, load.disk.name)
+    step(f"killed {killed}; {sum(load.count for load in loads)} requests answered")
+    for p in c.participants:
+        for d in p.disks:
+            wait_until(f"{p.name}/{d.name} is whole", 30, lambda p=p, d=d: p.disk(d.name)["whole"])
+    point, held = marked_point(c, "after the kills")
+    for disk, source in held.items():
+        with open(disk.image, "rb") as f:
+            check("the image is what the tap serves", f.read() == source, disk.name)
+        check("the replica is the source", c.export(point, disk) == source,
+              f"{disk.member}/{disk.name}")
+    step("the replica is the source, byte by byte")
+    no_fork(c)
+
+
 def copy(c):
     web = c.participants[0]
     disk = c.disks[0]
@@ -326,6 +498,8 @@ def config(c):
 def main():
     parts = {"run": (run, MEMBERS, ("data", "log")), "unheld": (unheld, MEMBERS[:2], ("data",)),
              "epochs": (epochs, MEMBERS, ("data",)),
+             "disks": (disk_set, MEMBERS[:2], ("data",)),
+             "kills": (kills, MEMBERS[:2], ("data", "log")),
              "copy": (copy, MEMBERS, ("data",)), "full": (full_disk, ["web"], ("data",)), "config": (config, ["web"], ("data",))}
     part, members, disks = parts[sys.argv[1]]
     if part is full_disk and os.geteuid() != 0:

@@ -15,6 +15,17 @@ add_dependencies(test_tap_order tap_faults)
 # What is tested lies within one real hold, 100 ms at most: nothing else runs beside it.
 set_tests_properties(test_tap_hold test_tap_full test_tap_fault test_tap_order PROPERTIES
   RUN_SERIAL ON)
+# What is promised of flush, FUA and trim, over power cuts; disks of 64 TiB.
+add_library(tap_cut MODULE tap_cut.c)
+target_link_libraries(tap_cut PRIVATE Threads::Threads)
+set_target_properties(tap_cut PROPERTIES PREFIX ""
+  LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+tide_test(test_tap_promise SOURCES test_tap_promise.c tap_rig.c
+  DEPS common_hrl common_core PkgConfig::libnbd LABELS system TIMEOUT 60)
+add_dependencies(test_tap_promise tidemark-tap tap_cut)
+tide_test(test_tap_large SOURCES test_tap_large.c tap_rig.c
+  DEPS tap_engine PkgConfig::libnbd LABELS system TIMEOUT 120)
+add_dependencies(test_tap_large tidemark-tap tidemark)
 # Under QEMU's block layer (qemu-nbd): a tap stopped, killed and started anew.
 find_package(Python3 REQUIRED COMPONENTS Interpreter)
 add_test(NAME system_tap_qemu

@@ -95,6 +95,71 @@ static void requests_read_back(void **state)
     tap_rig_close(&rig);
 }
 
+/* A trim, wherever it begins and ends, leaves zeroes: over NBD, in the image, in the stream. */
+static void trims(struct tap_rig *rig, struct nbd_handle *nbd, uint8_t *expected)
+{
+    static const struct {
+        uint64_t offset;
+        uint64_t size;
+    } ranges[] = {{0, 1},
+                  {4097, 10001},
+                  {65536, 65536},
+                  {(1 << 20) - 1, 2},
+                  {(1 << 20) + 511, 4096},
+                  {2 << 20, (1 << 20) + 1},
+                  {SIZE - 5001, 5000},
+                  {SIZE - 1, 1}};
+    for (uint64_t at = 0; at < SIZE; at += 1 << 20) {
+        memset(expected + at, (int)(0x51 + (at >> 20)), 1 << 20);
+        check(nbd_pwrite(nbd, expected + at, 1 << 20, at, 0));
+    }
+    for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++) {
+        check(nbd_trim(nbd, ranges[i].size, ranges[i].offset, 0));
+        memset(expected + ranges[i].offset, 0, ranges[i].size);
+    }
+    check(nbd_zero(nbd, 12345, 3333333, 0));
+    check(nbd_zero(nbd, 54321, 4444444, LIBNBD_CMD_FLAG_NO_HOLE));
+    memset(expected + 3333333, 0, 12345);
+    memset(expected + 4444444, 0, 54321);
+    check(nbd_flush(nbd, 0));
+    uint8_t *got = malloc(SIZE);
+    assert_non_null(got);
+    int fd = open(rig->image, O_RDONLY | O_CLOEXEC);
+    assert_int_equal(pread(fd, got, SIZE, 0), SIZE);
+    close(fd);
+    assert_memory_equal(got, expected, SIZE);
+    free(got);
+    compare(rig, nbd);
+}
+
+static void trims_are_zeroes(void **state)
+{
+    (void)state;
+    struct tap_rig rig;
+    uint8_t *expected = malloc(SIZE);
+    uint8_t *stream = NULL;
+    assert_non_null(expected);
+    tap_rig_open(&rig, SIZE);
+    tap_rig_start(&rig, "log-size=32M");
+    struct nbd_handle *nbd = tap_rig_nbd(&rig);
+    assert_int_equal(nbd_can_trim(nbd), 1);
+    assert_int_equal(nbd_can_zero(nbd), 1);
+    assert_int_equal(nbd_can_fast_zero(nbd), 0);
+    trims(&rig, nbd, expected);
+    stream = tap_rig_replay(&rig, SIZE, NULL, NULL);
+    assert_memory_equal(stream, expected, SIZE);
+    tap_rig_kill(&rig);
+    nbd_close(nbd);
+    tap_rig_start(&rig, "log-size=32M"); /* replayed */
+    nbd = tap_rig_nbd(&rig);
+    compare(&rig, nbd);
+    nbd_close(nbd);
+    tap_rig_stop(&rig);
+    tap_rig_close(&rig);
+    free(stream);
+    free(expected);
+}
+
 static struct tapctl_state state_of(struct tap_rig *rig)
 {
     struct tap_ctl ctl;
@@ -312,6 +377,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(requests_read_back),
+        cmocka_unit_test(trims_are_zeroes),
         cmocka_unit_test(what_happened_meanwhile_is_a_gap),
         cmocka_unit_test(killed_then_written_by_others_is_not_replayed),
         cmocka_unit_test(a_lost_log_folder_is_not_silent),

@@ -9,6 +9,7 @@ virtual machine without the machine). Three writers check every reply; TIDE_SEED
 import json
 import os
 import random
+import select
 import shutil
 import signal
 import socket
@@ -153,6 +154,9 @@ def interrupt(rig, writers, number, rounds):
         status = rig.tap.child.wait(20)
         if status != (0 if number == signal.SIGTERM else -number):
             raise Failed(f"the tap ended with status {status}: {rig.tap.text()[-1000:]}")
+        # Without a tap QEMU is back already, in the backlog of the socket that outlives taps.
+        wait_until("QEMU connects to a socket that nobody accepts on", RECONNECT_S,
+                   lambda: select.select([rig.listener], [], [], 0)[0])
         alive(writers)
         rig.start_tap()
         progress(writers, f"after {signal.Signals(number).name} {i + 1}")

@@ -55,8 +55,10 @@ static struct msg *make(enum msg_type type)
 static void fill_lists(struct msg *msg)
 {
     for (unsigned i = 0; i < TIDE_MEMBER_DISKS_MAX; i++) {
-        struct msg_tap tap = {
-            .stream = make_id(i + 1), .incarnation = UINT64_MAX - i, .whole = i % 2 == 0};
+        struct msg_tap tap = {.stream = make_id(i + 1),
+                              .incarnation = UINT64_MAX - i,
+                              .whole = i % 2 == 0,
+                              .gap = (uint8_t)(i % 2 == 0 ? 0 : i)};
         if (msg->type == MSG_HEARTBEAT) {
             msg->heartbeat.taps[msg->heartbeat.tap_count++] = tap;
         } else if (msg->type == MSG_HOLD) {
@@ -381,6 +383,7 @@ static void bad_rounds(void **state)
     BREAK(p, heartbeat->sequence, 0, CORRUPT, "sequence");
     BREAK(p, heartbeat->yield_round.len, 3, CORRUPT, "yield_round");
     BREAK(p, heartbeat->taps[0]->incarnation, 0, CORRUPT, "whole");
+    BREAK(p, heartbeat->taps[0]->gap, 256, CORRUPT, "gap");
     zero_id(&p, &p.e->heartbeat->taps[63]->stream, "stream");
     tide__link__envelope__free_unpacked(p.e, NULL);
 
