@@ -15,14 +15,15 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import make  # noqa: E402
 from make import (attach, attestation, bookmark, copy_begin, copy_block, copy_end, gap,  # noqa: E402
-                  log, record, seal, segment, write, zero)
+                  log, record, resize, seal, segment, write, zero)
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "corpus")
 FIRST = segment(attach(), write(), zero(), bookmark())
 SECOND = segment(seal(), first=5, before=make.INCARNATION, hash_before=FIRST[-32:])
-THIRD = segment(copy_begin(6), copy_block(7), zero(8, bits=2), copy_begin(9, offset=262144, continues=6),
-                copy_end(10, begin=9, copied=262144, zeroes=524288), first=6, before=make.INCARNATION,
-                hash_before=SECOND[-32:])
+THIRD = segment(copy_begin(6), copy_block(7), zero(8, bits=2), copy_end(9), resize(10),
+                gap(11, reason=10, text=b"by hand"), copy_begin(12, kind=3, size=2 << 20),
+                copy_end(13, begin=12, copied=1 << 16, others=31 << 16), first=6,
+                before=make.INCARNATION, hash_before=SECOND[-32:])
 
 
 def flip(data, at, bit=0):
@@ -64,28 +65,71 @@ CASES = {
     "attach-again.hrl": ok(seg(attach(2, bits=1, incarnation=0x5B), write(3, incarnation=0x5B),
                                after=0x5B), 3),
     "skipped-type.hrl": ok(seg(record(77, 2, b"later", flags=1), write(3)), 3),
-    "skipped-reserved.hrl": ok(seg(record(13, 2, b"", flags=1), record(12, 3, b"x", flags=1)), 3),
+    "skipped-reserved.hrl": ok(seg(record(13, 2, b"", flags=1), record(2, 3, b"x", flags=1)), 3),
     "skipped-long.hrl": ok(seg(record(77, 2, bytes(968), flags=1)), 2),
     "odd-set.hrl": ok(seg(bookmark(2, count=9, members=b"\x00\x01")), 2),
     "seal-of-all-bits.hrl": ok(seg(seal(2, of=1, outcome=4, cut=bytes(32))), 2),
     "last-offset.hrl": ok(seg(zero(2, offset=2**63 - 513)), 2),
-    "copy.hrl": ok(seg(copy_begin(), copy_block(), zero(4, bits=2),
-                       copy_begin(5, offset=4096, continues=2), copy_end(6, begin=5)), 6),
-    "copy-kind.hrl": bad(seg(copy_begin(kind=3)), 1),
-    "copy-reserved.hrl": bad(seg(copy_begin(reserved=1)), 1),
-    "copy-past-end.hrl": bad(seg(copy_begin(offset=2 << 20, continues=1)), 1),
-    "copy-offset-alone.hrl": bad(seg(copy_begin(offset=4096)), 1),
-    "copy-continues-itself.hrl": bad(seg(copy_begin(offset=4096, continues=2)), 1),
-    "copy-end-of-itself.hrl": bad(seg(copy_end(2)), 1),
-    "copy-end-wraps.hrl": bad(seg(copy_end(2, begin=1, copied=2**63 - 1, zeroes=1)), 1),
-    "copy-block-empty.hrl": bad(seg(copy_block(2, data=b"")), 1),
-    "copy-block-may-skip.hrl": bad(seg(record(9, 2, write()[64:85], flags=1)), 1),
     "zero-discard-and-copy.hrl": bad(seg(zero(2, bits=3)), 1),
     "first.log": ok(log(attach(), write(), zero(), bookmark()), 4),
     "later.log": ok(log(seal(), first=5, before=make.INCARNATION), 1),
     "empty.log": ok(log(), 0),
     "unused.log": (bytes(4096), "unused", 0),
     "header-lost.log": (bytes(512) + attach(), "unused", 0),
+    # copies
+    "copy.hrl": ok(THIRD, 8),
+    "copy-initial.hrl": ok(seg(copy_begin(2, kind=1), zero(3, bits=2), copy_end(4, begin=2)), 4),
+    # What does not count is no error of the file.
+    "copy-that-counts-not.hrl": ok(seg(copy_begin(2, size=5), copy_end(3, begin=1, copied=0,
+                                                                         others=0)), 3),
+    "copy-largest.hrl": ok(seg(copy_begin(2, size=2**63 - 1),
+                               copy_end(3, begin=2, copied=0, others=2**63 - 1)), 3),
+    "copy-kind-0.hrl": bad(seg(copy_begin(2, kind=0)), 1),
+    "copy-kind-4.hrl": bad(seg(copy_begin(2, kind=4)), 1),
+    "copy-reserved.hrl": bad(seg(copy_begin(2, reserved=1)), 1),
+    "copy-no-size.hrl": bad(seg(copy_begin(2, size=0)), 1),
+    "copy-size-far.hrl": bad(seg(copy_begin(2, size=2**63)), 1),
+    "copy-begin-of-draft-2.hrl": bad(seg(record(8, 2, copy_begin(2)[64:] + bytes(16))), 1),
+    "copy-begin-short.hrl": bad(seg(record(8, 2, copy_begin(2)[64:72])), 1),
+    "copy-begin-may-skip.hrl": bad(seg(copy_begin(2, flags=1)), 1),
+    "copy-end-of-itself.hrl": bad(seg(copy_end(2, begin=2)), 1),
+    "copy-end-lsn-0.hrl": bad(seg(copy_end(2, begin=0)), 1),
+    "copy-end-wraps.hrl": bad(seg(copy_end(2, begin=1, copied=2**63 - 1, others=1)), 1),
+    "copy-end-wraps-64.hrl": bad(seg(copy_end(2, begin=1, copied=2**64 - 1, others=2**20 + 1)), 1),
+    "copy-end-long.hrl": bad(seg(record(10, 2, copy_end(2, begin=1)[64:] + bytes(8))), 1),
+    "copy-end-may-skip.hrl": bad(seg(copy_end(2, begin=1, flags=1)), 1),
+    "copy-block-empty.hrl": bad(seg(copy_block(2, data=b"")), 1),
+    "copy-block-other-size.hrl": bad(seg(copy_block(2, size=6)), 1),
+    "copy-block-long.hrl": bad(seg(copy_block(2, data=bytes(2**20 + 1))), 1),
+    "copy-block-far.hrl": bad(seg(copy_block(2, offset=2**63 - 4)), 1),
+    "copy-block-reserved.hrl": bad(seg(copy_block(2, reserved=1)), 1),
+    "copy-block-may-skip.hrl": bad(seg(copy_block(2, flags=1)), 1),
+    "begin-entry-missing.hrl": bad(seg(copy_begin(2), entries=lambda e: e[:1]), None),
+    "end-entry-missing.hrl": bad(seg(copy_end(2, begin=1), entries=lambda e: e[:1]), None),
+    "entry-of-copy-block.hrl": bad(seg(copy_block(2), entries=lambda e: e + [
+        (2, 344, 88, 9, bytes(14))]), None),
+    # resizes, and the reasons of gaps
+    "resize.hrl": ok(seg(resize(2), write(3, offset=(2 << 20) - 5), resize(4, 1, 2 << 20)), 4),
+    "resize-contradicts.hrl": ok(seg(resize(2, old=5), write(3, offset=2**40)), 3),
+    "resize-largest.hrl": ok(seg(resize(2, size=2**63 - 1, old=1)), 2),
+    "resize-to-nothing.hrl": bad(seg(resize(2, size=0)), 1),
+    "resize-from-nothing.hrl": bad(seg(resize(2, old=0)), 1),
+    "resize-to-same.hrl": bad(seg(resize(2, size=1 << 20)), 1),
+    "resize-far.hrl": bad(seg(resize(2, size=2**63)), 1),
+    "resize-from-far.hrl": bad(seg(resize(2, old=2**63)), 1),
+    "resize-reserved.hrl": bad(seg(resize(2, reserved=1)), 1),
+    "resize-may-skip.hrl": bad(seg(resize(2, flags=1)), 1),
+    "resize-short.hrl": bad(seg(record(12, 2, resize(2)[64:80])), 1),
+    "resize-first.hrl": bad(segment(resize(1)), 0),
+    "resize-other-incarnation.hrl": bad(seg(resize(2, incarnation=0x5B), after=0x5B), 1),
+    "resize-entry-missing.hrl": bad(seg(resize(2), entries=lambda e: e[:1]), None),
+    "resize-entry-size.hrl": bad(seg(resize(2), entries=entry(1, size=80)), None),
+    "gap-identity.hrl": ok(seg(gap(2, reason=9), gap(3, reason=10)), 3),
+    "resize.log": ok(log(attach(), resize(2), copy_begin(3, kind=3, size=2 << 20)), 3),
+    "torn-resize.log": (log(attach(), resize(2, size=1 << 20)), "torn", 1),
+    "torn-copy-kind.log": (log(attach(), copy_begin(2, kind=4)), "torn", 1),
+    "draft-2.log": bad(log(attach(), draft=2), None),
+    "draft-2.hrl": bad(seg(write(), draft=2), None),
     # bytes changed or missing
     "flip-body.hrl": bad(flip(FIRST, 0x1A0), None),
     "flip-hash.hrl": bad(flip(FIRST, len(FIRST) - 1), None),
@@ -186,7 +230,8 @@ CASES = {
     "seal-held-no-hash.hrl": ok(seg(seal(2, of=1, cut=bytes(32))), 2),
     "attestation-empty.hrl": bad(seg(attestation(data=b"")), 1),
     "attestation-size.hrl": bad(seg(attestation(size=7)), 1),
-    "gap-reason.hrl": bad(seg(gap(reason=9)), 1),
+    "gap-reason.hrl": bad(seg(gap(reason=11)), 1),
+    "gap-reason-0.hrl": bad(seg(gap(reason=0)), 1),
     "gap-later.hrl": bad(seg(gap(first=3)), 1),
     "gap-lsn-0.hrl": bad(seg(gap(first=0)), 1),
     "gap-range.hrl": bad(seg(gap(offset=4096)), 1),
@@ -217,7 +262,9 @@ CASES = {
 PINNED = ("first.hrl", "second.hrl", "every-type.hrl", "flip-body.hrl", "flip-data.hrl",
           "cut-short.hrl", "cut-to-header.hrl", "draft.hrl", "entry-lsn.hrl", "write-count.hrl",
           "overlong-body.hrl", "overlong-past-end.hrl", "write-wraps.hrl", "bookmark-set-bits.hrl",
-          "unknown-type.hrl", "cut-in-record.log", "cut-after-record.log")
+          "copy.hrl", "copy-kind-4.hrl", "copy-begin-of-draft-2.hrl", "copy-end-wraps.hrl",
+          "copy-that-counts-not.hrl", "resize.hrl", "resize-to-same.hrl", "resize-entry-missing.hrl",
+          "gap-identity.hrl", "gap-reason.hrl", "torn-resize.log", "draft-2.hrl", "unknown-type.hrl", "cut-in-record.log", "cut-after-record.log")
 
 
 def main():
