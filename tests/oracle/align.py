@@ -128,9 +128,10 @@ class Stream:
             return bookmark, seal, UNKNOWN, bookmark.unheld, "the stream does not begin here"
         return bookmark, seal, YES, bookmark.unheld, ""
 
-    def disk(self, lsn):
-        """The disk at `lsn`, as bytes; Wrong where it has none that a reader may give."""
-        return whole.disk_at(self.records(), lsn)
+    def disk(self, lsn, since=0, disk=None):
+        """The disk at `lsn`, as bytes; Wrong where it has none that a reader may give. With `since`:
+        made from `disk`, which is the one at that LSN."""
+        return whole.disk_at(self.records(), lsn, since, disk)
 
 
 # ---- rounds

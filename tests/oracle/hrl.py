@@ -140,9 +140,9 @@ def _write(r, b):
 
 def _zeroes(r, b):
     _need(len(b) == 24, f"body of {len(b)} bytes, a zero has 24")
-    r.offset, r.size, flags, reserved = struct.unpack("<QQII", b)
+    r.offset, r.size, r.zero_bits, reserved = struct.unpack("<QQII", b)
     _need(r.size > 0, "zero of 0 bytes")
-    _need(flags <= 2, f"flags {flags:#x}")
+    _need(r.zero_bits <= 2, f"flags {r.zero_bits:#x}")
     _need(reserved == 0, "reserved field is not zero")
     _range(r.offset, r.size, "zero")
 

@@ -102,6 +102,21 @@ def segment(*records, first=1, before=0, hash_before=bytes(32), last=None, after
     return whole + hashlib.sha256(whole).digest()
 
 
+def segments(records, stream, cut, **options):
+    """(first LSN, last LSN, segment) for the records of a stream from LSN 1 on: a segment ends at every
+    bookmark, at the last record, and wherever cut() says so."""
+    first, before, hash_before, part = 1, 0, bytes(32), []
+    for lsn, r in enumerate(records, 1):
+        part.append(r)
+        if r[8] != hrl.BOOKMARK and lsn < len(records) and not cut():
+            continue
+        after = int.from_bytes(r[24:32], "little")
+        data = segment(*part, first=first, before=before, hash_before=hash_before, after=after,
+                       stream=stream, **options)
+        yield first, lsn, data
+        first, before, hash_before, part = lsn + 1, after, data[-32:], []
+
+
 def log(*records, sequence=7, size=4096, first=1, before=0, stream=STREAM, draft=hrl.DRAFT,
         rest=None):
     head = struct.pack("<I16sQQQQ448s", draft, stream, sequence, size, first, before, bytes(448))

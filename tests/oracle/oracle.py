@@ -6,11 +6,12 @@ proto/hrl.md alone. They must agree, and with what is known to be right.
   oracle.py vectors   the page's own vectors
   oracle.py corpus    each file of corpus.py, and changes of good files by a seed, checksums mended
   oracle.py rounds    groups of streams by a seed: the same answer for each round
+  oracle.py disks     what is whole, and disks: tales of corpus.py, and others by a seed
   oracle.py fires     the same with this reader spoilt: each time, that is found out
   oracle.py live      three daemons: points and disks judged from the store alone, then from stores
                       that were harmed or forged
 
-TIDE_SEED=n changes the seed of corpus and rounds."""
+TIDE_SEED=n changes the seed of corpus, rounds and disks."""
 import json
 import os
 import random
@@ -28,6 +29,8 @@ import corpus  # noqa: E402
 import hrl  # noqa: E402
 import make  # noqa: E402
 import rounds  # noqa: E402
+import tales  # noqa: E402
+import whole  # noqa: E402
 from cluster import Cluster, Failed, Nbd, Writer  # noqa: E402
 
 SEED = int(os.environ.get("TIDE_SEED", "1"))
@@ -238,51 +241,378 @@ def groups(base):
         check(f"some are {key}", counts.get(key, 0) > 2, str(counts))
 
 
+# ---- disks
+
+def export(store, point, target, member="vm0", disk="data", since=None):
+    """The image that `point export` makes, or None and why not. With `since`, a point: target holds
+    it."""
+    done = subprocess.run([
+        os.path.join(os.environ["TIDE_BUILD"], "bin", "tidemark"), "point", "export", point,
+        "--vm", member, "--disk", disk, "--to", target, "--store", store,
+        *(["--from", since] if since else [])], stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, timeout=60, check=False)
+    if done.returncode != 0:
+        return None, done.stderr.strip()
+    with open(target, "rb") as f:
+        return f.read(), ""
+
+
+def away(target):
+    for name in (target, target + ".tidemark"):
+        if os.path.exists(name):
+            os.unlink(name)
+
+
+class Told:
+    """What tidemark says of tales that are written to a store: the answer for each probe, and the
+    images of some, by themselves and each made from the one before."""
+
+    def __init__(self, store, several, some):
+        self.store, self.tales = store, several
+        for t in several:
+            t.write(store)
+        status, said, error = tidemark("hrl", "align", store)
+        check("hrl align reads every tale", status == 0, error)
+        self.answers = {bytes.fromhex(r["round"]): r["answer"] for r in said["rounds"]}
+        self.images, self.later = {}, {}
+        self.target = os.path.join(store, "image")
+        for t in several:
+            self._images(t, some(t, self.answers))
+
+    def _images(self, t, probes):
+        last = None
+        for k in probes:
+            point = t.probes[k][0].hex()
+            self.images[t, k] = export(self.store, point, self.target)
+            if self.images[t, k][0] is None:
+                away(self.target)
+                continue
+            if last is not None:
+                away(self.target)
+                export(self.store, t.probes[last][0].hex(), self.target)
+                self.later[t, last, k] = export(self.store, point, self.target,
+                                                since=t.probes[last][0].hex())
+            last = k
+            away(self.target)
+
+
+def disk_of(stream, *where):
+    """(bytes or None, why not)."""
+    try:
+        return stream.disk(*where), ""
+    except hrl.Wrong as e:
+        return None, str(e)
+
+
+def differs(t, k, mine, theirs):
+    if mine[0] == theirs[0]:
+        return []
+    sizes = [None if image is None else len(image) for image, _ in (mine, theirs)]
+    return [f"{t.name}: the disk behind step {k}: the second reader {sizes[0]} ({mine[1]}), "
+            f"tidemark {sizes[1]} ({theirs[1]})"]
+
+
+def told_alike(told):
+    """The second reader reads the tales as tidemark does. Returns its folder."""
+    folder = align.Folder(told.store)
+    check("the second reader reads every tale", not folder.problems, folder.problems)
+    wrong = []
+    for t in told.tales:
+        for k, (ident, mark, _, _) in t.probes.items():
+            mine = folder.rounds[ident][0].answer if ident in folder.rounds else None
+            if mine != told.answers.get(ident):
+                wrong.append(f"{t.name}: behind step {k}: the second reader {mine}, tidemark "
+                             f"{told.answers.get(ident)}")
+    for (t, k), theirs in told.images.items():
+        mine = disk_of(folder.streams[t.stream], t.probes[k][1])
+        wrong += differs(t, k, mine, theirs)
+    for (t, first, k), theirs in told.later.items():
+        stream = folder.streams[t.stream]
+        since = t.probes[first][1]
+        mine = disk_of(stream, t.probes[k][1], since, disk_of(stream, since)[0])
+        if mine[0] is None and theirs[0] is not None:  # it may have read all of the stream again
+            mine = disk_of(stream, t.probes[k][1])
+        wrong += differs(t, f"{k} from {first}", mine, theirs)
+    check("both readers tell alike", not wrong, "\n" + "\n".join(wrong))
+    return folder
+
+
+def told_right(told, folder):
+    """The tales of corpus.py are read as they say, by the second reader."""
+    wrong = []
+    for t in told.tales:
+        for k, (_, answer, disk) in enumerate(corpus.TALES[t.name][0]):
+            ident, mark = t.probes[k][:2] if k in t.probes else (None, 0)
+            if mark <= t.lacks:
+                continue
+            if folder.rounds[ident][0].answer != answer:
+                wrong.append(f"{t.name}: behind step {k}: {folder.rounds[ident][0].answer}, "
+                             f"expected {answer}")
+            mine = disk_of(folder.streams[t.stream], mark)
+            if disk == corpus.REFUSED and mine[0] is not None or \
+                    isinstance(disk, bytes) and mine[0] != disk:
+                wrong.append(f"{t.name}: the disk behind step {k} {mine}")
+    check("the second reader is right", not wrong, "\n" + "\n".join(wrong))
+
+
+def tales_of_corpus(base):
+    several = [corpus.tale(name) for name in corpus.TALES]
+    return Told(os.path.join(base, "corpus"), several, lambda t, _: [] if t.lacks else list(t.probes))
+
+
+def tales_of_seed(base, count):
+    rng = random.Random(SEED)
+    several = [tales.invent(rng, n + 1) for n in range(count)]
+
+    def some(t, answers):
+        """Two places that are not whole, three that are: not the first, which are much alike."""
+        of = {True: [], False: []}
+        for k in [] if t.lacks else t.probes:
+            of[answers.get(t.probes[k][0]) == "yes"].append(k)
+        return sorted(rng.sample(of[False], min(2, len(of[False]))) + of[True][-3:])
+    return Told(os.path.join(base, "invented"), several, some)
+
+
+def disks(base):
+    told = tales_of_corpus(base)
+    told_right(told, told_alike(told))
+    step(f"agree on {len(told.answers)} places in {len(told.tales)} tales, {len(told.images)} "
+         f"disks, {len(told.later)} from an earlier one")
+    told = tales_of_seed(base, 120)
+    told_alike(told)
+    counts = {a: list(told.answers.values()).count(a) for a in ("yes", "no", "unknown")}
+    made = sum(image is not None for image, _ in told.images.values())
+    step(f"agree on invented ones: {counts}, {made} disks, {len(told.images) - made} refused, "
+         f"{len(told.later)} from an earlier one")
+    check("each was there", min(*counts.values(), made, len(told.images) - made,
+                                len(told.later)) > 10)
+
+
 # ---- readers that are wrong: each must be found out
 
-def fires(base):
-    """The second reader, spoilt in one way at a time, no longer agrees with tidemark."""
+def _spoilt_rounds():
+    """(what, where, name, the wrong one): found out by rounds."""
     stream = align.Stream
-    good_hash, good_sealed, good_whole = align.cut_hash, stream._sealed, stream.wholeness
+    good_hash, good_sealed, good_known = align.cut_hash, stream._sealed, stream.wholeness
+
+    def any_outcome(bookmark, known, seal):
+        seal.outcome = hrl.UNHELD if bookmark.unheld else hrl.HELD
+        return good_sealed(bookmark, known, seal)
+
+    return (
+        ("a mark is missing in H", align, "cut_hash", lambda b: good_hash(b[:-1] or b)),
+        ("any outcome is held", stream, "_sealed", staticmethod(any_outcome)),
+        ("a gap is passed over", stream, "wholeness",
+         lambda self: ((r, True) for r, _ in good_known(self))))
+
+
+def _spoilt_files():
+    """Found out by the files of the corpus."""
+    def known(kind, wrong):
+        return {**hrl.KNOWN, kind: wrong}
+
+    def unknown(kind):
+        return {k: v for k, v in hrl.KNOWN.items() if k != kind}
+
+    return (
+        ("a seal's values are not looked at", hrl, "KNOWN",
+         known(hrl.SEAL, (lambda r, b: None, 0))),
+        ("reserved bytes are not looked at", hrl, "_zero", lambda value, name: None),
+        ("resize is a type of later", hrl, "KNOWN", unknown(hrl.RESIZE)),
+        ("a resize is not in the footer", hrl, "LISTED",
+         tuple(k for k in hrl.LISTED if k != hrl.RESIZE)),
+        ("sizes of disks are not looked at", hrl, "_disk_size", lambda size: None),
+        ("copies of changes are of later", hrl, "CHANGES", hrl.FULL),
+        ("gap reasons end with 8", hrl, "GAP_LAST", 8),
+        ("gap reasons end with 11", hrl, "GAP_LAST", 11))
+
+
+def _without(name):
+    """A rule of Whole of which one effect is taken away: `name` keeps its value."""
+    def spoil(rule, when=lambda r: True):
+        good = whole.Whole.__dict__[rule]
+
+        def wrong(self, r):
+            kept = getattr(self, name)
+            good(self, r)
+            if when(r):
+                setattr(self, name, kept)
+        return whole.Whole, rule, wrong
+    return spoil
+
+
+def _spoilt_whole():
+    """Found out by tales: what is whole."""
+    w = whole.Whole
+    good_take, good_counts, good_end = w.take, w._begin_counts, w._end_counts
+    good_says, good_left = w._contradicts, w._left_out_was_read
+
+    def passed_over(kind):
+        return w, "take", lambda self, r: self.whole if r.type == kind else good_take(self, r)
+
+    def is_resize(r):
+        return r.type == hrl.RESIZE
+
+    def is_attach(r):
+        return r.type == hrl.ATTACH and r.lsn > 1
+
+    def sums(self, r):
+        return self.under_way is not None and r.begin_lsn == self.under_way.lsn
+
+    def any_begin(self, r):
+        b = self.under_way
+        return b is not None and r.copied + r.others == b.disk_size
+
+    def end_again(self, r):
+        begin = self.under_way
+        good_rule_end(self, r)
+        self.under_way = begin
+    good_rule_end = w._end
+
+    def other_begin(self, r):
+        kept = self.under_way
+        good_rule_begin(self, r)
+        self.under_way = self.under_way or kept
+    good_rule_begin = w._begin
+
+    def initial_by(allowed):
+        return lambda self, r: self.size in (None, r.disk_size) and (
+            r.copy_kind != hrl.INITIAL or allowed(self))
+
+    def gap_while_whole(self, r):
+        self.under_way, self.whole = None, False
+        self.initial_allowed = self.initial_allowed and r.reason == hrl.GAP_BASE
+
+    def any_gap(self, r):
+        self.under_way, self.whole, self.initial_allowed = None, False, False
+
+    return (
+        ("a resize is passed over", *passed_over(hrl.RESIZE)),
+        ("a resize ends being whole", w, "take", lambda self, r: setattr(
+            self, "whole", good_take(self, r) and not is_resize(r)) or self.whole),
+        ("a restart ends being whole", w, "take", lambda self, r: setattr(
+            self, "whole", good_take(self, r) and not is_attach(r)) or self.whole),
+        ("a gap leaves it whole", *_without("whole")("_gap")),
+        ("a begin leaves it whole", *_without("whole")("_begin")),
+        ("only a begin that counts ends it", w, "_begin", lambda self, r: good_counts(
+            self, r) and good_rule_begin(self, r)),
+        ("a copy goes on over a resize", *_without("under_way")("_size_said", is_resize)),
+        ("a copy goes on over a restart", *_without("under_way")("_size_said", is_attach)),
+        ("a copy goes on over a gap", *_without("under_way")("_gap")),
+        ("a copy goes on over a begin that counts not", w, "_begin", other_begin),
+        ("an end counts twice", w, "_end", end_again),
+        ("an end's sums are not looked at", w, "_end_counts", sums),
+        ("an end of any begin counts", w, "_end_counts", any_begin),
+        ("an end counts without a begin", w, "_end", lambda self, r: setattr(
+            self, "whole", True) if self.under_way is None else good_rule_end(self, r)),
+        ("a begin of another size counts", w, "_begin_counts", lambda self, r: (
+            r.copy_kind != hrl.INITIAL or self.initial_allowed)),
+        ("initial counts after any gap", w, "_begin_counts", initial_by(lambda self: True)),
+        ("initial counts after a base gap while whole", w, "_gap", gap_while_whole),
+        ("initial counts after no gap", w, "_gap", any_gap),
+        ("initial counts after another size", *_without("initial_allowed")("_size_said")),
+        ("changes needs what initial does", w, "_begin_counts", lambda self, r: good_counts(
+            self, r) and (r.copy_kind == hrl.FULL or self.initial_allowed)),
+        ("an attach of another size is passed over", w, "_contradicts",
+         lambda self, r: r.type == hrl.RESIZE and good_says(self, r)),
+        ("a resize from another size is passed over", w, "_contradicts",
+         lambda self, r: r.type == hrl.ATTACH and good_says(self, r)),
+        ("a resize contradicts by its new size", w, "_contradicts",
+         lambda self, r: self.size is not None and self.size != r.disk_size),
+        ("the first size read contradicts", w, "_contradicts",
+         lambda self, r: self.size is None or good_says(self, r)),
+        ("changes is as good as full", w, "_left_out_was_read",
+         lambda self, b: good_left(self, b) or (True if b.copy_kind == hrl.CHANGES else None)),
+        ("initial is as good as full", w, "_left_out_was_read",
+         lambda self, b: good_left(self, b) or (True if b.copy_kind == hrl.INITIAL else None)),
+        ("full is no better than changes", w, "_left_out_was_read",
+         lambda self, b: True if self.from_start else None),
+        ("no end counts", w, "_end_counts", lambda self, r: good_end(self, r) and False))
+
+
+def _spoilt_disks():
+    """Found out by tales: the disk."""
+    i = whole.Image
+    good_take, good_size, good_range = i.take, i._set_size, i._set_range
+
+    def kept_past_the_end(self, size):
+        past = getattr(self, "past", b"")
+        before = bytes(self.bytes or b"") + past
+        good_size(self, size)
+        self.past = before[size:]
+        self.bytes[:min(size, len(before))] = before[:size]
+
+    def range_but(condition):
+        return lambda self, r: None if condition(r) else good_range(self, r)
+
+    def cut_off(self, r):
+        room = len(self.bytes) - r.offset
+        data = bytes(r.size) if r.type == hrl.ZERO else r.data
+        if room > 0:
+            self.bytes[r.offset:r.offset + min(r.size, room)] = data[:room]
+
+    def resize_unchecked(self, r):
+        if r.type == hrl.RESIZE:
+            self._set_size(r.disk_size)
+        else:
+            good_take(self, r)
+
+    def agree(explained):
+        good = i._sizes_agree
+
+        def wrong(self, r):
+            if explained(r):
+                self.unexplained = None
+            good(self, r)
+        return i, "_sizes_agree", wrong
+
+    return (
+        ("a resize leaves the disk as it is", i, "take", lambda self, r: (
+            None if r.type == hrl.RESIZE else good_take(self, r))),
+        ("an attach leaves the disk as it is", i, "take", lambda self, r: (
+            None if r.type == hrl.ATTACH and r.lsn > 1 else good_take(self, r))),
+        ("what was past the end comes back", i, "_set_size", kept_past_the_end),
+        ("copy blocks are passed over", i, "_set_range", range_but(
+            lambda r: r.type == hrl.COPY_BLOCK)),
+        ("zeroes of a copy are passed over", i, "_set_range", range_but(
+            lambda r: r.type == hrl.ZERO and r.zero_bits == 2)),
+        ("discards are passed over", i, "_set_range", range_but(
+            lambda r: r.type == hrl.ZERO and r.zero_bits == 1)),
+        ("what is beyond the end is cut off", i, "_set_range", cut_off),
+        ("the size before is not looked at", i, "take", resize_unchecked),
+        ("another size needs no gap", *agree(lambda r: True)),
+        ("an attach of the size before needs no gap", *agree(
+            lambda r: r.type == hrl.ATTACH)),
+        ("any record may come before the gap", *agree(lambda r: r.type == hrl.ZERO)))
+
+
+def fires(base):
+    """The second reader, spoilt in one way at a time, no longer agrees with tidemark, or no longer
+    sees the corpus as it is."""
     path, other = os.path.join(base, "rounds"), os.path.join(base, "files")
     os.makedirs(other)
     invent(path, 0, 40)
     compare(path)
-
-    def one_mark_less(bookmarks):
-        return good_hash(bookmarks[:-1] or bookmarks)
-
-    def any_outcome(bookmark, whole, seal):
-        seal.outcome = hrl.UNHELD if bookmark.unheld else hrl.HELD
-        return good_sealed(bookmark, whole, seal)
-
-    def always_whole(self):
-        return ((r, True) for r, _ in good_whole(self))
-
-    alike, seen = "both readers judge alike", "as the second reader sees it"
-    for what, run, text, owner, name, wrong in (
-            ("a mark is missing in H", lambda: compare(path), alike, align, "cut_hash",
-             one_mark_less),
-            ("any outcome is held", lambda: compare(path), alike, stream, "_sealed",
-             staticmethod(any_outcome)),
-            ("a gap is passed over", lambda: compare(path), alike, stream, "wholeness",
-             always_whole),
-            ("a seal's values are not looked at", lambda: files(other), seen, hrl, "KNOWN",
-             {**hrl.KNOWN, hrl.SEAL: (lambda r, b: None, 0)}),
-            ("reserved bytes are not looked at", lambda: files(other), seen, hrl, "_zero",
-             lambda value, name: None)):
-        right = owner.__dict__[name]
-        setattr(owner, name, wrong)
-        align.Folder.read.clear()
-        try:
-            run()
-            said = "nothing"
-        except Failed as e:
-            said = str(e)
-        finally:
-            setattr(owner, name, right)
-        check(f"{what}: found out", text in said, said)
-        step(f"found out: {what}")
+    told = tales_of_corpus(base)
+    told_alike(told)
+    for spoilt, run, text in (
+            (_spoilt_rounds(), lambda: compare(path), "both readers judge alike"),
+            (_spoilt_files(), lambda: files(other), "as the second reader sees it"),
+            (_spoilt_whole(), lambda: told_alike(told), ": behind step"),
+            (_spoilt_disks(), lambda: told_alike(told), ": the disk behind step")):
+        for what, owner, name, wrong in spoilt:
+            right = owner.__dict__[name]
+            setattr(owner, name, wrong)
+            align.Folder.read.clear()
+            try:
+                run()
+                said = "nothing"
+            except (Failed, hrl.Wrong) as e:
+                said = str(e)
+            finally:
+                setattr(owner, name, right)
+            check(f"{what}: found out", text in said, said)
+            step(f"found out: {what}")
 
 
 # ---- a live store
@@ -485,7 +815,8 @@ def live():
 
 def main():
     parts = {"vectors": vectors, "corpus": lambda: in_folder(files),
-             "rounds": lambda: in_folder(groups), "fires": lambda: in_folder(fires), "live": live}
+             "rounds": lambda: in_folder(groups),
+             "disks": lambda: in_folder(disks), "fires": lambda: in_folder(fires), "live": live}
     try:
         parts[sys.argv[1]]()
     except (Failed, hrl.Wrong, OSError, subprocess.SubprocessError) as e:

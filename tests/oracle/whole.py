@@ -12,12 +12,13 @@ class Whole:
     """`whole` at the record taken last: True, False, or None where it cannot be known; `size`: the
     size in force, None before the first attach or resize that was read."""
 
-    def __init__(self):
-        self.whole = None
-        self.size = None
-        self.from_start = False      # LSN 1 was read
-        self.initial_allowed = True  # by the gaps and contradictions that were read
-        self.under_way = None        # the begin of the copy under way
+    def __init__(self, disk=None):
+        """disk: the bytes at an LSN at which the stream was whole, to go on from."""
+        self.whole = None if disk is None else True
+        self.size = None if disk is None else len(disk)
+        self.from_start = disk is not None  # or LSN 1 was read
+        self.initial_allowed = disk is None  # by the gaps and contradictions that were read
+        self.under_way = None  # the begin of the copy under way
 
     def take(self, r):
         rule = {hrl.ATTACH: self._size_said, hrl.RESIZE: self._size_said, hrl.GAP: self._gap,
@@ -68,16 +69,18 @@ class Whole:
 
 
 class Image:
-    """`bytes`: the disk as the records taken so far make it, from LSN 1 on. What a reader must refuse
-    is a Wrong, and the image is none any more."""
+    """`bytes`: the disk as the records taken so far make it, from LSN 1 or from a
+    disk at an LSN on. What a reader must refuse is a Wrong, and the image is none any more."""
 
-    def __init__(self):
-        self.bytes = None
+    def __init__(self, disk=None):
+        self.bytes = None if disk is None else bytearray(disk)
         self.unexplained = None  # an attach of another size, and no gap yet
 
     def take(self, r):
         if self.bytes is None and r.lsn != 1:
             raise hrl.Wrong(f"LSN {r.lsn}: what was there before it was not read")
+        if r.type not in hrl.KNOWN:
+            return
         self._sizes_agree(r)
         if r.type in (hrl.ATTACH, hrl.RESIZE):
             self._set_size(r.disk_size)
@@ -100,7 +103,8 @@ class Image:
     def _set_size(self, size):
         if size > IMAGE_MAX:
             raise hrl.Wrong(f"a disk of {size} bytes: too large for this reader")
-        self.bytes = self.bytes or bytearray()
+        if self.bytes is None:
+            self.bytes = bytearray()
         del self.bytes[size:]
         self.bytes.extend(bytes(size - len(self.bytes)))
 
@@ -112,10 +116,13 @@ class Image:
             bytes(r.size) if r.type == hrl.ZERO else r.data
 
 
-def disk_at(records, lsn):
-    """The disk at `lsn` by the records of a stream, in order: bytes, or Wrong."""
-    whole, image = Whole(), Image()
+def disk_at(records, lsn, since=0, disk=None):
+    """The disk at `lsn` by a stream's records in order, or by those after `since` on top of `disk`:
+    bytes, or Wrong."""
+    whole, image = Whole(disk), Image(disk)
     for r in records:
+        if r.lsn <= since:
+            continue
         whole.take(r)
         image.take(r)
         if r.lsn == lsn:
