@@ -129,8 +129,8 @@ class Stream:
         return bookmark, seal, YES, bookmark.unheld, ""
 
     def disk(self, lsn, since=0, disk=None):
-        """The disk at `lsn`, as bytes; Wrong where it has none that a reader may give. With `since`:
-        made from `disk`, which is the one at that LSN."""
+        """The disk at `lsn`, as bytes; Wrong where it has none that a reader may give. With
+        `since`: made from `disk`, which is the one at that LSN."""
         return whole.disk_at(self.records(), lsn, since, disk)
 
 

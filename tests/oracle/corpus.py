@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The corpus: small files, each with what a reader of proto/hrl.md must say of it. They are made when
-a test runs; those that PINNED names are also kept as files in corpus/, so that a change of what makes
-them shows.
+"""The corpus: small files, each with what a reader of proto/hrl.md must say of it. They are made
+when a test runs; those that PINNED names are also kept as files in corpus/, so that a change of
+what makes them shows.
 
   corpus.py --write     writes corpus/ again (after a change of draft)
 
 TALES: name -> (steps, number of them that are not read); a step: (what it is, the stream's answer
-behind it or None where nothing is asked, the disk behind it or None or REFUSED). Each is a case too,
-"tale-NAME.hrl", as one segment.
+behind it or None where nothing is asked, the disk behind it or None or REFUSED). Each is a case
+too, "tale-NAME.hrl", as one segment.
 
 CASES: name -> (bytes, verdict, records). verdict: "ok", "torn" (a log that ends in a torn record),
 "unused", or "refused"; records: those that count, before the harm. None: the file as such is
@@ -19,8 +19,8 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import make  # noqa: E402
 import tales  # noqa: E402
-from make import (attach, attestation, bookmark, copy_begin, copy_block, copy_end, gap,  # noqa: E402
-                  log, record, resize, seal, segment, write, zero)
+from make import (attach, attestation, bookmark, copy_begin, copy_block, copy_end,  # noqa: E402
+                  gap, log, record, resize, seal, segment, write, zero)
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "corpus")
 FIRST = segment(attach(), write(), zero(), bookmark())
@@ -210,6 +210,8 @@ TALES = {
                                    copied(2, FULL, 512, image=REFUSED), 0),
     "another-size-and-back-without-a-gap": (WHOLE + [(at(512), None, None), (at(), None, None)] +
                                             copied(3, FULL, image=REFUSED), 0),
+    "another-size-twice-without-a-gap": (WHOLE + [(at(512), None, None), (at(512), None, None)] +
+                                         copied(3, FULL, 512, image=REFUSED), 0),
     "two-other-sizes-and-a-gap": (WHOLE + [
         (at(512), None, None), (at(600), None, None), (at(600), None, None),
         (gp(9), NO, REFUSED)] + copied(5, FULL, 600, image=disk(600)), 0),
@@ -468,12 +470,14 @@ CASES = {
 for _name in TALES:
     CASES[f"tale-{_name}.hrl"] = ok(tale(_name).as_segment(), len(TALES[_name][0]))
 
-PINNED = tuple(f"tale-{name}.hrl" for name in TALES) + ("first.hrl", "second.hrl", "every-type.hrl", "flip-body.hrl", "flip-data.hrl",
-          "cut-short.hrl", "cut-to-header.hrl", "draft.hrl", "entry-lsn.hrl", "write-count.hrl",
-          "overlong-body.hrl", "overlong-past-end.hrl", "write-wraps.hrl", "bookmark-set-bits.hrl",
-          "copy.hrl", "copy-kind-4.hrl", "copy-begin-of-draft-2.hrl", "copy-end-wraps.hrl",
-          "copy-that-counts-not.hrl", "resize.hrl", "resize-to-same.hrl", "resize-entry-missing.hrl",
-          "gap-identity.hrl", "gap-reason.hrl", "torn-resize.log", "draft-2.hrl", "unknown-type.hrl", "cut-in-record.log", "cut-after-record.log")
+PINNED = tuple(f"tale-{name}.hrl" for name in TALES) + (
+    "first.hrl", "second.hrl", "every-type.hrl", "flip-body.hrl", "flip-data.hrl",
+    "cut-short.hrl", "cut-to-header.hrl", "draft.hrl", "entry-lsn.hrl", "write-count.hrl",
+    "overlong-body.hrl", "overlong-past-end.hrl", "write-wraps.hrl", "bookmark-set-bits.hrl",
+    "copy.hrl", "copy-kind-4.hrl", "copy-begin-of-draft-2.hrl", "copy-end-wraps.hrl",
+    "copy-that-counts-not.hrl", "resize.hrl", "resize-to-same.hrl", "resize-entry-missing.hrl",
+    "gap-identity.hrl", "gap-reason.hrl", "torn-resize.log", "draft-2.hrl", "unknown-type.hrl",
+    "cut-in-record.log", "cut-after-record.log")
 
 
 def main():

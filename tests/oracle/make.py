@@ -103,8 +103,8 @@ def segment(*records, first=1, before=0, hash_before=bytes(32), last=None, after
 
 
 def segments(records, stream, cut, **options):
-    """(first LSN, last LSN, segment) for the records of a stream from LSN 1 on: a segment ends at every
-    bookmark, at the last record, and wherever cut() says so."""
+    """(first LSN, last LSN, segment) for the records of a stream from LSN 1 on: a segment ends at
+    every bookmark, at the last record, and wherever cut() says so."""
     first, before, hash_before, part = 1, 0, bytes(32), []
     for lsn, r in enumerate(records, 1):
         part.append(r)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small groups of streams by a seed, in which all that may befall a round does: gaps, restarts, resizes,
-copies, seals of every outcome, seals that lie, second bookmarks, other orders, missing beginnings. For
-comparing two readers' answers: nothing here knows the right one."""
+"""Small groups of streams by a seed, in which all that may befall a round does: gaps, restarts,
+resizes, copies, seals of every outcome, seals that lie, second bookmarks, other orders, missing
+beginnings. For comparing two readers' answers: nothing here knows the right one."""
 import os
 import random
 

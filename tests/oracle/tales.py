@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A tale is what befell one disk: records, told as (what, options), which become a stream with LSNs,
-incarnations and *probes*. A probe is a round of that stream alone, a bookmark and its seal: its answer
-is yes, no or unknown as the stream is whole there, is not, or may be, and as a point it can be
-exported. So what each record does to a stream shows outside of any reader.
+"""A tale is what befell one disk: records, told as (what, options), which become a stream with
+LSNs, incarnations and *probes*. A probe is a round of that stream alone, a bookmark and its seal:
+its answer is yes, no or unknown as the stream is whole there, is not, or may be, and as a point it
+can be exported. So what each record does to a stream shows outside of any reader.
 
-corpus.py has tales with what is right; invent() makes others by a seed, and knows nothing of that."""
+corpus.py has tales with what is right; invent() makes others by a seed, and knows nothing of it."""
 import hashlib
 import json
 import os
@@ -19,9 +19,9 @@ STEPS = {"attach": make.attach, "write": make.write, "zero": make.zero, "gap": m
 
 
 class Tale:
-    """steps: [(what, options)]; an end's `begin` is the index of a step. probed: indices of the steps
-    that have a probe behind them. lacks: the segments up to this LSN are not written; unread: those
-    of that many steps, the last of which has a probe."""
+    """steps: [(what, options)]; an end's `begin` is the index of a step. probed: indices of the
+    steps that have a probe behind them. lacks: the segments up to this LSN are not written; unread:
+    those of that many steps, the last of which has a probe."""
 
     def __init__(self, name, steps, probed, number, cut=lambda: False, lacks=0,
                  unread=0):
@@ -76,7 +76,7 @@ class Tale:
         self._file(store, f"definitions/shop/{self.number:020}.pb", self.definition)
         lines = [{"type": "created", "stream": self.stream.hex(), "timeline": make.TIMELINE.hex(),
                   "disk_id": (b"\x44" * 16).hex(), "group": "shop", "member": "vm0",
-                  "disk": "data", "size": self.steps[0][1]["size"], "block_size": 4096}]
+                  "disk": "data", "size": 1 << 20, "block_size": 4096}]
         for first, last, data in self.segments:
             if last > self.lacks:
                 self._file(folder, f"segments/{first:020}-{last:020}.hrl", data)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a stream's records make of its disk, from "Size", "Whole", "Copy" and "The disk at an LSN" of
-proto/hrl.md, and from nothing else: whether the stream is whole at a record, and the disk there.
+"""What a stream's records make of its disk, from "Size", "Whole", "Copy" and "The disk at an LSN"
+of proto/hrl.md, and from nothing else: whether the stream is whole at a record, and the disk there.
 
   for r in records: whole.take(r), image.take(r)      in order, each of them once"""
 import hrl
