@@ -280,7 +280,7 @@ static void seed_envelopes(void)
 {
     static struct msg m;
     static uint8_t bytes[TIDE_ENVELOPE_SIZE_MAX];
-    const struct msg_tap tap = {make_id(1), 100, true};
+    const struct msg_tap tap = {make_id(1), 100, true, 0};
     for (unsigned type = MSG_HEARTBEAT; type <= MSG_TAKEN; type++) {
         memset(&m, 0, sizeof m);
         m.type = (enum msg_type)type;

@@ -4,7 +4,7 @@
 project's own: it judges each round from the streams and the definitions, and nothing else.
 
   align.py FOLDER                           each round with its answer and label
-  align.py FOLDER --disk STREAM LSN FILE    the disk of a stream just before that LSN, as an image
+  align.py FOLDER --disk STREAM LSN FILE    the disk of a stream at that LSN, as an image
 """
 import hashlib
 import os
@@ -13,6 +13,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import hrl  # noqa: E402
+import whole  # noqa: E402
 
 YES, NO, UNKNOWN = "yes", "no", "unknown"
 
@@ -88,44 +89,17 @@ class Stream:
         for s in self.segments:
             yield from s.records
 
-    def whole_at(self):
-        """(record, whole before it): True, False, or None where the beginning is not here."""
-        whole = size = copy = None
-        begun = other_gap = False
-        seen = False  # what says that no copy can be under way that does not begin here
+    def wholeness(self):
+        """(record, whole at it): True, False, or None where it cannot be known."""
+        state = whole.Whole()
         for r in self.records():
-            yield r, whole
-            if r.type == hrl.ATTACH:
-                size = r.disk_size
-                if r.first:
-                    whole, begun, seen = r.base_zero, True, True
-            elif r.type == hrl.GAP:
-                other_gap = other_gap or r.reason != hrl.GAP_BASE or whole is True
-                whole, copy, seen = False, None, True
-            elif r.type == hrl.COPY_BEGIN:
-                unseen = r.continues != 0 and not seen
-                if r.continues == 0 or unseen:
-                    goes_on = True
-                else:
-                    goes_on = copy is not None and (copy[0].lsn, copy[0].disk_size,
-                                                    copy[0].copy_kind) == \
-                        (r.continues, r.disk_size, r.copy_kind)
-                    unseen = goes_on and copy[1]
-                counts = goes_on and size in (None, r.disk_size) and \
-                    not (r.copy_kind == hrl.INITIAL and other_gap)
-                whole, seen, copy = False, True, (r, unseen) if counts else None
-            elif r.type == hrl.COPY_END and copy is not None:
-                begin, unseen = copy
-                if (r.begin_lsn, r.incarnation) == (begin.lsn, begin.incarnation) and \
-                        r.copied + r.zeroes == begin.disk_size - begin.offset:
-                    known = not unseen and (begin.copy_kind == hrl.FULL or begun)
-                    whole, copy = True if known else None, None
+            yield r, state.take(r)
 
     def answers(self):
         """round -> (bookmark, seal or None, answer, unheld, why) by its first bookmark here."""
         found = {}
         bookmark = None
-        for r, whole in self.whole_at():
+        for r, known in self.wholeness():
             if bookmark is not None and r.type == hrl.SEAL and \
                     (r.bookmark_lsn, r.incarnation) == (bookmark.lsn, bookmark.incarnation):
                 found[bookmark.round] = self._sealed(bookmark, at_bookmark, r)
@@ -135,14 +109,14 @@ class Stream:
                 bookmark = None
             if r.type == hrl.BOOKMARK and r.round not in found:
                 # "unknown" only while yes is still possible: what is not whole can never say yes.
-                found[r.round] = (r, None, NO, False, "not whole") if whole is False else \
+                found[r.round] = (r, None, NO, False, "not whole") if known is False else \
                     (r, None, UNKNOWN, False, "no seal yet")
-                bookmark, at_bookmark = r, whole
+                bookmark, at_bookmark = r, known
         return found
 
     @staticmethod
-    def _sealed(bookmark, whole, seal):
-        if whole is False:
+    def _sealed(bookmark, known, seal):
+        if known is False:
             return bookmark, seal, NO, False, "not whole"
         if seal.round != bookmark.round:
             return bookmark, seal, NO, False, "the seal is of another round"
@@ -150,29 +124,14 @@ class Stream:
             return bookmark, seal, NO, False, f"outcome {seal.outcome}"
         if (seal.outcome == hrl.UNHELD) != bookmark.unheld:
             return bookmark, seal, NO, False, "flag and outcome unheld do not go together"
-        if whole is None:
+        if known is None:
             return bookmark, seal, UNKNOWN, bookmark.unheld, "the stream does not begin here"
         return bookmark, seal, YES, bookmark.unheld, ""
 
-    def disk(self, lsn):
-        """The disk's bytes when all records below `lsn` have been applied."""
-        image = None
-        for r, whole in self.whole_at():
-            if r.lsn == lsn:
-                if whole is not True:
-                    raise hrl.Wrong(f"stream {self.id.hex()} is not whole at LSN {lsn}")
-                return image
-            if r.type == hrl.ATTACH and r.first:  # what lay there before, only a copy can bring
-                image = bytearray(r.disk_size)
-            if image is None:
-                continue
-            if r.type == hrl.ATTACH and r.disk_size != len(image):
-                raise hrl.Wrong(f"LSN {r.lsn}: a disk of {r.disk_size} bytes, {len(image)} before")
-            if r.type in (hrl.WRITE, hrl.ZERO, hrl.COPY_BLOCK):
-                if r.offset + r.size > len(image):
-                    raise hrl.Wrong(f"LSN {r.lsn}: beyond the disk's end")
-                image[r.offset:r.offset + r.size] = bytes(r.size) if r.type == hrl.ZERO else r.data
-        raise hrl.Wrong(f"stream {self.id.hex()} has no LSN {lsn}")
+    def disk(self, lsn, since=0, disk=None):
+        """The disk at `lsn`, as bytes; Wrong where it has none that a reader may give. With
+        `since`: made from `disk`, which is the one at that LSN."""
+        return whole.disk_at(self.records(), lsn, since, disk)
 
 
 # ---- rounds

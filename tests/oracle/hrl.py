@@ -10,7 +10,7 @@ that was not checked to be there."""
 import hashlib
 import struct
 
-VERSION, DRAFT = 0, 2
+VERSION, DRAFT = 0, 3
 LIMIT63 = 1 << 63
 DATA_MAX = 2 << 20
 COPY_MAX = 1 << 20
@@ -23,10 +23,10 @@ DISKS_MAX = 1024
 HEAD, SEG_HEAD, ENTRY, TRAILER, LOG_HEAD = 64, 128, 32, 64, 512
 
 ATTACH, WRITE, ZERO, BOOKMARK, SEAL, ATTESTATION, GAP = 1, 3, 4, 5, 6, 7, 11
-COPY_BEGIN, COPY_BLOCK, COPY_END = 8, 9, 10
-LISTED = (ATTACH, BOOKMARK, SEAL, GAP, COPY_BEGIN, COPY_END)
-INITIAL, FULL = 1, 2
-GAP_BASE = 1
+COPY_BEGIN, COPY_BLOCK, COPY_END, RESIZE = 8, 9, 10, 12
+LISTED = (ATTACH, BOOKMARK, SEAL, COPY_BEGIN, COPY_END, GAP, RESIZE)
+INITIAL, FULL, CHANGES = 1, 2, 3
+GAP_BASE, GAP_LAST = 1, 10
 HELD, EXPIRED, ABORTED, UNHELD = 1, 2, 3, 4
 
 
@@ -99,6 +99,10 @@ def _range(offset, size, name):
     _need(offset + size < LIMIT63, f"{name}: offset {offset} + size {size} is not below 2^63")
 
 
+def _disk_size(size):
+    _need(1 <= size < LIMIT63, f"a disk of {size} bytes")
+
+
 def _text(value, name):
     end = value.find(b"\0")
     _need(end >= 0, f"{name} does not end in a NUL")
@@ -112,7 +116,7 @@ def _attach(r, b):
         r.mtime, serial = struct.unpack("<16s16s16sQIIQQQ64s", b)
     for name in ("boot", "disk", "timeline"):
         _id(getattr(r, name), name)
-    _need(0 < r.disk_size < LIMIT63, f"disk size {r.disk_size}")
+    _disk_size(r.disk_size)
     _need(512 <= r.block <= 65536 and r.block & r.block - 1 == 0, f"block size {r.block}")
     _need(r.bits < 8, f"flags {r.bits:#x}")
     r.clean, r.first, r.base_zero = bool(r.bits & 1), bool(r.bits & 2), bool(r.bits & 4)
@@ -122,11 +126,6 @@ def _attach(r, b):
           1 <= r.replay_first <= r.replay_last < r.lsn,
           f"replay {r.replay_first}..{r.replay_last}")
     r.serial = _text(serial, "serial")
-
-
-def _copy_block(r, b):
-    _write(r, b)
-    _need(r.size <= COPY_MAX, f"copy block of {r.size} bytes")
 
 
 def _write(r, b):
@@ -141,9 +140,9 @@ def _write(r, b):
 
 def _zeroes(r, b):
     _need(len(b) == 24, f"body of {len(b)} bytes, a zero has 24")
-    r.offset, r.size, flags, reserved = struct.unpack("<QQII", b)
+    r.offset, r.size, r.zero_bits, reserved = struct.unpack("<QQII", b)
     _need(r.size > 0, "zero of 0 bytes")
-    _need(flags <= 2, f"flags {flags:#x}")
+    _need(r.zero_bits <= 2, f"flags {r.zero_bits:#x}")
     _need(reserved == 0, "reserved field is not zero")
     _range(r.offset, r.size, "zero")
 
@@ -196,7 +195,7 @@ def _attestation(r, b):
 def _gap(r, b):
     _need(len(b) == 160, f"body of {len(b)} bytes, a gap has 160")
     r.reason, reserved, r.from_lsn, r.offset, r.size, text = struct.unpack("<IIQQQ128s", b)
-    _need(1 <= r.reason <= 8, f"reason {r.reason}")
+    _need(GAP_BASE <= r.reason <= GAP_LAST, f"reason {r.reason}")
     _need(reserved == 0, "reserved field is not zero")
     _need(1 <= r.from_lsn <= r.lsn, f"from LSN {r.from_lsn} in a gap of LSN {r.lsn}")
     _need(r.size > 0 or r.offset == 0, f"a range of 0 bytes at {r.offset}")
@@ -205,26 +204,38 @@ def _gap(r, b):
 
 
 def _copy_begin(r, b):
-    _need(len(b) == 32, f"body of {len(b)} bytes, a copy begin has 32")
-    r.copy_kind, reserved, r.disk_size, r.offset, r.continues = struct.unpack("<IIQQQ", b)
-    _need(r.copy_kind in (INITIAL, FULL), f"kind {r.copy_kind}")
+    _need(len(b) == 16, f"body of {len(b)} bytes, a copy begin has 16")
+    r.copy_kind, reserved, r.disk_size = struct.unpack("<IIQ", b)
+    _need(r.copy_kind in (INITIAL, FULL, CHANGES), f"kind of copy {r.copy_kind}")
     _need(reserved == 0, "reserved field is not zero")
-    _need(0 < r.disk_size < LIMIT63, f"disk size {r.disk_size}")
-    _need(r.offset <= r.disk_size, f"offset {r.offset} of a disk of {r.disk_size}")
-    _need((r.offset == 0) == (r.continues == 0), "an offset, and no begin before, or the reverse")
-    _need(r.continues < r.lsn, f"continues {r.continues} in a begin of {r.lsn}")
+    _disk_size(r.disk_size)
+
+
+def _copy_block(r, b):
+    _write(r, b)
+    _need(r.size <= COPY_MAX, f"a copy block of {r.size} bytes")
 
 
 def _copy_end(r, b):
     _need(len(b) == 24, f"body of {len(b)} bytes, a copy end has 24")
-    r.begin_lsn, r.copied, r.zeroes = struct.unpack("<QQQ", b)
-    _need(1 <= r.begin_lsn < r.lsn, f"the begin's LSN {r.begin_lsn} in an end of {r.lsn}")
-    _range(r.copied, r.zeroes, "copy end")
+    r.begin_lsn, r.copied, r.others = struct.unpack("<QQQ", b)
+    _need(1 <= r.begin_lsn < r.lsn, f"begin of LSN {r.begin_lsn} in a copy end of LSN {r.lsn}")
+    _range(r.copied, r.others, "sums of a copy")
+
+
+def _resize(r, b):
+    _need(len(b) == 24, f"body of {len(b)} bytes, a resize has 24")
+    r.disk_size, r.size_before, reserved = struct.unpack("<QQQ", b)
+    _disk_size(r.disk_size)
+    _disk_size(r.size_before)
+    _need(r.disk_size != r.size_before, f"a resize from {r.size_before} bytes to as many")
+    _need(reserved == 0, "reserved field is not zero")
 
 
 KNOWN = {ATTACH: (_attach, 0), WRITE: (_write, 0), ZERO: (_zeroes, 0), BOOKMARK: (_bookmark, 0),
          SEAL: (_seal, 0), ATTESTATION: (_attestation, 1), GAP: (_gap, 0),
-         COPY_BEGIN: (_copy_begin, 0), COPY_BLOCK: (_copy_block, 0), COPY_END: (_copy_end, 0)}
+         COPY_BEGIN: (_copy_begin, 0), COPY_BLOCK: (_copy_block, 0), COPY_END: (_copy_end, 0),
+         RESIZE: (_resize, 0)}
 BODIES_MAX = {WRITE: BODY_MAX, COPY_BLOCK: 16 + COPY_MAX, ATTESTATION: 24 + ATTESTATION_MAX}
 
 

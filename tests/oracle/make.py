@@ -54,18 +54,21 @@ def attestation(lsn=2, data=b"signed", size=None, flags=1, **head):
         "<16sII", ROUND, len(data) if size is None else size, 0) + data, flags=flags, **head)
 
 
-def copy_begin(lsn=2, kind=2, reserved=0, size=1 << 20, offset=0, continues=0, **head):
-    return record(hrl.COPY_BEGIN, lsn, struct.pack("<IIQQQ", kind, reserved, size, offset,
-                                                   continues), **head)
+def copy_begin(lsn=6, kind=2, size=1 << 20, reserved=0, **head):
+    return record(hrl.COPY_BEGIN, lsn, struct.pack("<IIQ", kind, reserved, size), **head)
 
 
-def copy_block(lsn=3, **fields):
-    return record(hrl.COPY_BLOCK, lsn, write(lsn, **fields)[64:64 + 16 + len(
-        fields.get("data", b"hello"))])
+def copy_block(lsn=7, offset=4096, data=b"hello", size=None, reserved=0, **head):
+    return record(hrl.COPY_BLOCK, lsn, struct.pack(
+        "<QII", offset, len(data) if size is None else size, reserved) + data, **head)
 
 
-def copy_end(lsn=4, begin=2, copied=1 << 20, zeroes=0, **head):
-    return record(hrl.COPY_END, lsn, struct.pack("<QQQ", begin, copied, zeroes), **head)
+def copy_end(lsn=9, begin=6, copied=1 << 18, others=3 << 18, **head):
+    return record(hrl.COPY_END, lsn, struct.pack("<QQQ", begin, copied, others), **head)
+
+
+def resize(lsn=10, size=2 << 20, old=1 << 20, reserved=0, **head):
+    return record(hrl.RESIZE, lsn, struct.pack("<QQQ", size, old, reserved), **head)
 
 
 def gap(lsn=2, reason=5, first=None, offset=0, size=0, text=b"log full", **head):
@@ -97,6 +100,21 @@ def segment(*records, first=1, before=0, hash_before=bytes(32), last=None, after
                         last, after, len(body), *(counts or found), len(listed), 0)
     whole = head + body + foot + extra
     return whole + hashlib.sha256(whole).digest()
+
+
+def segments(records, stream, cut, **options):
+    """(first LSN, last LSN, segment) for the records of a stream from LSN 1 on: a segment ends at
+    every bookmark, at the last record, and wherever cut() says so."""
+    first, before, hash_before, part = 1, 0, bytes(32), []
+    for lsn, r in enumerate(records, 1):
+        part.append(r)
+        if r[8] != hrl.BOOKMARK and lsn < len(records) and not cut():
+            continue
+        after = int.from_bytes(r[24:32], "little")
+        data = segment(*part, first=first, before=before, hash_before=hash_before, after=after,
+                       stream=stream, **options)
+        yield first, lsn, data
+        first, before, hash_before, part = lsn + 1, after, data[-32:], []
 
 
 def log(*records, sequence=7, size=4096, first=1, before=0, stream=STREAM, draft=hrl.DRAFT,

@@ -6,11 +6,12 @@ proto/hrl.md alone. They must agree, and with what is known to be right.
   oracle.py vectors   the page's own vectors
   oracle.py corpus    each file of corpus.py, and changes of good files by a seed, checksums mended
   oracle.py rounds    groups of streams by a seed: the same answer for each round
+  oracle.py disks     what is whole, and disks: tales of corpus.py, and others by a seed
   oracle.py fires     the same with this reader spoilt: each time, that is found out
   oracle.py live      three daemons: points and disks judged from the store alone, then from stores
                       that were harmed or forged
 
-TIDE_SEED=n changes the seed of corpus and rounds."""
+TIDE_SEED=n changes the seed of corpus, rounds and disks."""
 import json
 import os
 import random
@@ -28,6 +29,8 @@ import corpus  # noqa: E402
 import hrl  # noqa: E402
 import make  # noqa: E402
 import rounds  # noqa: E402
+import tales  # noqa: E402
+import whole  # noqa: E402
 from cluster import Cluster, Failed, Nbd, Writer  # noqa: E402
 
 SEED = int(os.environ.get("TIDE_SEED", "1"))
@@ -59,24 +62,26 @@ def vectors():
         check("CRC-32C", hrl.crc32c(data) == crc, data)
     first, second = hrl.read_segment(corpus.FIRST), hrl.read_segment(corpus.SECOND)
     third = hrl.read_segment(corpus.THIRD)
-    check("sizes", (len(corpus.FIRST), len(corpus.SECOND), len(corpus.THIRD)) == (904, 408, 776))
+    check("sizes", (len(corpus.FIRST), len(corpus.SECOND), len(corpus.THIRD)) == (904, 408, 1240))
     for r, crc, size in zip(first.records + second.records + third.records,
                             (0xEB18F519, 0xB2AD0206, 0x6BACFA17, 0x860F92FE, 0x58BFAB5E,
-                             0xEA41D9AD, 0x99762C9D, 0xF85F3D7F, 0x55245DB9, 0x049F0FA9),
-                            (216, 88, 88, 224, 152, 96, 88, 88, 96, 88)):
+                             0x485630C4, 0x99762C9D, 0xF85F3D7F, 0x42DAB4F8, 0x8A5B2AB2,
+                             0x8B137280, 0xD1516B1D, 0x98601F4C),
+                            (216, 88, 88, 224, 152, 80, 88, 88, 88, 88, 224, 80, 88)):
         check("record", (r.crc, r.padded) == (crc, size), f"LSN {r.lsn}: {r.crc:#x} {r.padded}")
-    for s, text in ((first, "21075afa7e404b6a4676dbf86c9bd2038d857f185ab1ed68ab0f31d9fe4705e1"),
-                    (second, "200830291ea9358b61a1d9ebd66716ce3bde3b3c2c9e760b19f578d1d38f2cea"),
-                    (third, "262fd17550b599ecf1373b2ee9ed609e797ae40c0795de9dc67b484adbd165ea")):
+    for s, text in ((first, "6bd1a312c8e68062a729c1132642bf75ab6c847f5b090bc0638414c13bf0523f"),
+                    (second, "65ea61c50caa3673c44b10143d730ab316a329b6fbafe123a1e03b6fbf5477ad"),
+                    (third, "f1aa2a2822fa26905e9800599290c8adcabcc53d4d6a20e39d9ac799af656f2f")):
         check("segment hash", s.hash.hex() == text, s.hash.hex())
-    check("chain", second.follows(first) is None, second.follows(first))
+    for before, after in ((first, second), (second, third)):
+        check("chain", after.follows(before) is None, after.follows(before))
     stream = b"\x12" * 16
     other = hrl.Due(stream, 9, 0x5B).take(make.bookmark(
         9, stream=stream, incarnation=0x5B, nonce=b"\x9a" * 16), 0, 224)
     for marks in ([first.records[3], other], [other, first.records[3]]):
         check("cut hash", align.cut_hash(marks) == make.CUT, align.cut_hash(marks).hex())
     head = make.log(sequence=7, size=1 << 20, first=5, before=0x5A, rest=b"")
-    check("log header", head[8:12] == struct.pack("<I", 0xE0A1B9BD), head[8:12].hex())
+    check("log header", head[8:12] == struct.pack("<I", 0x9566451A), head[8:12].hex())
     example = bytes.fromhex("""48524c72 61fec398 0300 0000 15000000 0200000000000000
         0807060504030201 000102030405060708090a0b0c0d0e0f 07ca9a3b00000000 0000000000000000
         0010000000000000 05000000 00000000 68656c6c6f 000000""")
@@ -105,7 +110,8 @@ def oracle_says(data):
 
 
 def tidemark_says(paths, between):
-    """path -> (verdict, records or None: refused before the first, text). `between` keeps one file's chain from the next's."""
+    """path -> (verdict, records or None: refused before the first, text). `between` keeps one
+    file's chain from the next's."""
     _, checked, error = tidemark("hrl", "check", *[p for path in paths for p in (path, between)])
     check("hrl check says something", checked is not None and len(checked) == 2 * len(paths), error)
     _, shown, error = tidemark("hrl", "show", *paths)
@@ -122,7 +128,9 @@ def mutations(folder, count):
     """Files with a few bytes changed and their checksums mended. Yields paths."""
     rng = random.Random(SEED)
     bases = [corpus.CASES[n][0] for n in ("first.hrl", "second.hrl", "every-type.hrl",
-                                          "attach-again.hrl", "first.log", "later.log")]
+                                          "attach-again.hrl", "copy.hrl", "resize.hrl", "first.log",
+                                          "later.log", "resize.log")]
+    bases += [corpus.CASES[f"tale-{n}.hrl"][0] for n in sorted(corpus.TALES)[::4]]
     for number in range(count):
         base = data = rng.choice(bases)
         segment = base[:7] == b"TIDESEG"
@@ -165,7 +173,7 @@ def files(base):
         with open(os.path.join(corpus.FOLDER, name), "rb") as f:
             check(f"corpus/{name} is what corpus.py makes", f.read() == corpus.CASES[name][0])
     check("nothing else is in corpus/", sorted(os.listdir(corpus.FOLDER)) == sorted(corpus.PINNED))
-    paths += mutations(base, 800)
+    paths += mutations(base, 1200)
     answers = tidemark_says(paths, os.path.join(base, "unused.log"))
     counts, wrong = {}, []
     for path in paths:
@@ -235,51 +243,374 @@ def groups(base):
         check(f"some are {key}", counts.get(key, 0) > 2, str(counts))
 
 
+# ---- disks
+
+def export(store, point, target, member="vm0", disk="data", since=None):
+    """The image that `point export` makes, or None and why not. With `since`, a point: target holds
+    it."""
+    done = subprocess.run([
+        os.path.join(os.environ["TIDE_BUILD"], "bin", "tidemark"), "point", "export", point,
+        "--vm", member, "--disk", disk, "--to", target, "--store", store,
+        *(["--from", since] if since else [])], stdin=subprocess.DEVNULL, capture_output=True,
+        text=True, timeout=60, check=False)
+    if done.returncode != 0:
+        return None, done.stderr.strip()
+    with open(target, "rb") as f:
+        return f.read(), ""
+
+
+def away(target):
+    for name in (target, target + ".tidemark"):
+        if os.path.exists(name):
+            os.unlink(name)
+
+
+class Told:
+    """What tidemark says of tales that are written to a store: the answer for each probe, and the
+    images of some, by themselves and each made from the one before."""
+
+    def __init__(self, store, several, some):
+        self.store, self.tales = store, several
+        for t in several:
+            t.write(store)
+        status, said, error = tidemark("hrl", "align", store)
+        check("hrl align reads every tale", status == 0, error)
+        self.answers = {bytes.fromhex(r["round"]): r["answer"] for r in said["rounds"]}
+        self.images, self.later = {}, {}
+        self.target = os.path.join(store, "image")
+        for t in several:
+            self._images(t, some(t, self.answers))
+
+    def _images(self, t, probes):
+        last = None
+        for k in probes:
+            point = t.probes[k][0].hex()
+            self.images[t, k] = export(self.store, point, self.target)
+            if self.images[t, k][0] is None:
+                away(self.target)
+                continue
+            if last is not None:
+                away(self.target)
+                export(self.store, t.probes[last][0].hex(), self.target)
+                self.later[t, last, k] = export(self.store, point, self.target,
+                                                since=t.probes[last][0].hex())
+            last = k
+            away(self.target)
+
+
+def disk_of(stream, *where):
+    """(bytes or None, why not)."""
+    try:
+        return stream.disk(*where), ""
+    except hrl.Wrong as e:
+        return None, str(e)
+
+
+def differs(t, k, mine, theirs):
+    if mine[0] == theirs[0]:
+        return []
+    sizes = [None if image is None else len(image) for image, _ in (mine, theirs)]
+    return [f"{t.name}: the disk behind step {k}: the second reader {sizes[0]} ({mine[1]}), "
+            f"tidemark {sizes[1]} ({theirs[1]})"]
+
+
+def told_alike(told):
+    """The second reader reads the tales as tidemark does. Returns its folder."""
+    folder = align.Folder(told.store)
+    check("the second reader reads every tale", not folder.problems, folder.problems)
+    wrong = []
+    for t in told.tales:
+        for k, (ident, mark, _, _) in t.probes.items():
+            mine = folder.rounds[ident][0].answer if ident in folder.rounds else None
+            if mine != told.answers.get(ident):
+                wrong.append(f"{t.name}: behind step {k}: the second reader {mine}, tidemark "
+                             f"{told.answers.get(ident)}")
+    for (t, k), theirs in told.images.items():
+        mine = disk_of(folder.streams[t.stream], t.probes[k][1])
+        wrong += differs(t, k, mine, theirs)
+    for (t, first, k), theirs in told.later.items():
+        stream = folder.streams[t.stream]
+        since = t.probes[first][1]
+        mine = disk_of(stream, t.probes[k][1], since, disk_of(stream, since)[0])
+        if mine[0] is None and theirs[0] is not None:  # it may have read all of the stream again
+            mine = disk_of(stream, t.probes[k][1])
+        wrong += differs(t, f"{k} from {first}", mine, theirs)
+    check("both readers tell alike", not wrong, "\n" + "\n".join(wrong))
+    return folder
+
+
+def told_right(told, folder):
+    """The tales of corpus.py are read as they say, by the second reader."""
+    wrong = []
+    for t in told.tales:
+        for k, (_, answer, disk) in enumerate(corpus.TALES[t.name][0]):
+            ident, mark = t.probes[k][:2] if k in t.probes else (None, 0)
+            if mark <= t.lacks:
+                continue
+            if folder.rounds[ident][0].answer != answer:
+                wrong.append(f"{t.name}: behind step {k}: {folder.rounds[ident][0].answer}, "
+                             f"expected {answer}")
+            mine = disk_of(folder.streams[t.stream], mark)
+            if disk == corpus.REFUSED and mine[0] is not None or \
+                    isinstance(disk, bytes) and mine[0] != disk:
+                wrong.append(f"{t.name}: the disk behind step {k} {mine}")
+    check("the second reader is right", not wrong, "\n" + "\n".join(wrong))
+
+
+def tales_of_corpus(base):
+    several = [corpus.tale(name) for name in corpus.TALES]
+    return Told(os.path.join(base, "corpus"), several,
+                lambda t, _: [] if t.lacks else list(t.probes))
+
+
+def tales_of_seed(base, count):
+    rng = random.Random(SEED)
+    several = [tales.invent(rng, n + 1) for n in range(count)]
+
+    def some(t, answers):
+        """Two places that are not whole, three that are: not the first, which are much alike."""
+        of = {True: [], False: []}
+        for k in [] if t.lacks else t.probes:
+            of[answers.get(t.probes[k][0]) == "yes"].append(k)
+        return sorted(rng.sample(of[False], min(2, len(of[False]))) + of[True][-3:])
+    return Told(os.path.join(base, "invented"), several, some)
+
+
+def disks(base):
+    told = tales_of_corpus(base)
+    told_right(told, told_alike(told))
+    step(f"agree on {len(told.answers)} places in {len(told.tales)} tales, {len(told.images)} "
+         f"disks, {len(told.later)} from an earlier one")
+    told = tales_of_seed(base, 120)
+    told_alike(told)
+    counts = {a: list(told.answers.values()).count(a) for a in ("yes", "no", "unknown")}
+    made = sum(image is not None for image, _ in told.images.values())
+    step(f"agree on invented ones: {counts}, {made} disks, {len(told.images) - made} refused, "
+         f"{len(told.later)} from an earlier one")
+    check("each was there", min(*counts.values(), made, len(told.images) - made,
+                                len(told.later)) > 10)
+
+
 # ---- readers that are wrong: each must be found out
 
-def fires(base):
-    """The second reader, spoilt in one way at a time, no longer agrees with tidemark."""
+def _spoilt_rounds():
+    """(what, where, name, the wrong one): found out by rounds."""
     stream = align.Stream
-    good_hash, good_sealed, good_whole = align.cut_hash, stream._sealed, stream.whole_at
+    good_hash, good_sealed, good_known = align.cut_hash, stream._sealed, stream.wholeness
+
+    def any_outcome(bookmark, known, seal):
+        seal.outcome = hrl.UNHELD if bookmark.unheld else hrl.HELD
+        return good_sealed(bookmark, known, seal)
+
+    return (
+        ("a mark is missing in H", align, "cut_hash", lambda b: good_hash(b[:-1] or b)),
+        ("any outcome is held", stream, "_sealed", staticmethod(any_outcome)),
+        ("a gap is passed over", stream, "wholeness",
+         lambda self: ((r, True) for r, _ in good_known(self))))
+
+
+def _spoilt_files():
+    """Found out by the files of the corpus."""
+    def known(kind, wrong):
+        return {**hrl.KNOWN, kind: wrong}
+
+    def unknown(kind):
+        return {k: v for k, v in hrl.KNOWN.items() if k != kind}
+
+    return (
+        ("a seal's values are not looked at", hrl, "KNOWN",
+         known(hrl.SEAL, (lambda r, b: None, 0))),
+        ("reserved bytes are not looked at", hrl, "_zero", lambda value, name: None),
+        ("resize is a type of later", hrl, "KNOWN", unknown(hrl.RESIZE)),
+        ("a resize is not in the footer", hrl, "LISTED",
+         tuple(k for k in hrl.LISTED if k != hrl.RESIZE)),
+        ("sizes of disks are not looked at", hrl, "_disk_size", lambda size: None),
+        ("copies of changes are of later", hrl, "CHANGES", hrl.FULL),
+        ("gap reasons end with 8", hrl, "GAP_LAST", 8),
+        ("gap reasons end with 11", hrl, "GAP_LAST", 11))
+
+
+def _without(name):
+    """A rule of Whole of which one effect is taken away: `name` keeps its value."""
+    def spoil(rule, when=lambda r: True):
+        good = whole.Whole.__dict__[rule]
+
+        def wrong(self, r):
+            kept = getattr(self, name)
+            good(self, r)
+            if when(r):
+                setattr(self, name, kept)
+        return whole.Whole, rule, wrong
+    return spoil
+
+
+def _spoilt_whole():
+    """Found out by tales: what is whole."""
+    w = whole.Whole
+    good_take, good_counts, good_end = w.take, w._begin_counts, w._end_counts
+    good_says, good_left = w._contradicts, w._left_out_was_read
+
+    def passed_over(kind):
+        return w, "take", lambda self, r: self.whole if r.type == kind else good_take(self, r)
+
+    def is_resize(r):
+        return r.type == hrl.RESIZE
+
+    def is_attach(r):
+        return r.type == hrl.ATTACH and r.lsn > 1
+
+    def sums(self, r):
+        return self.under_way is not None and r.begin_lsn == self.under_way.lsn
+
+    def any_begin(self, r):
+        b = self.under_way
+        return b is not None and r.copied + r.others == b.disk_size
+
+    good_rule_end = w._end
+
+    def other_begin(self, r):
+        kept = self.under_way
+        good_rule_begin(self, r)
+        self.under_way = self.under_way or kept
+    good_rule_begin = w._begin
+
+    def initial_by(allowed):
+        return lambda self, r: self.size in (None, r.disk_size) and (
+            r.copy_kind != hrl.INITIAL or allowed(self))
+
+    def gap_while_whole(self, r):
+        self.under_way, self.whole = None, False
+        self.initial_allowed = self.initial_allowed and r.reason == hrl.GAP_BASE
+
+    def any_gap(self, r):
+        self.under_way, self.whole, self.initial_allowed = None, False, False
+
+    return (
+        ("a resize is passed over", *passed_over(hrl.RESIZE)),
+        ("a resize ends being whole", w, "take", lambda self, r: setattr(
+            self, "whole", good_take(self, r) and not is_resize(r)) or self.whole),
+        ("a restart ends being whole", w, "take", lambda self, r: setattr(
+            self, "whole", good_take(self, r) and not is_attach(r)) or self.whole),
+        ("a gap leaves it whole", *_without("whole")("_gap")),
+        ("a begin leaves it whole", *_without("whole")("_begin")),
+        ("only a begin that counts ends it", w, "_begin", lambda self, r: good_counts(
+            self, r) and good_rule_begin(self, r)),
+        ("a copy goes on over a resize", *_without("under_way")("_size_said", is_resize)),
+        ("a copy goes on over a restart", *_without("under_way")("_size_said", is_attach)),
+        ("a copy goes on over a gap", *_without("under_way")("_gap")),
+        ("a copy goes on over a begin that counts not", w, "_begin", other_begin),
+        ("an end's sums are not looked at", w, "_end_counts", sums),
+        ("an end of any begin counts", w, "_end_counts", any_begin),
+        ("an end counts without a begin", w, "_end", lambda self, r: setattr(
+            self, "whole", True) if self.under_way is None else good_rule_end(self, r)),
+        ("a begin of another size counts", w, "_begin_counts", lambda self, r: (
+            r.copy_kind != hrl.INITIAL or self.initial_allowed)),
+        ("initial counts after any gap", w, "_begin_counts", initial_by(lambda self: True)),
+        ("initial counts after a base gap while whole", w, "_gap", gap_while_whole),
+        ("initial counts after no gap at all", w, "_gap", any_gap),
+        ("initial counts after another size", *_without("initial_allowed")("_size_said")),
+        ("changes needs what initial does", w, "_begin_counts", lambda self, r: good_counts(
+            self, r) and (r.copy_kind == hrl.FULL or self.initial_allowed)),
+        ("an attach of another size is passed over", w, "_contradicts",
+         lambda self, r: r.type == hrl.RESIZE and good_says(self, r)),
+        ("a resize from another size is passed over", w, "_contradicts",
+         lambda self, r: r.type == hrl.ATTACH and good_says(self, r)),
+        ("a resize contradicts by its new size", w, "_contradicts",
+         lambda self, r: self.size is not None and self.size != r.disk_size),
+        ("the first size read contradicts", w, "_contradicts",
+         lambda self, r: self.size is None or good_says(self, r)),
+        ("changes is as good as full", w, "_left_out_was_read",
+         lambda self, b: good_left(self, b) or (True if b.copy_kind == hrl.CHANGES else None)),
+        ("initial is as good as full", w, "_left_out_was_read",
+         lambda self, b: good_left(self, b) or (True if b.copy_kind == hrl.INITIAL else None)),
+        ("full is no better than changes", w, "_left_out_was_read",
+         lambda self, b: True if self.from_start else None),
+        ("no end counts", w, "_end_counts", lambda self, r: good_end(self, r) and False))
+
+
+def _spoilt_disks():
+    """Found out by tales: the disk."""
+    i = whole.Image
+    good_take, good_size, good_range = i.take, i._set_size, i._set_range
+
+    def kept_past_the_end(self, size):
+        past = getattr(self, "past", b"")
+        before = bytes(self.bytes or b"") + past
+        good_size(self, size)
+        self.past = before[size:]
+        self.bytes[:min(size, len(before))] = before[:size]
+
+    def range_but(condition):
+        return lambda self, r: None if condition(r) else good_range(self, r)
+
+    def cut_off(self, r):
+        room = len(self.bytes) - r.offset
+        data = bytes(r.size) if r.type == hrl.ZERO else r.data
+        if room > 0:
+            self.bytes[r.offset:r.offset + min(r.size, room)] = data[:room]
+
+    def resize_unchecked(self, r):
+        if r.type == hrl.RESIZE:
+            self._set_size(r.disk_size)
+        else:
+            good_take(self, r)
+
+    def agree(explained):
+        good = i._sizes_agree
+
+        def wrong(self, r):
+            if explained(r):
+                self.unexplained = None
+            good(self, r)
+        return i, "_sizes_agree", wrong
+
+    return (
+        ("a resize leaves the disk as it is", i, "take", lambda self, r: (
+            None if r.type == hrl.RESIZE else good_take(self, r))),
+        ("an attach leaves the disk as it is", i, "take", lambda self, r: (
+            None if r.type == hrl.ATTACH and r.lsn > 1 else good_take(self, r))),
+        ("what was past the end comes back", i, "_set_size", kept_past_the_end),
+        ("copy blocks are passed over", i, "_set_range", range_but(
+            lambda r: r.type == hrl.COPY_BLOCK)),
+        ("zeroes of a copy are passed over", i, "_set_range", range_but(
+            lambda r: r.type == hrl.ZERO and r.zero_bits == 2)),
+        ("discards are passed over", i, "_set_range", range_but(
+            lambda r: r.type == hrl.ZERO and r.zero_bits == 1)),
+        ("what is beyond the end is cut off", i, "_set_range", cut_off),
+        ("the size before is not looked at", i, "take", resize_unchecked),
+        ("another size needs no gap", *agree(lambda r: True)),
+        ("another attach of that size needs no gap", *agree(
+            lambda r: r.type == hrl.ATTACH)),
+        ("any record may come before the gap", *agree(lambda r: r.type == hrl.ZERO)))
+
+
+def fires(base):
+    """The second reader, spoilt in one way at a time, no longer agrees with tidemark, or no longer
+    sees the corpus as it is."""
     path, other = os.path.join(base, "rounds"), os.path.join(base, "files")
     os.makedirs(other)
     invent(path, 0, 40)
     compare(path)
-
-    def one_mark_less(bookmarks):
-        return good_hash(bookmarks[:-1] or bookmarks)
-
-    def any_outcome(bookmark, whole, seal):
-        seal.outcome = hrl.UNHELD if bookmark.unheld else hrl.HELD
-        return good_sealed(bookmark, whole, seal)
-
-    def always_whole(self):
-        return ((r, True) for r, _ in good_whole(self))
-
-    alike, seen = "both readers judge alike", "as the second reader sees it"
-    for what, run, text, owner, name, wrong in (
-            ("a mark is missing in H", lambda: compare(path), alike, align, "cut_hash",
-             one_mark_less),
-            ("any outcome is held", lambda: compare(path), alike, stream, "_sealed",
-             staticmethod(any_outcome)),
-            ("a gap is passed over", lambda: compare(path), alike, stream, "whole_at",
-             always_whole),
-            ("a seal's values are not looked at", lambda: files(other), seen, hrl, "KNOWN",
-             {**hrl.KNOWN, hrl.SEAL: (lambda r, b: None, 0)}),
-            ("reserved bytes are not looked at", lambda: files(other), seen, hrl, "_zero",
-             lambda value, name: None)):
-        right = owner.__dict__[name]
-        setattr(owner, name, wrong)
-        align.Folder.read.clear()
-        try:
-            run()
-            said = "nothing"
-        except Failed as e:
-            said = str(e)
-        finally:
-            setattr(owner, name, right)
-        check(f"{what}: found out", text in said, said)
-        step(f"found out: {what}")
+    told = tales_of_corpus(base)
+    told_alike(told)
+    for spoilt, run, text in (
+            (_spoilt_rounds(), lambda: compare(path), "both readers judge alike"),
+            (_spoilt_files(), lambda: files(other), "as the second reader sees it"),
+            (_spoilt_whole(), lambda: told_alike(told), ": behind step"),
+            (_spoilt_disks(), lambda: told_alike(told), ": the disk behind step")):
+        for what, owner, name, wrong in spoilt:
+            right = owner.__dict__[name]
+            setattr(owner, name, wrong)
+            align.Folder.read.clear()
+            try:
+                run()
+                said = "nothing"
+            except (Failed, hrl.Wrong) as e:
+                said = str(e)
+            finally:
+                setattr(owner, name, right)
+            check(f"{what}: found out", text in said, said)
+            step(f"found out: {what}")
 
 
 # ---- a live store
@@ -346,22 +677,41 @@ def rings(c, folder):
 
 
 def images(c, store, folder, points):
-    """The disks at some points, as the second reader and as `point export` make them."""
-    target, seen = c.path("exported"), set()
+    """The disks at some points, as the second reader and as `point export` make them: by
+    itself, and from the image of the point before. Returns how many."""
+    target, seen, count, earlier = c.path("exported"), set(), 0, {}
     for point in (points[0], points[len(points) // 2], points[-1]):
         for member, d in disks_of(point):
-            done = c.tidemark("point", "export", point["point"], "--vm", member, "--disk",
-                              d["disk"], "--to", target, "--store", store)
-            check("export", done.returncode == 0, done.stderr)
-            mine = folder.streams[bytes.fromhex(d["stream"])].disk(d["lsn"])
-            with open(target, "rb") as f:
-                check("the same image", f.read() == mine,
-                      f"{member}/{d['disk']} at {point['point']}")
-            check("something was written", any(mine), f"{member}/{d['disk']}")
+            stream, name = folder.streams[bytes.fromhex(d["stream"])], f"{member}/{d['disk']}"
+            mine = stream.disk(d["lsn"])
+            theirs, error = export(store, point["point"], target, member, d["disk"])
+            check("the same image", theirs == mine, f"{name} at {point['point']}: {error}")
+            if name in earlier:
+                before, lsn = earlier[name]
+                away(target)
+                export(store, before, target, member, d["disk"])
+                theirs, error = export(store, point["point"], target, member, d["disk"], before)
+                check("the same image from an earlier one", theirs == mine, f"{name}: {error}")
+                check("the second reader's too", mine == stream.disk(
+                    d["lsn"], lsn, stream.disk(lsn)), name)
+            check("something was written", any(mine), name)
+            away(target)
             seen.add(bytes(mine))
-            for name in (target, target + ".tidemark"):
-                os.unlink(name)
+            earlier[name] = point["point"], d["lsn"]
+            count += 1
     check("the images differ from each other", len(seen) > 10, len(seen))
+    return count
+
+
+def copied(folder, disk, lsn, held):
+    """The disk that held data before its tap came has a stream with a copy in it."""
+    stream = folder.streams[disk]
+    kinds = [r.type for r in stream.records()]
+    check("a gap, then a copy", kinds[1] == hrl.GAP and hrl.COPY_BEGIN in kinds and
+          hrl.COPY_BLOCK in kinds and hrl.COPY_END in kinds, kinds[:20])
+    known = {r.type: k for r, k in stream.wholeness() if r.type in (hrl.GAP, hrl.COPY_END)}
+    check("and what it held", stream.disk(lsn)[4 << 20:][:len(held)] == held)
+    check("whole from its end", known == {hrl.GAP: False, hrl.COPY_END: True}, known)
 
 
 def harmed(c, store, name, point, change):
@@ -389,6 +739,10 @@ def scribble(c, rng):
 
 def live_run(c):
     rng = random.Random(SEED)
+    held = rng.randbytes(300000)
+    with open(c.disks[0].image, "r+b") as f:  # what lies there before the tap comes
+        f.seek(4 << 20)
+        f.write(held)
     c.start()
     scribble(c, rng)
     writers = [Writer(d, 0.04) for d in c.disks]
@@ -425,8 +779,10 @@ def live_run(c):
     step(f"agree on {len(said['rounds'])} rounds")
     rings(c, folder)
     step("logs and segments have the same records")
-    images(c, store, folder, points)
-    step("agree on 18 images")
+    _, first = disks_of(points[-1])[0]
+    copied(folder, bytes.fromhex(first["stream"]), first["lsn"], held)
+    count = images(c, store, folder, points)
+    step(f"agree on {count} images, and on those made from an earlier one")
 
     point = points[len(points) // 2]
     _, d = disks_of(point)[1]
@@ -482,7 +838,8 @@ def live():
 
 def main():
     parts = {"vectors": vectors, "corpus": lambda: in_folder(files),
-             "rounds": lambda: in_folder(groups), "fires": lambda: in_folder(fires), "live": live}
+             "rounds": lambda: in_folder(groups),
+             "disks": lambda: in_folder(disks), "fires": lambda: in_folder(fires), "live": live}
     try:
         parts[sys.argv[1]]()
     except (Failed, hrl.Wrong, OSError, subprocess.SubprocessError) as e:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small groups of streams by a seed, in which all that may befall a round does: gaps, restarts, seals
-of every outcome, seals that lie, second bookmarks, other orders, missing beginnings. For comparing
-two readers' answers: nothing here knows the right one."""
+"""Small groups of streams by a seed, in which all that may befall a round does: gaps, restarts,
+resizes, copies, seals of every outcome, seals that lie, second bookmarks, other orders, missing
+beginnings. For comparing two readers' answers: nothing here knows the right one."""
 import os
 import random
 
@@ -20,13 +20,16 @@ def _plan(rng, chance, rounds, unheld):
             plan.append(("write", {}))
         if rng.random() < chance / 2:
             plan.append((rng.choice(["attach", "gap"]), {}))
+        if rng.random() < chance / 2:  # what may stand anywhere and changes no answer by itself
+            plan.append(("resize", {}))
         if rng.random() < chance / 2:
             continue
         plan.append(("bookmark", {"ident": ident, "unheld": unheld, "other":
                                   rng.random() < chance / 3}))
         between = rng.random()
         if between < chance:
-            plan.append((rng.choice(["write", "attach", "gap", "bookmark", "stray", "other seal"]),
+            plan.append((rng.choice(["write", "attach", "gap", "bookmark", "stray", "other seal",
+                                     "resize", "copy"]),
                          {"ident": rng.choice(rounds), "unheld": unheld, "other": False}))
         if rng.random() > chance / 2:
             plan.append(("seal", {"ident": ident, "outcome": (4 if unheld else 1)
@@ -68,16 +71,21 @@ class Group:
         """Each stream's records, encoded. Seals come second: H needs all bookmarks."""
         streams, firsts = [], {}
         for k, plan in enumerate(self.plans):
-            incarnation, last, out = 0x5A + k, {}, []
+            incarnation, size, last, out = 0x5A + k, 1 << 20, {}, []
             for lsn, (what, o) in enumerate(plan, 1):
                 head = {"stream": self.streams[k], "incarnation": incarnation}
                 if what == "attach" and lsn > 1:
                     incarnation = head["incarnation"] = incarnation + 100
-                    out.append(make.attach(lsn, bits=1, **head))
+                    out.append(make.attach(lsn, bits=1, size=size, **head))
                 elif what == "attach":
                     out.append(make.attach(lsn, **o, **head))
                 elif what == "write":
                     out.append(make.write(lsn, **head))
+                elif what == "resize":
+                    out.append(make.resize(lsn, size=size + 512, old=size, **head))
+                    size += 512
+                elif what == "copy":
+                    out.append(make.copy_begin(lsn, kind=3, size=size, **head))
                 elif what == "gap":
                     out.append(make.gap(lsn, **head))
                 elif what == "bookmark":
@@ -117,15 +125,7 @@ class Group:
 
     def _segments(self, folder, stream, records):
         os.makedirs(folder)
-        first, before, hash_before, part = 1, 0, bytes(32), []
-        for lsn, r in enumerate(records, 1):
-            part.append(r)
-            if r[8] != hrl.BOOKMARK and lsn < len(records) and self.rng.random() < 0.7:
-                continue
-            after = int.from_bytes(r[24:32], "little")
-            data = make.segment(*part, first=first, before=before, hash_before=hash_before,
-                                after=after, stream=stream)
+        for first, last, data in make.segments(records, stream, lambda: self.rng.random() < 0.3):
             if not (self.lacks_start and first == 1):
-                with open(os.path.join(folder, f"{first:020}-{lsn:020}.hrl"), "wb") as f:
+                with open(os.path.join(folder, f"{first:020}-{last:020}.hrl"), "wb") as f:
                     f.write(data)
-            first, before, hash_before, part = lsn + 1, after, data[-32:], []
