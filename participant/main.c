@@ -47,6 +47,7 @@ struct daemon {
     struct signer *signer;
     struct control *control;
     struct shipper *shippers;
+    struct throttle *throttle;
     struct commands commands;
     struct local_server *local;
 };
@@ -175,6 +176,7 @@ static int start(struct daemon *d, struct err *err)
     holder_set_signer(d->holder, d->signer);
     d->shippers = calloc(s->disk_count, sizeof *d->shippers);
     TIDE_CHECK(d->shippers != NULL);
+    d->throttle = throttle_new(&s->bandwidth);
     for (unsigned i = 0; i < s->disk_count; i++) {
         const struct settings_member *member = &s->members[s->disks[i].member];
         char name[3 * (TIDE_NAME_MAX + 1)];
@@ -182,8 +184,8 @@ static int start(struct daemon *d, struct err *err)
         file_random(&seed, sizeof seed);
         snprintf(name, sizeof name, "%s/%s/%s", member->group.s, member->name.s,
                  s->disks[i].name.s);
-        if (shipper_start(&d->shippers[i], s, d->identity, holder_port(d->holder, i), name, seed,
-                          err) != 0) {
+        if (shipper_start(&d->shippers[i], s, d->identity, d->throttle, holder_port(d->holder, i),
+                          name, seed, err) != 0) {
             return -1;
         }
     }

@@ -9,6 +9,10 @@
  *   coordinator = 127.0.0.10:9443
  *   coordinator-identity = spiffe://SITE/coordinator/ID
  *   state = DIR                     cut journals, last definitions
+ *   in-flight = 4                   segments of a disk that are sent at once, 1 to 16
+ *   bandwidth = 20M                 bytes a second over all disks; 0, as without it: no limit
+ *   bandwidth-hours = 08:00-18:00 2M, 02:00-03:00 off
+ *                                   local time; in those hours that limit instead (hours.h)
  *   local = PATH                    of the command's socket; default /run/tidemark/participant.ipc
  *   [member GROUP/NAME]             one or several
  *   [disk GROUP/NAME/DISK]          one or several for each member
@@ -25,9 +29,11 @@
 #include "common/io/address.h"
 #include "common/io/local.h"
 #include "common/io/tls.h"
+#include "participant/core/bandwidth.h"
 
 #define SETTINGS_MEMBERS_MAX 64U
 #define SETTINGS_DISKS_MAX   256U /* over all members; each has a shipping thread */
+#define SETTINGS_IN_FLIGHT   4U
 #define SETTINGS_SOCKET_MAX  107U /* bytes of a unix socket's path, without the NUL */
 
 struct settings_member {
@@ -52,6 +58,8 @@ struct settings {
     char coordinator_uri[TLS_URI_MAX + 1];
     char state[PATH_MAX];
     char local[LOCAL_PATH_MAX + 1];
+    unsigned in_flight;
+    struct bandwidth_rules bandwidth;
     unsigned member_count; /* at least 1 */
     struct settings_member members[SETTINGS_MEMBERS_MAX];
     unsigned disk_count; /* each member has one at least */
