@@ -1,2 +1,9 @@
 tide_test(test_tapclient SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_tapclient.c DEPS participant
   LABELS contract)
+if(TARGET tidemark-coordinator)
+  tide_test(test_shipper SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_shipper.c
+      ${CMAKE_CURRENT_LIST_DIR}/far_rig.c
+    DEPS participant coordinator_store common_wire common_io common_hrl common_core
+    LABELS contract TIMEOUT 120)
+  add_dependencies(test_shipper tidemark-coordinator)
+endif()
