@@ -59,7 +59,11 @@ void flight_close(struct flight *f)
 
 bool flight_has_room(const struct flight *f)
 {
-    return window_has_room(&f->window) && free_slot(f) != NULL;
+    size_t bytes = TIDE_SEGMENT_MAX;
+    for (unsigned k = 0; k < TIDE_WINDOW_MAX; k++) {
+        bytes += f->slots[k].size;
+    }
+    return window_has_room(&f->window) && free_slot(f) != NULL && bytes <= FLIGHT_BYTES_MAX;
 }
 
 int flight_add(struct flight *f, const struct segment_info *info, const void *bytes,

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* flight: one disk's segments from their being decided until they are stored: their bytes, the
  * window that says what to send (participant/core/window.h), and the threads that send
- * (senders.h). Memory: the sizes of those that are not stored yet, TIDE_WINDOW_MAX at most. */
+ * (senders.h). Memory: the sizes of those that are not stored yet, FLIGHT_BYTES_MAX at most. */
 #ifndef TIDE_PARTICIPANT_FLIGHT_H
 #define TIDE_PARTICIPANT_FLIGHT_H
 
 #include "common/hrl/segment.h"
 #include "participant/cutter.h"
 #include "participant/senders.h"
+
+#define FLIGHT_BYTES_MAX (64U * 1024U * 1024U) /* as the far side stages of one stream */
 
 struct flight_slot {
     bool used;
@@ -45,6 +47,7 @@ void flight_begin(struct flight *flight, const struct id *stream, unsigned limit
 bool flight_idle(const struct flight *flight);
 void flight_close(struct flight *flight); /* no more is sent; what is under way is still answered */
 
+/* Whether a segment of any size can be added. */
 bool flight_has_room(const struct flight *flight);
 /* The next segment; its bytes are copied. LIMIT: no memory. */
 int flight_add(struct flight *flight, const struct segment_info *info, const void *bytes,

@@ -10,12 +10,17 @@
 
 #define LOOK_US 1000000U /* how often who waits looks at the hours, and at stop */
 
+struct waiter { /* on its thread's stack */
+    struct waiter *next;
+};
+
 struct throttle {
     struct bandwidth_rules rules;
     uint64_t least;
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t news;
     unsigned puts;
+    struct waiter *first; /* in the order of their coming */
     struct bandwidth bucket;
 };
 
@@ -53,14 +58,36 @@ static struct bandwidth_rule rule_now(const struct throttle *t)
     return bandwidth_rule(&t->rules, (unsigned)tm.tm_hour * 60 + (unsigned)tm.tm_min);
 }
 
+static void queue(struct throttle *t, struct waiter *waiter)
+{
+    struct waiter **end = &t->first;
+    while (*end != NULL) {
+        end = &(*end)->next;
+    }
+    *end = waiter;
+}
+
+static void unqueue(struct throttle *t, struct waiter *waiter)
+{
+    struct waiter **at = &t->first;
+    while (*at != waiter) {
+        at = &(*at)->next;
+    }
+    *at = waiter->next;
+    pthread_cond_broadcast(&t->news); /* another may be the first now */
+}
+
 bool throttle_enter(struct throttle *t, const atomic_bool *stop, atomic_bool *limited)
 {
     bool in = false;
+    struct waiter me = {.next = NULL};
     pthread_mutex_lock(&t->lock);
+    queue(t, &me);
     while (!atomic_load(stop)) {
-        bool off = rule_now(t).off;
-        atomic_store(limited, off);
-        if (!off && t->puts < THROTTLE_PUTS_MAX) {
+        struct bandwidth_rule rule = rule_now(t);
+        unsigned most = rule.limit > 0 ? THROTTLE_PUTS_LIMITED : THROTTLE_PUTS_MAX;
+        atomic_store(limited, rule.off || rule.limit > 0);
+        if (!rule.off && t->puts < most && t->first == &me) {
             t->puts++;
             in = true;
             break;
@@ -70,6 +97,7 @@ bool throttle_enter(struct throttle *t, const atomic_bool *stop, atomic_bool *li
                                  .tv_nsec = (long)(at % CLOCK_US_PER_S * 1000)};
         (void)pthread_cond_timedwait(&t->news, &t->lock, &until);
     }
+    unqueue(t, &me);
     pthread_mutex_unlock(&t->lock);
     atomic_store(limited, false);
     return in;
@@ -80,7 +108,7 @@ void throttle_leave(struct throttle *t)
     pthread_mutex_lock(&t->lock);
     TIDE_CHECK(t->puts > 0);
     t->puts--;
-    pthread_cond_signal(&t->news);
+    pthread_cond_broadcast(&t->news);
     pthread_mutex_unlock(&t->lock);
 }
 

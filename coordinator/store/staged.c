@@ -71,7 +71,7 @@ int staged_load(struct staged *staged, const char *store, const struct id *strea
     for (size_t k = 0; k < count; k++) { /* sorted, and so by first */
         struct manifest_segment s = {0};
         struct stat st;
-        bool named = manifest_segment_name(names[k], &s.first, &s.last);
+        bool named = manifest_staged_name(names[k], &s.first, &s.last);
         snprintf(path, sizeof(path), "%s/%s/%s", store, relative, names[k]);
         if (named && s.first > stored_lsn && stat(path, &st) == 0 && S_ISREG(st.st_mode) &&
             has_room(staged, (uint64_t)st.st_size) && !overlaps_last(staged, s.first)) {

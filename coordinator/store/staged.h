@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* staged: the segments of one stream that came before their turn, each a file of its own in
- * STORE/streams/<hex>/staged, named as it will be among the stored ones. They are no part of the
- * stream yet: store.h takes them, in order, when what is before them has been stored.
+ * STORE/streams/<hex>/staged, whose name does not end as a segment's does: they are no part of the
+ * stream yet, and who reads a store passes over them. store.h takes them, in order, when what is
+ * before them has been stored.
  *
  * The files survive a restart. What a file holds is verified before it is put here, and again when
  * it is read back; at a start only the names are looked at. No two ranges overlap: one that comes

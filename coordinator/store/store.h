@@ -7,7 +7,7 @@
  *   definitions/<group>/<epoch, 20 digits>.pb    stored bytes; .json beside it is for people
  *   streams/<stream hex>/manifest.jsonl    append-only lines: created, segment, tag, fork
  *   streams/<stream hex>/segments/<first, 20 digits>-<last, 20 digits>.hrl
- *   streams/<stream hex>/staged/...        likewise: came before their turn (staged.h)
+ *   streams/<stream hex>/staged/<first>-<last>.staged    came before their turn (staged.h)
  *   points/<group>/<round hex>.json        one object a point, naming all its streams
  *
  * An object appears whole or not at all: temporary name, fsync, rename, fsync of the folder. What

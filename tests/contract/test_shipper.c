@@ -503,7 +503,7 @@ static void a_restored_store(void **state)
     snprintf(command, sizeof command, "cp -r '%s' '%s.old'", far.store, far.store);
     assert_int_equal(system(command), 0);
     far_start(&far);
-    for (unsigned k = 0; k < 300; k++) { /* enough for the journal to be trimmed */
+    for (unsigned k = 0; k < 200; k++) { /* enough for the journal to be trimmed */
         write_one(0);
     }
     UNTIL(stored == next_lsn - 1);
