@@ -1,5 +1,7 @@
 tide_test(test_tapclient SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_tapclient.c DEPS participant
   LABELS contract)
+tide_test(test_tapset SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_tapset.c DEPS participant
+  LABELS contract)
 if(TARGET tidemark-coordinator)
   tide_test(test_shipper SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_shipper.c
       ${CMAKE_CURRENT_LIST_DIR}/far_rig.c
