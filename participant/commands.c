@@ -152,6 +152,16 @@ static json_t *disk_object(const struct commands *c, const struct holder_view *v
     put_number(to, "segments", ship.segments);
     put_number(to, "shipped_bytes", ship.bytes);
     put_number(to, "failures", ship.failures);
+    put_number(to, "in_flight", ship.in_flight);
+    put_bool(to, "limited", ship.limited);
+    if (ship.rpo_known && disk->attached && disk->welcome.logging) {
+        put_number(to, "rpo_ms", (ship.rpo_us + CLOCK_US_PER_MS - 1) / CLOCK_US_PER_MS);
+    } else {
+        json_object_set_new(to, "rpo_ms", json_null());
+    }
+    put_number(to, "restreams", ship.restreams);
+    put_text(to, "restream_reason", ship.restream_text);
+    put_text(to, "restream_refused", ship.refusal);
     put_text(to, "error", ship.text_now ? ship.text : "");
     put_text(to, "last_error", ship.text);
     return to;

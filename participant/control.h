@@ -12,9 +12,11 @@
 
 #define CONTROL_RETRY_MIN_US 200000U
 #define CONTROL_RETRY_MAX_US 5000000U
-#define CONTROL_POLL_S       20U /* long poll while every disk is registered */
-#define CONTROL_POLL_SOON_S  1U  /* while one is not */
-#define CONTROL_TEXT_MAX     255U
+#define CONTROL_POLL_S                                                                             \
+    5U                         /* long poll while every disk is registered: a tap may come back    \
+                                * with another stream */
+#define CONTROL_POLL_SOON_S 1U /* while one is not */
+#define CONTROL_TEXT_MAX    255U
 
 struct control_status {
     unsigned registered;             /* disks the coordinator has taken */

@@ -209,60 +209,77 @@ int cutlog_clear(struct cutlog *log, struct err *err)
     return rewrite(log, log->count, err);
 }
 
-int cutlog_compare(const struct cutlog *log, const struct intake_stream_state *far,
-                   uint64_t next_lsn, struct cutlog_resume *ret, struct err *err)
+const struct cutlog_entry *cutlog_at(const struct cutlog *log, uint64_t first)
 {
-    struct cutlog_resume resume = {.first = far->stored_lsn + 1, .before = far->head};
+    for (unsigned i = 0; i < log->count; i++) {
+        if (log->entries[i].first == first) {
+            return &log->entries[i];
+        }
+    }
+    return NULL;
+}
+
+/* What the far side itself says against going on. */
+static int check_far(const struct intake_stream_state *far, uint64_t next_lsn, struct err *err)
+{
     if (far->forked) {
         return err_set(err, TIDE_ERR_CONFLICT,
                        "the coordinator has stopped this stream: it was sent two contents for one "
-                       "LSN (a fork: a restored or copied disk?); it needs a resync%s%s",
+                       "LSN (a fork: a restored or copied disk?)%s%s",
                        far->text[0] != '\0' ? ": " : "", far->text);
     }
     if (far->stored_lsn >= next_lsn) {
         return err_set(err, TIDE_ERR_CONFLICT,
                        "fork: the coordinator has the stream up to lsn %" PRIu64
                        " and the tap only up to %" PRIu64
-                       ": this log is older than what was sent (a restored copy?); it needs a "
-                       "resync",
+                       ": this log is older than what was sent (a restored copy?)",
                        far->stored_lsn, next_lsn - 1);
     }
+    return 0;
+}
+
+/* Whether what the far side ends with is what was decided here. *resume->clear and fell_back are
+ * set where nothing can be said against it. */
+static bool is_ours(const struct cutlog *log, const struct intake_stream_state *far,
+                    struct cutlog_resume *resume)
+{
     if (log->count == 0) {
-        *ret = resume;
-        return 0;
+        return true;
     }
-    const struct cutlog_entry *first = &log->entries[0];
     const struct cutlog_entry *last = &log->entries[log->count - 1];
-    if (far->stored_lsn + 1 < first->first) {
+    resume->fell_back = far->stored_lsn + 1 < log->entries[0].first;
+    resume->clear = resume->fell_back || far->stored_lsn > last->last;
+    if (resume->clear) {
+        return true;
+    }
+    const struct cutlog_entry *next = cutlog_at(log, far->stored_lsn + 1);
+    if (next != NULL) {
+        return hash_equal(&next->before, &far->head);
+    }
+    return far->stored_lsn == last->last && hash_equal(&last->hash, &far->head);
+}
+
+int cutlog_compare(const struct cutlog *log, const struct intake_stream_state *far,
+                   uint64_t tail_lsn, uint64_t next_lsn, struct cutlog_resume *ret, struct err *err)
+{
+    struct cutlog_resume resume = {.first = far->stored_lsn + 1, .before = far->head};
+    if (check_far(far, next_lsn, err) != 0) {
+        return -1;
+    }
+    if (!is_ours(log, far, &resume)) {
+        return err_set(err, TIDE_ERR_CONFLICT,
+                       "fork: what the coordinator has up to lsn %" PRIu64
+                       " is not what this daemon cut; is another daemon shipping the same stream?",
+                       far->stored_lsn);
+    }
+    if (resume.first < tail_lsn) {
         return err_set(err, TIDE_ERR_CONFLICT,
                        "the coordinator has the stream up to lsn %" PRIu64
-                       ", though it once confirmed up to %" PRIu64
-                       ": its store lost segments; restore the store, or resync this disk",
-                       far->stored_lsn, first->first - 1);
+                       "%s, and the log begins at lsn %" PRIu64 " only",
+                       far->stored_lsn,
+                       resume.fell_back ? ", less than it once confirmed (a restored store?)" : "",
+                       tail_lsn);
     }
-    if (far->stored_lsn > last->last) {
-        resume.clear = true;
-        *ret = resume;
-        return 0;
-    }
-    for (unsigned i = 0; i < log->count; i++) {
-        const struct cutlog_entry *entry = &log->entries[i];
-        if (entry->first == far->stored_lsn + 1) {
-            if (!hash_equal(&entry->before, &far->head)) {
-                break;
-            }
-            resume.pending = entry;
-            *ret = resume;
-            return 0;
-        }
-    }
-    if (far->stored_lsn == last->last && hash_equal(&last->hash, &far->head)) {
-        *ret = resume;
-        return 0;
-    }
-    return err_set(err, TIDE_ERR_CONFLICT,
-                   "fork: what the coordinator has up to lsn %" PRIu64
-                   " is not what this daemon cut; is another daemon shipping the same stream? It "
-                   "needs a resync",
-                   far->stored_lsn);
+    *ret = resume;
+    return 0;
 }

@@ -53,17 +53,31 @@ int cutlog_trim(struct cutlog *log, uint64_t stored_lsn, bool all, struct err *e
 /* Forgets everything: what the far side has is the new beginning. */
 int cutlog_clear(struct cutlog *log, struct err *err);
 
-/* Where shipping goes on. */
+/* The entry that begins at first: decided, and pending if that is not stored; NULL: none. */
+const struct cutlog_entry *cutlog_at(const struct cutlog *log, uint64_t first);
+
+/* Where shipping goes on: what is due next is pending where cutlog_at() finds it, and so is all
+ * that follows it here. */
 struct cutlog_resume {
-    uint64_t first;                     /* LSN due next at the far side */
-    struct hash before;                 /* the far side's head */
-    const struct cutlog_entry *pending; /* decided, not yet stored there; NULL: none */
-    bool clear;                         /* the far side is past the journal: clear it */
+    uint64_t first;     /* LSN due next at the far side */
+    struct hash before; /* the far side's head */
+    bool clear;         /* what is here is of no use: clear it, and decide anew from first */
+    bool fell_back;     /* the far side has less than it once confirmed (its store was restored) */
 };
 
-/* Compares with what the far side has. next_lsn is the tap's. CONFLICT: a fork, or the far side
- * has less than it once confirmed: the text says which and what to do; shipping must stop. */
+/* Compares with what the far side has. The log of the tap has LSNs tail_lsn up to, not including,
+ * next_lsn.
+ *
+ * A far side that has less than it once confirmed is no fault of the tap. If the log still has all
+ * that is missing there, it is sent again from there on, cut anew: what was decided for it is
+ * forgotten here, and no bytes are there that it could contradict. What the log was allowed to
+ * forget cannot be sent.
+ *
+ * CONFLICT: this stream cannot go on at this far side, ever; the text says why. It is forked, or it
+ * has LSNs that the log does not have or has otherwise, or it lacks some that the log does not have
+ * any more. Only another stream of the same disk mends that (RESTREAM, common/core/tapctl.h). */
 int cutlog_compare(const struct cutlog *log, const struct intake_stream_state *far,
-                   uint64_t next_lsn, struct cutlog_resume *ret, struct err *err);
+                   uint64_t tail_lsn, uint64_t next_lsn, struct cutlog_resume *ret,
+                   struct err *err);
 
 #endif

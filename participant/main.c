@@ -52,6 +52,7 @@ struct daemon {
     struct control *control;
     struct shipper *shippers;
     struct comparer *comparer;
+    struct throttle *throttle;
     struct commands commands;
     struct local_server *local;
 };
@@ -206,11 +207,12 @@ static int start(struct daemon *d, struct err *err)
     holder_set_signer(d->holder, d->signer);
     d->shippers = calloc(s->disk_count, sizeof *d->shippers);
     TIDE_CHECK(d->shippers != NULL);
+    d->throttle = throttle_new(&s->bandwidth);
     for (unsigned i = 0; i < s->disk_count; i++) {
         uint64_t seed;
         file_random(&seed, sizeof seed);
-        if (shipper_start(&d->shippers[i], s, d->identity, holder_port(d->holder, i), d->events, i,
-                          seed, err) != 0) {
+        if (shipper_start(&d->shippers[i], s, d->identity, d->throttle, holder_port(d->holder, i),
+                          d->events, i, seed, err) != 0) {
             return -1;
         }
     }

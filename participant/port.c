@@ -10,6 +10,7 @@
 
 #include "common/core/check.h"
 #include "common/io/clock.h"
+#include "participant/core/rpo.h"
 
 struct port {
     pthread_mutex_t lock; /* held for copies only */
@@ -25,6 +26,8 @@ struct port {
     int image; /* a second descriptor of it, for the comparing thread; -1: none */
     struct tapctl_state state;
     struct tapctl_compared compared; /* wanted; count 0: none */
+    struct id restream;
+    struct rpo rpo;
 };
 
 struct port *port_new(void (*kick)(void *arg), void *arg)
@@ -101,6 +104,11 @@ void port_attached(struct port *port, const struct tapctl_welcome *welcome, cons
     close_image(port);
     port->image = fcntl(fds[welcome->ring_files], F_DUPFD_CLOEXEC, 0);
     port->state = (struct tapctl_state){0};
+    if (!id_equal(&port->view.welcome.stream, &welcome->stream)) {
+        port->stored = 0;
+        rpo_init(&port->rpo);
+    }
+    rpo_seen(&port->rpo, welcome->next_lsn, clock_mono_us());
     port->view.session++;
     port->view.attached = true;
     port->view.sync_failed = false;
@@ -112,6 +120,7 @@ void port_attached(struct port *port, const struct tapctl_welcome *welcome, cons
     port->view.bytes = 0;
     port->view.synced_asked = 0;
     port->sync = 0;
+    port->restream = (struct id){{0}};
     changed(port);
     pthread_mutex_unlock(&port->lock);
 }
@@ -122,6 +131,7 @@ void port_lost(struct port *port)
     port->view.attached = false;
     port->sync = 0;
     port->compared.count = 0;
+    port->restream = (struct id){{0}};
     changed(port);
     pthread_mutex_unlock(&port->lock);
 }
@@ -144,6 +154,7 @@ void port_message(struct port *port, const struct tapctl *message)
     } else if (message->type == TAPCTL_STATE) {
         port->state = message->state;
         view->bytes = message->state.bytes;
+        rpo_seen(&port->rpo, message->state.next_lsn, clock_mono_us());
         raise_lsn(&view->synced_lsn, message->state.synced_lsn);
         if (view->next_lsn < message->state.next_lsn) {
             view->next_lsn = message->state.next_lsn;
@@ -153,14 +164,28 @@ void port_message(struct port *port, const struct tapctl *message)
     pthread_mutex_unlock(&port->lock);
 }
 
-void port_wants(struct port *port, uint64_t *ret_sync, uint64_t *ret_stored)
+void port_restreamed(struct port *port, const struct tapctl_done *done)
 {
+    if (done->code == TIDE_ERR_OK) {
+        return; /* it hangs up, and comes back with another stream */
+    }
     pthread_mutex_lock(&port->lock);
-    *ret_sync = port->view.attached ? port->sync : 0;
-    *ret_stored = port->view.attached ? port->stored : 0;
+    port->view.refusals++;
+    port->view.refusal = *done;
+    changed(port);
+    pthread_mutex_unlock(&port->lock);
+}
+
+void port_wants(struct port *port, struct port_wants *ret)
+{
+    *ret = (struct port_wants){0};
+    pthread_mutex_lock(&port->lock);
     if (port->view.attached) {
+        *ret = (struct port_wants){
+            .sync = port->sync, .stored = port->stored, .restream = port->restream};
         port->sync = 0;
         port->stored = 0;
+        port->restream = (struct id){{0}};
     }
     pthread_mutex_unlock(&port->lock);
 }
@@ -221,12 +246,46 @@ void port_ask_sync(struct port *port, uint64_t lsn)
     }
 }
 
-void port_tell_stored(struct port *port, uint64_t lsn)
+void port_tell_stored(struct port *port, const struct id *stream, uint64_t lsn)
 {
     pthread_mutex_lock(&port->lock);
-    port->stored = lsn;
+    bool tell = id_equal(&port->view.welcome.stream, stream);
+    if (tell) {
+        port->stored = lsn;
+        rpo_stored(&port->rpo, lsn);
+    }
     pthread_mutex_unlock(&port->lock);
-    port->kick(port->arg);
+    if (tell && lsn > 0) {
+        port->kick(port->arg);
+    }
+}
+
+void port_ask_restream(struct port *port, const struct id *stream)
+{
+    pthread_mutex_lock(&port->lock);
+    bool ask = port->view.attached && id_equal(&port->view.welcome.stream, stream);
+    if (ask) {
+        port->restream = *stream;
+    }
+    pthread_mutex_unlock(&port->lock);
+    if (ask) {
+        port->kick(port->arg);
+    }
+}
+
+bool port_rpo(struct port *port, uint64_t now_us, uint64_t *ret_us)
+{
+    pthread_mutex_lock(&port->lock);
+    bool known = port->view.attached && rpo_age(&port->rpo, now_us, ret_us);
+    pthread_mutex_unlock(&port->lock);
+    return known;
+}
+
+void port_poke(struct port *port)
+{
+    pthread_mutex_lock(&port->lock);
+    changed(port);
+    pthread_mutex_unlock(&port->lock);
 }
 
 void port_look(struct port *port, struct port_look *ret)

@@ -20,6 +20,8 @@ struct port_view {
     uint64_t sealed_lsn; /* last seal appended */
     uint64_t bytes;      /* written since the incarnation began */
     uint64_t synced_asked;
+    uint64_t refusals; /* counts what the tap answered to RESTREAM other than OK; the last: */
+    struct tapctl_done refusal;
     bool stop; /* the daemon ends */
 };
 
@@ -44,8 +46,15 @@ void port_attached(struct port *port, const struct tapctl_welcome *welcome, cons
 void port_lost(struct port *port);
 void port_message(struct port *port,
                   const struct tapctl *message); /* HELD, SEALED, SYNCED, STATE */
-/* What to send to the tap now: LSNs of SYNC and STORED, 0: none. Once for each request. */
-void port_wants(struct port *port, uint64_t *ret_sync, uint64_t *ret_stored);
+/* The answer to RESTREAM. */
+void port_restreamed(struct port *port, const struct tapctl_done *done);
+/* What to send to the tap now, each once for each request. */
+struct port_wants {
+    uint64_t sync; /* LSNs; 0: nothing */
+    uint64_t stored;
+    struct id restream; /* zero: nothing */
+};
+void port_wants(struct port *port, struct port_wants *ret);
 
 /* Whether there is a COMPARED to send to the tap now. Once for each. */
 bool port_wants_compared(struct port *port, struct tapctl_compared *ret);
@@ -56,7 +65,10 @@ void port_wait(struct port *port, uint64_t until_us, struct port_view *ret);
  * gone or taken. */
 bool port_take_fds(struct port *port, uint64_t session, int ret_fds[TIDE_TAPCTL_FDS_MAX]);
 void port_ask_sync(struct port *port, uint64_t lsn);
-void port_tell_stored(struct port *port, uint64_t lsn);
+/* Of that stream: dropped where the tap has another one now. */
+void port_tell_stored(struct port *port, const struct id *stream, uint64_t lsn);
+/* Orders RESTREAM; dropped where the tap of that stream is not attached (any more). */
+void port_ask_restream(struct port *port, const struct id *stream);
 
 /* Any thread. */
 void port_look(struct port *port, struct port_look *ret);
@@ -66,6 +78,10 @@ int port_image(struct port *port, uint64_t session);
 /* Sends COMPARED to the tap of that session; dropped where that is gone. */
 void port_tell_compared(struct port *port, uint64_t session,
                         const struct tapctl_compared *compared);
+/* Age of the oldest change in the log that the far side does not have
+ * (participant/core/rpo.h); false: unknown, as always while no tap is attached. */
+bool port_rpo(struct port *port, uint64_t now_us, uint64_t *ret_us);
+void port_poke(struct port *port); /* port_wait() returns */
 void port_stop(struct port *port);
 
 #endif

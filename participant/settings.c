@@ -7,10 +7,12 @@
 
 #include "common/core/check.h"
 #include "common/io/config.h"
+#include "participant/core/window.h"
+#include "participant/hours.h"
 
 #define KEYS                                                                                       \
     "identity-cert, identity-key, ca, listen, coordinator, coordinator-identity, state, local, "   \
-    "compare-rate"
+    "compare-rate, in-flight, bandwidth, bandwidth-hours"
 
 /* What is only known once the whole file is read. */
 struct draft {
@@ -18,6 +20,7 @@ struct draft {
     int participant_line; /* 0: no such section */
     bool listen_seen;
     bool coordinator_seen;
+    bool bandwidth_seen;
     struct name disk_group[SETTINGS_DISKS_MAX];
     struct name disk_member[SETTINGS_DISKS_MAX];
 };
@@ -145,6 +148,31 @@ static int take_compare_rate(const struct config_entry *entry, struct settings *
     return 0;
 }
 
+/* How it ships. 1: the key is none of these. */
+static int take_shipping(struct draft *draft, const struct config_entry *entry, struct err *err)
+{
+    struct settings *s = &draft->settings;
+    uint64_t number = 0;
+    int result = 1;
+    bool again = false;
+    if (strcmp(entry->key, "in-flight") == 0) {
+        again = s->in_flight != 0;
+        result = config_parse_number(entry->value, 1, TIDE_WINDOW_MAX, &number, err);
+        s->in_flight = (unsigned)number;
+    } else if (strcmp(entry->key, "bandwidth") == 0) {
+        again = draft->bandwidth_seen;
+        draft->bandwidth_seen = true;
+        result = hours_parse_size(entry->value, &s->bandwidth.usual.limit, err);
+    } else if (strcmp(entry->key, "bandwidth-hours") == 0) {
+        again = s->bandwidth.count > 0;
+        result = hours_parse(entry->value, &s->bandwidth, err);
+    }
+    if (again) {
+        return err_set(err, TIDE_ERR_CONFIG, "key \"%s\" is there twice; remove one", entry->key);
+    }
+    return result < 0 ? err_wrap(err, "key \"%s\"", entry->key) : result;
+}
+
 static int take_participant(struct draft *draft, const struct config_entry *entry, struct err *err)
 {
     struct settings *s = &draft->settings;
@@ -176,7 +204,8 @@ static int take_participant(struct draft *draft, const struct config_entry *entr
     if (strcmp(key, "compare-rate") == 0) {
         return take_compare_rate(entry, s, err);
     }
-    return config_unknown(entry, KEYS, err);
+    int result = take_shipping(draft, entry, err);
+    return result <= 0 ? result : config_unknown(entry, KEYS, err);
 }
 
 static int take_entry(void *arg, const struct config_entry *entry, struct err *err)
@@ -315,6 +344,9 @@ int settings_load(const char *path, struct settings *ret, struct err *err)
     }
     if (draft->settings.compare_rate == 0) {
         draft->settings.compare_rate = SETTINGS_COMPARE;
+    }
+    if (draft->settings.in_flight == 0) {
+        draft->settings.in_flight = SETTINGS_IN_FLIGHT;
     }
     *ret = draft->settings;
     result = 0;

@@ -9,11 +9,16 @@
  *   coordinator = 127.0.0.10:9443
  *   coordinator-identity = spiffe://SITE/coordinator/ID
  *   compare-rate = SIZE             bytes a second that are read of images, over all disks, to
- * compare them with the far side; 64K to 1T, default 64M state = DIR                     cut
- * journals, last definitions local = PATH                    of the command's socket; default
- * /run/tidemark/participant.ipc [member GROUP/NAME]             one or several [disk
- * GROUP/NAME/DISK]          one or several for each member tap = PATH                      control
- * socket of the disk's tap
+ *                                   compare them with the far side; 64K to 1T, default 64M
+ *   state = DIR                     cut journals, last definitions
+ *   in-flight = 4                   segments of a disk that are sent at once, 1 to 16
+ *   bandwidth = 20M                 bytes a second over all disks; 0, as without it: no limit
+ *   bandwidth-hours = 08:00-18:00 2M, 02:00-03:00 off
+ *                                   local time; in those hours that limit instead (hours.h)
+ *   local = PATH                    of the command's socket; default /run/tidemark/participant.ipc
+ *   [member GROUP/NAME]             one or several
+ *   [disk GROUP/NAME/DISK]          one or several for each member
+ *   tap = PATH                      control socket of the disk's tap
  *
  * All paths are absolute. */
 #ifndef TIDE_PARTICIPANT_SETTINGS_H
@@ -26,9 +31,11 @@
 #include "common/io/address.h"
 #include "common/io/local.h"
 #include "common/io/tls.h"
+#include "participant/core/bandwidth.h"
 
 #define SETTINGS_MEMBERS_MAX 64U
 #define SETTINGS_DISKS_MAX   256U /* over all members; each has a shipping thread */
+#define SETTINGS_IN_FLIGHT   4U
 #define SETTINGS_SOCKET_MAX  107U /* bytes of a unix socket's path, without the NUL */
 #define SETTINGS_COMPARE_MIN (64ULL * 1024)
 #define SETTINGS_COMPARE_MAX (1ULL << 40)
@@ -57,6 +64,8 @@ struct settings {
     uint64_t compare_rate; /* bytes a second */
     char state[PATH_MAX];
     char local[LOCAL_PATH_MAX + 1];
+    unsigned in_flight;
+    struct bandwidth_rules bandwidth;
     unsigned member_count; /* at least 1 */
     struct settings_member members[SETTINGS_MEMBERS_MAX];
     unsigned disk_count; /* each member has one at least */

@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/core/check.h"
@@ -73,8 +72,8 @@ static void set_state(struct shipper *s, enum shipper_state state)
     }
 }
 
-/* Notes an error, and when to try again. ASKING: one that is usual at a start. */
-static void fail(struct shipper *s, enum shipper_state state, const struct err *err)
+/* Notes an error; told in the log where it is another than before. ASKING is usual at a start. */
+static void note_error(struct shipper *s, enum shipper_state state, const struct err *err)
 {
     pthread_mutex_lock(&s->lock);
     bool told = s->status.state == state && s->status.text_now &&
@@ -90,12 +89,66 @@ static void fail(struct shipper *s, enum shipper_state state, const struct err *
                      s->settings->disks[s->disk].member, (int)s->disk, err->text, "shipping %s: %s",
                      stopped ? "stopped" : "waits", err->text);
     }
+}
+
+/* Whatever it was: after a while the far side is asked where it is, before going on. */
+static void fail(struct shipper *s, enum shipper_state state, const struct err *err)
+{
+    note_error(s, state, err);
     uint64_t wait = state == SHIPPER_STOPPED ? SHIPPER_STOPPED_US : s->backoff_us;
     wait += prng_below(&s->jitter, wait / 4 + 1);
     s->retry_us = clock_mono_us() + wait;
     s->backoff_us =
         s->backoff_us * 2 > SHIPPER_RETRY_MAX_US ? SHIPPER_RETRY_MAX_US : s->backoff_us * 2;
-    s->placed = false; /* whatever it was: ask where the far side is before going on */
+    s->placed = false;
+    flight_close(&s->flight);
+}
+
+/* The one thing that mends it, unless it was ordered just now. */
+static void order_restream(struct shipper *s, const struct err *err)
+{
+    uint64_t now = clock_mono_us();
+    if (s->restream_us != 0 && now - s->restream_us < SHIPPER_RESTREAM_US) {
+        return;
+    }
+    s->restream_us = now;
+    s->unreadable = 0;
+    pthread_mutex_lock(&s->lock);
+    s->status.restreams++;
+    s->status.refusal[0] = '\0';
+    snprintf(s->status.restream_text, sizeof s->status.restream_text, "%s", err->text);
+    pthread_mutex_unlock(&s->lock);
+    events_again(
+        s->events, NEWS_SHIPPING_STOPPED, s->settings->disks[s->disk].member, (int)s->disk,
+        "restream",
+        "shipping stopped: the tap is told to begin a new stream, which copies the disk: %s",
+        err->text);
+    port_ask_restream(s->port, &s->welcome.stream);
+}
+
+static void note_refusal(struct shipper *s)
+{
+    const struct tapctl_done *refusal = &s->view.refusal;
+    if (s->refusals == s->view.refusals) {
+        return;
+    }
+    s->refusals = s->view.refusals;
+    pthread_mutex_lock(&s->lock);
+    snprintf(s->status.refusal, sizeof s->status.refusal, "%s: %s", err_name(refusal->code),
+             refusal->text);
+    pthread_mutex_unlock(&s->lock);
+    log_error("disk %s: the tap does not begin a new stream: %s: %s", s->name,
+              err_name(refusal->code), refusal->text);
+}
+
+static struct cutter_place tail_of(const struct tapctl_welcome *welcome)
+{
+    return (struct cutter_place){.ring = {.stream = welcome->stream,
+                                          .files = welcome->ring_files,
+                                          .file_size = welcome->ring_file_size},
+                                 .position = welcome->tail_position,
+                                 .lsn = welcome->tail_lsn,
+                                 .incarnation = welcome->tail_incarnation};
 }
 
 static void close_ring(struct shipper *s)
@@ -121,12 +174,7 @@ static int open_session(struct shipper *s, struct err *err)
     s->welcome = s->view.welcome;
     s->fd_count = s->welcome.ring_files;
     s->session = s->view.session;
-    s->at = (struct cutter_place){.ring = {.stream = s->welcome.stream,
-                                           .files = s->welcome.ring_files,
-                                           .file_size = s->welcome.ring_file_size},
-                                  .position = s->welcome.tail_position,
-                                  .lsn = s->welcome.tail_lsn,
-                                  .incarnation = s->welcome.tail_incarnation};
+    s->at = tail_of(&s->welcome);
     s->oldest_us = 0;
     s->sealed_us = 0;
     s->sync_target = 0;
@@ -134,6 +182,7 @@ static int open_session(struct shipper *s, struct err *err)
     if (s->journal && !id_equal(&s->cutlog.stream, &s->welcome.stream)) {
         cutlog_close(&s->cutlog);
         s->journal = false;
+        s->unreadable = 0;
     }
     return 0;
 }
@@ -144,44 +193,51 @@ static void note_stored(struct shipper *s, uint64_t lsn)
     pthread_mutex_lock(&s->lock);
     s->status.stored_lsn = lsn;
     pthread_mutex_unlock(&s->lock);
-    if (lsn > 0) {
-        port_tell_stored(s->port, lsn);
-        if (cutlog_trim(&s->cutlog, lsn, false, &err) != 0) {
-            log_warn("disk %s: %s", s->name, err.text);
-        }
+    port_tell_stored(s->port, &s->flight.stream, lsn);
+    if (lsn > 0 && s->journal && cutlog_trim(&s->cutlog, lsn, false, &err) != 0) {
+        log_warn("disk %s: %s", s->name, err.text);
     }
 }
 
-/* PUTs what cutter_cut() made, and goes on only when it is stored. */
-static int put(struct shipper *s, const struct segment_info *info, struct err *err)
+/* An answer after which the far side must be asked before going on. */
+static void ask_anew(struct shipper *s, const struct flight_news *news)
 {
-    struct intake_stream_state far = {0};
-    if (uplink_put(s->uplink, &s->welcome.stream, info->header.first_lsn, s->cutter.object,
-                   info->size, &far, err) != 0) {
-        if (err->code == TIDE_ERR_CONFLICT) {
-            err->code = TIDE_ERR_BUSY; /* place() asks what it has, and judges */
+    struct err err = news->err;
+    if (err.code == TIDE_ERR_OK) {
+        err_set(&err, TIDE_ERR_CONFLICT,
+                "the coordinator does not go on with the stream behind lsn %" PRIu64 "%s%s",
+                news->stored, news->far.text[0] != '\0' ? ": " : "", news->far.text);
+    }
+    bool judged = err.code == TIDE_ERR_CONFLICT || err.code == TIDE_ERR_NOT_FOUND;
+    fail(s, judged ? SHIPPER_RETRYING : SHIPPER_STOPPED, &err);
+}
+
+/* What the senders have heard. */
+static void collect(struct shipper *s)
+{
+    struct flight_news news;
+    uint8_t spice = (uint8_t)prng_below(&s->jitter, 256);
+    while (flight_take(&s->flight, clock_mono_us(), spice, &news)) {
+        if (news.advanced) {
+            s->backoff_us = SHIPPER_RETRY_MIN_US;
+            s->at = news.after;
+            pthread_mutex_lock(&s->lock);
+            s->status.segments += news.segments;
+            s->status.bytes += news.bytes;
+            pthread_mutex_unlock(&s->lock);
+            note_stored(s, news.stored);
         }
-        return -1;
+        if (!s->placed) {
+            continue; /* it is closed, and the reason is noted */
+        }
+        if (news.verdict == WINDOW_ASK) {
+            ask_anew(s, &news);
+        } else if (news.verdict == WINDOW_RETRY) {
+            note_error(s, SHIPPER_RETRYING, &news.err);
+        } else {
+            set_state(s, SHIPPER_SHIPPING);
+        }
     }
-    if (far.stored_lsn < info->last_lsn) {
-        return err_set(err, TIDE_ERR_BUSY,
-                       "the coordinator has received up to lsn %" PRIu64
-                       " and stored up to %" PRIu64,
-                       far.received_lsn, far.stored_lsn);
-    }
-    pthread_mutex_lock(&s->lock);
-    s->status.segments++;
-    s->status.bytes += info->size;
-    pthread_mutex_unlock(&s->lock);
-    s->next_first = info->last_lsn + 1;
-    s->head = info->hash;
-    s->at.position = s->cutter.pending ? s->cutter.record_position : s->cutter.reader.position;
-    s->at.lsn = s->next_first;
-    s->at.incarnation = info->last_incarnation;
-    s->backoff_us = SHIPPER_RETRY_MIN_US;
-    note_stored(s, info->last_lsn);
-    set_state(s, SHIPPER_SHIPPING);
-    return 0;
 }
 
 static int open_cutter(struct shipper *s, uint64_t first, const struct hash *before,
@@ -191,30 +247,7 @@ static int open_cutter(struct shipper *s, uint64_t first, const struct hash *bef
     return cutter_open(&s->cutter, &source, &s->at, &s->welcome.timeline, first, before, err);
 }
 
-/* A cut that was decided before: the same bytes again, or stop. */
-static int ship_pending(struct shipper *s, const struct cutlog_entry *entry, struct err *err)
-{
-    struct segment_info info;
-    bool full = false;
-    if (open_cutter(s, entry->first, &entry->before, err) != 0 ||
-        cutter_fill(&s->cutter, entry->last, &full, err) != 0) {
-        return err_wrap(err, "cut of lsn %" PRIu64 " to %" PRIu64 " cannot be built again",
-                        entry->first, entry->last);
-    }
-    if (!cutter_empty(&s->cutter)) {
-        cutter_cut(&s->cutter, &info);
-        if (info.last_lsn == entry->last && hash_equal(&info.hash, &entry->hash)) {
-            return put(s, &info, err);
-        }
-    }
-    return err_set(err, TIDE_ERR_CONFLICT,
-                   "cut of lsn %" PRIu64 " to %" PRIu64
-                   " built again from the log has other bytes than when it was decided: the log "
-                   "has changed; the disk needs a resync",
-                   entry->first, entry->last);
-}
-
-/* Where the far side is, what of the journal it lacks, and the cutter at what is due. */
+/* Where the far side is, what the journal says to that, and the cutter at what is due. */
 static int place(struct shipper *s, struct err *err)
 {
     struct intake_stream_state far = {0};
@@ -230,66 +263,112 @@ static int place(struct shipper *s, struct err *err)
     }
     uint64_t next_lsn =
         s->view.next_lsn > s->welcome.next_lsn ? s->view.next_lsn : s->welcome.next_lsn;
-    if (cutlog_compare(&s->cutlog, &far, next_lsn, &resume, err) != 0) {
+    if (cutlog_compare(&s->cutlog, &far, s->welcome.tail_lsn, next_lsn, &resume, err) != 0) {
+        s->hopeless = true;
         return -1;
+    }
+    if (resume.fell_back) {
+        log_error("disk %s: the coordinator has the stream up to lsn %" PRIu64
+                  ", less than it once confirmed (a restored store?); the log still has what is "
+                  "missing, and it is sent again",
+                  s->name, far.stored_lsn);
     }
     if (resume.clear && cutlog_clear(&s->cutlog, err) != 0) {
         return -1;
     }
-    note_stored(s, far.stored_lsn);
-    s->next_first = resume.first;
-    s->head = resume.before;
-    if (resume.pending != NULL) {
-        /* A copy: put() may trim the journal. The rest follows in the next turn. */
-        struct cutlog_entry entry = *resume.pending;
-        return ship_pending(s, &entry, err);
+    if (resume.first < s->at.lsn) {
+        s->at = tail_of(&s->welcome);
     }
-    if (open_cutter(s, s->next_first, &s->head, err) != 0) {
+    flight_begin(&s->flight, &s->welcome.stream, s->settings->in_flight, far.stored_lsn);
+    note_stored(s, far.stored_lsn);
+    if (open_cutter(s, resume.first, &resume.before, err) != 0) {
+        s->unreadable++;
         return -1;
     }
+    s->next_first = resume.first;
+    s->through = 0;
     s->placed = true;
     set_state(s, SHIPPER_SHIPPING);
     return 0;
 }
 
-/* Decides a cut, durably, and ships it. */
-static int ship(struct shipper *s, struct err *err)
+/* Behind what the cutter has cut. */
+static struct cutter_place behind(const struct shipper *s, const struct segment_info *info)
 {
+    const struct cutter *c = &s->cutter;
+    struct cutter_place at = s->at;
+    at.position = c->pending ? c->record_position : c->reader.position;
+    at.lsn = info->last_lsn + 1;
+    at.incarnation = info->last_incarnation;
+    return at;
+}
+
+/* A cut that was decided before: the same bytes again, or none ever. */
+static int check_same(struct shipper *s, const struct cutlog_entry *entry,
+                      const struct segment_info *info, struct err *err)
+{
+    if (info->last_lsn == entry->last && hash_equal(&info->hash, &entry->hash)) {
+        return 0;
+    }
+    s->hopeless = true;
+    return err_set(err, TIDE_ERR_CONFLICT,
+                   "cut of lsn %" PRIu64 " to %" PRIu64
+                   " built again from the log has other bytes than when it was decided: the log "
+                   "has changed",
+                   entry->first, entry->last);
+}
+
+static int decide(struct shipper *s, uint64_t position, const struct segment_info *info,
+                  struct err *err)
+{
+    struct cutlog_entry entry = {.first = info->header.first_lsn,
+                                 .last = info->last_lsn,
+                                 .position = position,
+                                 .incarnation = info->header.incarnation,
+                                 .before = info->header.before,
+                                 .hash = info->hash};
+    return cutlog_append(&s->cutlog, &entry, err);
+}
+
+/* The next segment: as it was decided before a restart, or decided now, durably, up to through. */
+static int cut(struct shipper *s, uint64_t through, struct err *err)
+{
+    const struct cutlog_entry *pending = cutlog_at(&s->cutlog, s->next_first);
     struct segment_info info;
-    struct cutlog_entry entry = {.position = s->cutter.position};
+    bool full = false;
+    if (cutter_fill(&s->cutter, pending != NULL ? pending->last : through, &full, err) != 0) {
+        s->unreadable++;
+        return -1;
+    }
+    uint64_t position = s->cutter.position;
     cutter_cut(&s->cutter, &info);
-    entry.first = info.header.first_lsn;
-    entry.last = info.last_lsn;
-    entry.incarnation = info.header.incarnation;
-    entry.before = info.header.before;
-    entry.hash = info.hash;
-    if (cutlog_append(&s->cutlog, &entry, err) != 0) {
+    if (pending != NULL ? check_same(s, pending, &info, err) != 0
+                        : decide(s, position, &info, err) != 0) {
+        return -1;
+    }
+    s->unreadable = 0;
+    struct cutter_place after = behind(s, &info);
+    if (flight_add(&s->flight, &info, s->cutter.object, &after, err) != 0) {
         return -1;
     }
     pthread_mutex_lock(&s->lock);
     s->status.cut_lsn = info.last_lsn;
     pthread_mutex_unlock(&s->lock);
-    if (put(s, &info, err) != 0) {
-        return -1;
-    }
+    s->next_first = info.last_lsn + 1;
     cutter_next(&s->cutter, &info);
+    (void)flight_send(&s->flight, clock_mono_us());
     return 0;
 }
 
-/* Everything that is synced, in as many segments as it takes. */
-static int ship_synced(struct shipper *s, struct err *err)
+/* What is to be cut without waiting, as far as there is room. */
+static int cut_on(struct shipper *s, struct err *err)
 {
-    uint64_t through = s->view.synced_lsn;
-    s->bytes_cut = s->view.bytes;
-    while (s->next_first <= through && !s->view.stop) {
-        bool full = false;
-        if (cutter_fill(&s->cutter, through, &full, err) != 0 || ship(s, err) != 0) {
+    while (flight_has_room(&s->flight) && !s->view.stop &&
+           (s->next_first <= s->through || cutlog_at(&s->cutlog, s->next_first) != NULL)) {
+        if (cut(s, s->through, err) != 0) {
             return -1;
         }
     }
-    s->oldest_us = 0;
-    s->sealed_us = 0;
-    s->sync_target = 0;
     return 0;
 }
 
@@ -299,6 +378,12 @@ static int turn(struct shipper *s, uint64_t *ret_again_us, struct err *err)
     uint64_t now = clock_mono_us();
     const struct port_view *v = &s->view;
     *ret_again_us = now + IDLE_US;
+    if (cut_on(s, err) != 0) {
+        return -1;
+    }
+    if (s->next_first <= s->through) {
+        return 0; /* until an answer makes room */
+    }
     if (v->next_lsn <= s->next_first) {
         s->oldest_us = 0;
         return 0;
@@ -334,34 +419,65 @@ static int turn(struct shipper *s, uint64_t *ret_again_us, struct err *err)
         }
     }
     if (v->synced_lsn >= s->sync_target || v->sync_failed) {
-        return ship_synced(s, err);
+        s->through = v->synced_lsn;
+        s->bytes_cut = v->bytes;
+        s->oldest_us = 0;
+        s->sealed_us = 0;
+        s->sync_target = 0;
+        return cut_on(s, err);
     }
     return 0;
 }
 
-/* Whether trying again soon can mend it. */
-static bool is_passing(const struct err *err)
+/* A step came to nothing. */
+static void give_up(struct shipper *s, bool asked, const struct err *err)
 {
-    switch (err->code) {
-    case TIDE_ERR_UNREACHABLE:
-    case TIDE_ERR_BUSY:
-    case TIDE_ERR_FULL:
-    case TIDE_ERR_IO:
-    case TIDE_ERR_LIMIT:
-    case TIDE_ERR_FAILED:
-    case TIDE_ERR_DENIED:
-        return true;
-    case TIDE_ERR_OK:
-    case TIDE_ERR_USAGE:
-    case TIDE_ERR_CONFIG:
-    case TIDE_ERR_NOT_FOUND:
-    case TIDE_ERR_CORRUPT:
-    case TIDE_ERR_VERSION:
-    case TIDE_ERR_CONFLICT:
-    case TIDE_ERR_UNKNOWN:
-        return false;
+    /* A stream that the coordinator does not know yet is told to it by registration. */
+    bool unknown =
+        asked && err->code == TIDE_ERR_NOT_FOUND && s->cutlog.count == 0 && s->unreadable == 0;
+    bool passing = window_is_passing(err->code) && !s->hopeless;
+    fail(s, unknown ? SHIPPER_ASKING : passing ? SHIPPER_RETRYING : SHIPPER_STOPPED, err);
+    if (s->hopeless || s->unreadable >= SHIPPER_LOOKS) {
+        order_restream(s, err);
     }
-    return false;
+    s->hopeless = false;
+}
+
+/* One step; returns when to look again. */
+static uint64_t step(struct shipper *s)
+{
+    struct err err = {0};
+    uint64_t now = clock_mono_us();
+    uint64_t again = now + IDLE_US;
+    int result = 0;
+    bool moved = s->session != s->view.session;
+    if (s->view.session == 0) {
+        return again;
+    }
+    s->placed = s->placed && !moved;
+    if (!s->placed) {
+        flight_close(&s->flight); /* what is under way is waited for: the senders poke */
+        if (!flight_idle(&s->flight)) {
+            return again;
+        }
+    }
+    if (now < s->retry_us && !moved) {
+        return s->retry_us;
+    }
+    bool asked = !s->placed;
+    result = open_session(s, &err);
+    if (result == 0 && !s->placed) {
+        result = place(s, &err);
+        again = now;
+    } else if (result == 0) {
+        result = turn(s, &again, &err);
+    }
+    if (result != 0 && !s->view.stop) {
+        give_up(s, asked, &err);
+        return s->retry_us;
+    }
+    uint64_t wake = flight_send(&s->flight, clock_mono_us());
+    return wake < again ? wake : again;
 }
 
 static void *run(void *arg)
@@ -370,46 +486,29 @@ static void *run(void *arg)
     uint64_t again = clock_mono_us();
     daemon_thread_init("tide-ship");
     for (;;) {
-        struct err err = {0};
-        int result = 0;
         port_wait(s->port, again, &s->view);
         if (s->view.stop) {
             break;
         }
-        uint64_t now = clock_mono_us();
-        again = now + IDLE_US;
-        if (s->view.session == 0) {
-            continue;
-        }
-        if (now < s->retry_us && s->session == s->view.session) {
-            again = s->retry_us;
-            continue;
-        }
-        bool asked = !s->placed;
-        result = open_session(s, &err);
-        if (result == 0 && !s->placed) {
-            result = place(s, &err);
-            again = now;
-        } else if (result == 0) {
-            result = turn(s, &again, &err);
-        }
-        if (result != 0 && !s->view.stop) {
-            /* A stream that the coordinator does not know yet is told to it by registration. */
-            bool unknown = asked && err.code == TIDE_ERR_NOT_FOUND && s->cutlog.count == 0;
-            fail(s,
-                 unknown            ? SHIPPER_ASKING
-                 : is_passing(&err) ? SHIPPER_RETRYING
-                                    : SHIPPER_STOPPED,
-                 &err);
-        }
+        note_refusal(s);
+        collect(s);
+        again = step(s);
+        pthread_mutex_lock(&s->lock);
+        s->status.in_flight = s->flight.window.count;
+        pthread_mutex_unlock(&s->lock);
     }
     close_ring(s);
     return NULL;
 }
 
+static void poke(void *arg)
+{
+    port_poke(arg);
+}
+
 int shipper_start(struct shipper *s, const struct settings *settings,
-                  const struct tls_identity *identity, struct port *port, struct events *events,
-                  unsigned disk, uint64_t seed, struct err *err)
+                  const struct tls_identity *identity, struct throttle *throttle, struct port *port,
+                  struct events *events, unsigned disk, uint64_t seed, struct err *err)
 {
     const struct settings_member *member = &settings->members[settings->disks[disk].member];
     memset(s, 0, sizeof *s);
@@ -431,8 +530,12 @@ int shipper_start(struct shipper *s, const struct settings *settings,
         return -1;
     }
     TIDE_CHECK(pthread_mutex_init(&s->lock, NULL) == 0);
+    s->senders = senders_new(settings, identity, throttle, poke, port);
+    flight_init(&s->flight, s->senders);
     int error = pthread_create(&s->thread, NULL, run, s);
     if (error != 0) {
+        senders_stop(s->senders);
+        (void)senders_join(s->senders, UINT64_MAX / 2);
         uplink_free(s->uplink);
         cutter_close(&s->cutter);
         return file_err(err, error, "cannot start the shipping thread of %s", s->name);
@@ -446,24 +549,26 @@ void shipper_stop(struct shipper *s)
     if (s->started) {
         port_stop(s->port);
         uplink_abort(s->uplink);
+        senders_stop(s->senders);
     }
 }
 
 bool shipper_join(struct shipper *s, uint64_t deadline_us)
 {
-    uint64_t now = clock_mono_us();
-    uint64_t left = deadline_us > now ? deadline_us - now : 0;
-    struct timespec until;
     if (!s->started) {
         return true;
     }
-    clock_gettime(CLOCK_REALTIME, &until); /* pthread_timedjoin_np() knows no other clock */
-    uint64_t ns = (uint64_t)until.tv_nsec + left % CLOCK_US_PER_S * 1000;
-    until.tv_sec += (time_t)(left / CLOCK_US_PER_S + ns / 1000000000U);
-    until.tv_nsec = (long)(ns % 1000000000U);
-    if (pthread_timedjoin_np(s->thread, NULL, &until) != 0) {
+    if (!daemon_thread_join(s->thread, deadline_us)) {
         return false;
     }
+    pthread_mutex_lock(&s->lock);
+    struct senders *senders = s->senders;
+    s->senders = NULL;
+    pthread_mutex_unlock(&s->lock);
+    if (!senders_join(senders, deadline_us)) {
+        return false;
+    }
+    flight_free(&s->flight);
     s->started = false;
     if (s->journal) {
         cutlog_close(&s->cutlog);
@@ -478,11 +583,17 @@ void shipper_status(struct shipper *s, struct shipper_status *ret)
 {
     pthread_mutex_lock(&s->lock);
     *ret = s->status;
+    ret->limited = s->senders != NULL && senders_limited(s->senders);
     pthread_mutex_unlock(&s->lock);
+    if (ret->limited && ret->state == SHIPPER_SHIPPING) {
+        ret->state = SHIPPER_LIMITED;
+    }
+    ret->rpo_known = port_rpo(s->port, clock_mono_us(), &ret->rpo_us);
 }
 
 const char *shipper_state_name(enum shipper_state state)
 {
-    static const char *const names[] = {"no-tap", "asking", "shipping", "retrying", "stopped"};
+    static const char *const names[] = {"no-tap",  "asking",   "shipping",
+                                        "limited", "retrying", "stopped"};
     return names[state];
 }

@@ -191,8 +191,9 @@ static bool take_message(struct tapclient *client, const struct tapctl *message,
     }
     if (client->state == GREETING && message->type == TAPCTL_WELCOME) {
         if (fd_count != message->welcome.ring_files + 1) {
-            snprintf(reason, sizeof reason, "welcome with %u descriptors for %u ring files and an image",
-                     fd_count, message->welcome.ring_files);
+            snprintf(reason, sizeof reason,
+                     "welcome with %u descriptors for %u ring files and an image", fd_count,
+                     message->welcome.ring_files);
             close_all(fds, fd_count);
             fail(client, reason);
             return false;

@@ -18,6 +18,7 @@ struct slot { /* one disk */
     struct tapset_view view;
     struct id stream;          /* of the last session */
     struct tapctl_state known; /* last heard of that stream, also in a session before */
+    uint32_t restream;         /* serial of the RESTREAM that is not answered; 0: none */
 };
 
 struct tapset {
@@ -32,21 +33,24 @@ struct tapset {
 
 static void tell_tap(struct slot *slot)
 {
-    uint64_t sync = 0;
-    uint64_t stored = 0;
+    struct port_wants wants;
     struct tapctl_compared compared;
-    port_wants(slot->port, &sync, &stored);
-    if (sync > 0) {
-        struct tapctl message = {.type = TAPCTL_SYNC, .lsn = {sync}};
+    port_wants(slot->port, &wants);
+    if (wants.sync > 0) {
+        struct tapctl message = {.type = TAPCTL_SYNC, .lsn = {wants.sync}};
         tapclient_send(slot->client, &message);
     }
-    if (stored > 0) {
-        struct tapctl message = {.type = TAPCTL_STORED, .lsn = {stored}};
+    if (wants.stored > 0) {
+        struct tapctl message = {.type = TAPCTL_STORED, .lsn = {wants.stored}};
         tapclient_send(slot->client, &message);
     }
     if (port_wants_compared(slot->port, &compared)) {
         struct tapctl message = {.type = TAPCTL_COMPARED, .compared = compared};
         tapclient_send(slot->client, &message);
+    }
+    if (!id_is_zero(&wants.restream)) {
+        struct tapctl message = {.type = TAPCTL_RESTREAM, .order = {.stream = wants.restream}};
+        slot->restream = tapclient_send(slot->client, &message) ? message.serial : 0;
     }
 }
 
@@ -86,6 +90,7 @@ static void note_stream(struct slot *slot, const struct tapctl_welcome *welcome)
 static void on_tap_welcome(void *arg, const struct tapctl_welcome *welcome, const int *fds)
 {
     struct slot *slot = arg;
+    slot->restream = 0;
     slot->view.attached = true;
     slot->view.since_us = clock_mono_us();
     slot->view.welcome = *welcome;
@@ -113,6 +118,11 @@ static void on_tap_message(void *arg, const struct tapctl *message)
 {
     struct slot *slot = arg;
     port_message(slot->port, message);
+    if (message->type == TAPCTL_DONE && message->serial == slot->restream && slot->restream != 0) {
+        slot->restream = 0;
+        port_restreamed(slot->port, &message->done);
+        return;
+    }
     if (message->type == TAPCTL_STATE) {
         bool changed = slot->view.welcome.whole != message->state.whole ||
                        slot->view.welcome.logging != message->state.logging ||

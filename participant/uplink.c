@@ -13,6 +13,8 @@
 
 struct uplink {
     struct http_client *http;
+    struct throttle *throttle; /* NULL: none */
+    atomic_bool *limited;
 };
 
 int uplink_new(const struct tls_identity *identity, const struct settings *settings,
@@ -43,6 +45,20 @@ void uplink_free(struct uplink *uplink)
 void uplink_abort(struct uplink *uplink)
 {
     http_abort(uplink->http);
+}
+
+static size_t pace(void *arg, size_t want)
+{
+    struct uplink *uplink = arg;
+    size_t now = throttle_take(uplink->throttle, want);
+    atomic_store(uplink->limited, now < want);
+    return now;
+}
+
+void uplink_set_throttle(struct uplink *uplink, struct throttle *throttle, atomic_bool *limited)
+{
+    uplink->throttle = throttle;
+    uplink->limited = limited;
 }
 
 static enum err_code status_code(int status)
@@ -121,7 +137,15 @@ int uplink_put(struct uplink *uplink, const struct id *stream, uint64_t first_ls
     char path[PATH_SIZE];
     char hex[TIDE_ID_HEX];
     snprintf(path, sizeof path, "/v0/streams/%s/segments/%" PRIu64, id_hex(stream, hex), first_lsn);
-    return ask_state(uplink, "PUT", path, bytes, size, UPLINK_PUT_TIMEOUT_MS, ret, err);
+    uint64_t extra = uplink->throttle == NULL ? 0 : throttle_extra_ms(uplink->throttle, size);
+    http_set_pace(uplink->http, extra > 0 ? pace : NULL, uplink);
+    int result = ask_state(uplink, "PUT", path, bytes, size,
+                           UPLINK_PUT_TIMEOUT_MS + (uint32_t)extra, ret, err);
+    http_set_pace(uplink->http, NULL, NULL);
+    if (uplink->limited != NULL) {
+        atomic_store(uplink->limited, false);
+    }
+    return result;
 }
 
 int uplink_hashes(struct uplink *uplink, const struct id *stream,

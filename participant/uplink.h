@@ -8,9 +8,10 @@
 #include "common/io/tls.h"
 #include "common/wire/intake.h"
 #include "participant/settings.h"
+#include "participant/throttle.h"
 
 #define UPLINK_TIMEOUT_MS     10000U
-#define UPLINK_PUT_TIMEOUT_MS 60000U
+#define UPLINK_PUT_TIMEOUT_MS 60000U /* more where the bandwidth is limited */
 
 struct uplink;
 
@@ -19,6 +20,9 @@ int uplink_new(const struct tls_identity *identity, const struct settings *setti
                struct uplink **ret, struct err *err);
 void uplink_free(struct uplink *uplink); /* takes NULL */
 void uplink_abort(struct uplink *uplink);
+/* The bodies of uplink_put() are paced by it; *limited says whether one waits for that now. Both
+ * must outlive it. */
+void uplink_set_throttle(struct uplink *uplink, struct throttle *throttle, atomic_bool *limited);
 
 /* Errors of all: UNREACHABLE, DENIED (no connection, handshake); BUSY (aborted, or the coordinator
  * says: try again); NOT_FOUND, DENIED, CONFLICT, CORRUPT, LIMIT, FULL, FAILED as the coordinator

@@ -12,9 +12,11 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/core/check.h"
+#include "common/io/clock.h"
 
 #define DAEMON_UMASK 0027
 
@@ -78,6 +80,18 @@ void daemon_thread_init(const char *name)
     (void)sigfillset(&all);
     TIDE_CHECK(pthread_sigmask(SIG_SETMASK, &all, NULL) == 0);
     (void)pthread_setname_np(pthread_self(), name);
+}
+
+bool daemon_thread_join(pthread_t thread, uint64_t deadline_us)
+{
+    uint64_t now = clock_mono_us();
+    uint64_t left = deadline_us > now ? deadline_us - now : 0;
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until); /* pthread_timedjoin_np() knows no other clock */
+    uint64_t ns = (uint64_t)until.tv_nsec + left % CLOCK_US_PER_S * 1000;
+    until.tv_sec += (time_t)(left / CLOCK_US_PER_S + ns / 1000000000U);
+    until.tv_nsec = (long)(ns % 1000000000U);
+    return pthread_timedjoin_np(thread, NULL, &until) == 0;
 }
 
 int daemon_fail(const char *program, const struct err *err)

@@ -5,6 +5,9 @@
 #ifndef TIDE_COMMON_IO_DAEMON_H
 #define TIDE_COMMON_IO_DAEMON_H
 
+#include <pthread.h>
+#include <stdbool.h>
+
 #include "common/core/err.h"
 #include "common/io/log.h"
 #include "common/io/loop.h"
@@ -31,6 +34,9 @@ void daemon_signals_close(struct daemon_signals *signals);
 /* Threads other than the loop's: block all signals so that the loop's thread gets them. Call it in
  * each thread first. */
 void daemon_thread_init(const char *name); /* at most 15 bytes, shown by ps -L */
+
+/* Waits for the thread's end until deadline_us (clock_mono_us()); false: it still runs. */
+bool daemon_thread_join(pthread_t thread, uint64_t deadline_us);
 
 /* Prints an error as "PROGRAM: TEXT" on standard error; returns the exit status for it. */
 int daemon_fail(const char *program, const struct err *err);

@@ -8,12 +8,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "common/core/check.h"
 
 #define HTTP_CONNECT_MS 5000U
 #define HTTP_STALL_MS   10000U
 #define HTTP_URL_MAX    2048U
+#define HTTP_PACE_MS    20
 #define HTTP_FIRST      4096U /* bytes of an answer that are made room for at first */
 
 struct http_client {
@@ -29,6 +31,11 @@ struct http_client {
     size_t body_size;
     size_t body_room;
     bool over; /* the answer is larger than allowed */
+    http_pace_fn *pace;
+    void *pace_arg;
+    const uint8_t *give; /* with pace: the body under way */
+    size_t give_size;
+    size_t given;
     atomic_bool aborted;
 };
 
@@ -91,6 +98,38 @@ static int http_progress(void *arg, curl_off_t a, curl_off_t b, curl_off_t c, cu
     return atomic_load(&client->aborted) ? 1 : 0;
 }
 
+/* The next part of a paced body. It may block: the thread is this request's. */
+static size_t http_give(char *to, size_t one, size_t size, void *arg)
+{
+    struct http_client *client = arg;
+    struct timespec pause = {.tv_nsec = HTTP_PACE_MS * 1000000L};
+    size_t want = client->give_size - client->given;
+    size_t now = 0;
+    TIDE_CHECK(one == 1);
+    want = want < size ? want : size;
+    while (want > 0 && now == 0) {
+        if (atomic_load(&client->aborted))
+            return CURL_READFUNC_ABORT;
+        now = client->pace(client->pace_arg, want);
+        if (now == 0)
+            (void)nanosleep(&pause, NULL);
+    }
+    TIDE_CHECK(now <= want);
+    memcpy(to, client->give + client->given, now);
+    client->given += now;
+    return now;
+}
+
+/* From the beginning again, when a kept connection turns out to have ended. */
+static int http_seek(void *arg, curl_off_t offset, int origin)
+{
+    struct http_client *client = arg;
+    if (origin != SEEK_SET || offset < 0 || (size_t)offset > client->give_size)
+        return CURL_SEEKFUNC_CANTSEEK;
+    client->given = (size_t)offset;
+    return CURL_SEEKFUNC_OK;
+}
+
 static void http_set_up(struct http_client *client)
 {
     CURL *curl = client->curl;
@@ -112,6 +151,10 @@ static void http_set_up(struct http_client *client)
     HTTP_SET(CURLOPT_NOPROGRESS, 0L);
     HTTP_SET(CURLOPT_XFERINFOFUNCTION, http_progress);
     HTTP_SET(CURLOPT_XFERINFODATA, client);
+    HTTP_SET(CURLOPT_READFUNCTION, http_give);
+    HTTP_SET(CURLOPT_READDATA, client);
+    HTTP_SET(CURLOPT_SEEKFUNCTION, http_seek);
+    HTTP_SET(CURLOPT_SEEKDATA, client);
     /* Who the server is, is checked in our own verify callback; names of hosts say nothing here. */
     HTTP_SET(CURLOPT_SSL_VERIFYPEER, 1L);
     HTTP_SET(CURLOPT_SSL_VERIFYHOST, 0L);
@@ -170,6 +213,12 @@ void http_abort(struct http_client *client)
     atomic_store(&client->aborted, true);
 }
 
+void http_set_pace(struct http_client *client, http_pace_fn *pace, void *arg)
+{
+    client->pace = pace;
+    client->pace_arg = arg;
+}
+
 static int http_failed(struct http_client *client, CURLcode code, const char *method,
                        const char *path, struct err *err)
 {
@@ -182,7 +231,7 @@ static int http_failed(struct http_client *client, CURLcode code, const char *me
     if (client->shown[0] != 0)
         return err_set(err, TIDE_ERR_DENIED, "%s is %s, not %s as configured", client->server,
                        client->shown, client->server_uri);
-    if (code == CURLE_ABORTED_BY_CALLBACK)
+    if (code == CURLE_ABORTED_BY_CALLBACK || atomic_load(&client->aborted))
         kind = TIDE_ERR_BUSY;
     else if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CERTPROBLEM || alert)
         kind = TIDE_ERR_DENIED;
@@ -217,7 +266,11 @@ static void http_prepare(struct http_client *client, const char *method, const c
         HTTP_SET(CURLOPT_CUSTOMREQUEST, NULL);
     } else {
         HTTP_SET(CURLOPT_POST, 1L);
-        HTTP_SET(CURLOPT_POSTFIELDS, body == NULL ? "" : body);
+        client->give = body;
+        client->give_size = size;
+        client->given = 0;
+        bool paced = client->pace != NULL && size > 0;
+        HTTP_SET(CURLOPT_POSTFIELDS, paced ? NULL : body == NULL ? "" : body);
         HTTP_SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)size);
         HTTP_SET(CURLOPT_CUSTOMREQUEST, method);
     }

@@ -37,6 +37,11 @@ int http_request(struct http_client *client, const char *method, const char *pat
                  size_t size, uint32_t timeout_ms, int *ret_status, const uint8_t **ret_body,
                  size_t *ret_size, struct err *err);
 
+/* How many of `want` bytes of a body may be sent now; 0: it is asked again after some 20 ms. */
+typedef size_t http_pace_fn(void *arg, size_t want);
+/* Bodies of later requests are sent as `pace` allows; NULL: at once. */
+void http_set_pace(struct http_client *client, http_pace_fn *pace, void *arg);
+
 /* The request that is under way, and all later ones, end with BUSY within a second. */
 void http_abort(struct http_client *client);
 

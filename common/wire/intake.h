@@ -84,7 +84,7 @@ void intake_definitions_close(struct intake_definitions *d);
 
 /* StreamState: the answer to a PUT, and to GET of a stream, and every answer that is not 200. */
 struct intake_stream_state {
-    uint64_t received_lsn; /* durable at the process server through here */
+    uint64_t received_lsn; /* that, and what is staged behind it without a hole */
     uint64_t stored_lsn;   /* durable in the store through here; never over received_lsn */
     struct hash head;      /* of the last stored segment; zero: none */
     enum err_code code;    /* TIDE_ERR_OK: taken */

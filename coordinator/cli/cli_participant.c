@@ -176,12 +176,36 @@ static void whole_text(const json_t *disk, const char *gap, char *to, size_t siz
     }
 }
 
+/* How much a loss of the site now would lose of this disk. */
+static void rpo_text(const json_t *disk, char ret[CELL])
+{
+    const json_t *rpo = json_object_get(disk, "rpo_ms");
+    if (!json_is_integer(rpo)) {
+        snprintf(ret, CELL, "unknown");
+        return;
+    }
+    snprintf(ret, CELL, "%.1f s", (double)json_integer_value(rpo) / 1000.0);
+}
+
+static void shipping_text(const json_t *disk, char *to, size_t size)
+{
+    const char *error = cli_text(disk, "error");
+    const char *refused = cli_text(disk, "restream_refused");
+    uint64_t restreams = number_of(disk, "restreams");
+    int used = snprintf(to, size, "%s%s%s", cli_text(disk, "shipping"),
+                        error[0] != '\0' ? ": " : "", error);
+    if (restreams > 0 && used > 0 && (size_t)used < size) {
+        snprintf(to + used, size - (size_t)used,
+                 "; a new stream was ordered %" PRIu64 " times%s%s%s", restreams,
+                 refused[0] != '\0' ? " (refused: " : "", refused, refused[0] != '\0' ? ")" : "");
+    }
+}
+
 static int print_disks(const json_t *status)
 {
-    static const char *const titles[] = {"DISK",      "TAP",           "WHOLE",
-                                         ">NEXT LSN", ">SYNCED",       ">STORED",
-                                         ">RING",     ">LONGEST HOLD", "SHIPPING"};
-    struct cli_table *table = cli_table_new(9, titles);
+    static const char *const titles[] = {"DISK",    "TAP",  "WHOLE", ">NEXT LSN",     ">SYNCED",
+                                         ">STORED", ">RPO", ">RING", ">LONGEST HOLD", "SHIPPING"};
+    struct cli_table *table = cli_table_new(10, titles);
     size_t i;
     json_t *disk;
     json_array_foreach(json_object_get(status, "disks"), i, disk)
@@ -192,13 +216,13 @@ static int print_disks(const json_t *status)
         char next[CELL];
         char synced[CELL];
         char stored[CELL];
+        char rpo[CELL];
         char ring[CELL];
         char hold[CELL];
-        char shipping[400];
+        char shipping[800];
         uint64_t size = number_of(disk, "ring_bytes");
         bool attached = is_set(disk, "attached");
         const char *gap = cli_text(disk, "gap_reason");
-        const char *error = cli_text(disk, "error");
         snprintf(name, sizeof name, "%s/%s", cli_text(disk, "member"), cli_text(disk, "disk"));
         snprintf(
             tap, sizeof tap, "%s%s%s",
@@ -210,11 +234,12 @@ static int print_disks(const json_t *status)
         snprintf(stored, sizeof stored, "%" PRIu64, number_of(disk, "stored_lsn"));
         snprintf(ring, sizeof ring, "%" PRIu64 " %%",
                  size == 0 ? 0 : number_of(disk, "ring_used") * 100 / size);
-        snprintf(shipping, sizeof shipping, "%s%s%s", cli_text(disk, "shipping"),
-                 error[0] != '\0' ? ": " : "", error);
+        rpo_text(disk, rpo);
+        shipping_text(disk, shipping, sizeof shipping);
         const char *const cells[] = {
-            name,    tap,    whole, next,
-            synced,  stored, ring,  milliseconds(number_of(disk, "hold_us_max"), hold),
+            name,    tap,    whole,
+            next,    synced, stored,
+            rpo,     ring,   milliseconds(number_of(disk, "hold_us_max"), hold),
             shipping};
         cli_table_add(table, cells);
     }

@@ -20,6 +20,7 @@
 #include "common/io/clock.h"
 #include "common/io/log.h"
 #include "common/wire/intake.h"
+#include "coordinator/intake/arrival.h"
 
 #define BODY_MAX     (TIDE_SEGMENT_MAX + 4096)
 #define POLL_LOOK_US 200000U /* how often waiting long polls are looked at */
@@ -27,20 +28,14 @@
 
 struct server;
 
-/* One PUT at work. */
+/* One PUT at work: checked beside others of its stream, stored one after the other. */
 struct put {
     struct server *server;
     struct evhttp_request *request; /* ours until it is answered */
     char identity[TLS_URI_MAX + 1];
-    struct manifest_stream about;
-    uint64_t first;
-    uint8_t *bytes;
-    size_t size;
-    enum store_put result;
-    struct store_stream_state state;
-    struct record *records;
-    size_t record_count;
-    struct err err; /* code OK: taken or known */
+    struct arrival arrival;
+    bool checked; /* and waits for its turn, unless: */
+    bool storing;
 };
 
 /* One question for hashes at work. */
@@ -130,7 +125,7 @@ static void reply_state(struct evhttp_request *request, const struct store_strea
     size_t size = 0;
     if (state != NULL) {
         s.stored_lsn = state->stored_lsn;
-        s.received_lsn = state->stored_lsn;
+        s.received_lsn = state->received_lsn;
         s.head = state->head;
         s.forked = state->forked;
     }
@@ -204,54 +199,27 @@ static int take_body(struct evhttp_request *request, size_t max, uint8_t **ret, 
 
 static void put_free(struct put *p)
 {
-    free(p->bytes);
-    free(p->records);
+    arrival_close(&p->arrival);
     free(p);
 }
 
-static int put_check(struct put *p, struct segment_info *info, struct err *err)
-{
-    char hex[TIDE_ID_HEX];
-    if (store_check_segment(p->bytes, p->size, info, err) < 0) {
-        return -1;
-    }
-    if (!id_equal(&info->header.stream, &p->about.stream)) {
-        return err_set(err, TIDE_ERR_CORRUPT, "the segment is of another stream, '%s'",
-                       id_hex(&info->header.stream, hex));
-    }
-    if (info->header.first_lsn != p->first) {
-        return err_set(err, TIDE_ERR_CORRUPT,
-                       "the segment begins at LSN %" PRIu64 ", not at %" PRIu64 " as the path says",
-                       info->header.first_lsn, p->first);
-    }
-    if (!id_equal(&info->header.timeline, &p->about.timeline)) {
-        return err_set(err, TIDE_ERR_CONFLICT, "the segment is of another timeline, '%s'",
-                       id_hex(&info->header.timeline, hex));
-    }
-    return 0;
-}
-
-static void put_work(void *arg)
+static void put_check(void *arg)
 {
     struct put *p = arg;
-    struct segment_info info;
-    if (put_check(p, &info, &p->err) < 0 ||
-        points_extract(p->bytes, p->size, &p->records, &p->record_count, &p->err) < 0) {
-        return;
-    }
-    struct manifest_segment segment = {.first = info.header.first_lsn,
-                                       .last = info.last_lsn,
-                                       .hash = info.hash,
-                                       .before = info.header.before,
-                                       .size = p->size};
-    (void)store_put(p->server->o.store, &p->about.stream, &segment, p->bytes, &p->result, &p->state,
-                    &p->err);
+    arrival_check(&p->arrival);
 }
 
-static void put_done(void *arg)
+static void put_store(void *arg)
 {
     struct put *p = arg;
+    arrival_store(&p->arrival);
+}
+
+/* Answers it, and forgets it. */
+static void put_end(struct put *p)
+{
     struct server *server = p->server;
+    struct arrival *a = &p->arrival;
     struct err e = {0};
     for (unsigned k = 0; k < server->put_count; k++) {
         if (server->puts[k] == p) {
@@ -259,28 +227,72 @@ static void put_done(void *arg)
             break;
         }
     }
-    if (p->err.code != TIDE_ERR_OK) {
-        struct manifest_stream about;
-        (void)store_stream_get(server->o.store, &p->about.stream, &about, &p->state);
-        refuse(server, p->request, p->identity, &p->state, &p->err);
+    if (a->err.code == TIDE_ERR_OK && a->record_count > 0 &&
+        points_feed(server->o.points, &a->about, a->records, a->record_count, &e) < 0) {
+        log_error("a stored segment was not aligned, restart to heal: %s", e.text);
+    }
+    if (a->err.code != TIDE_ERR_OK) {
+        (void)store_stream_get(server->o.store, &a->about.stream, &a->about, &a->state);
+        refuse(server, p->request, p->identity, &a->state, &a->err);
     } else {
-        if (p->result == STORE_TAKEN &&
-            points_feed(server->o.points, &p->about, p->records, p->record_count, &e) < 0) {
-            log_error("a stored segment was not aligned, restart to heal: %s", e.text);
-        }
-        reply_state(p->request, &p->state, &p->err);
+        reply_state(p->request, &a->state, &a->err);
     }
     put_free(p);
 }
 
-static int put_room(const struct server *server, const char *identity, const struct id *stream,
-                    struct err *err)
+static void put_stored(void *arg);
+
+/* Of the stream's PUTs that are checked the earliest goes to the store, unless one is there. */
+static void put_next(struct server *server, const struct id *stream)
+{
+    struct put *next = NULL;
+    for (unsigned k = 0; k < server->put_count; k++) {
+        struct put *p = server->puts[k];
+        if (!id_equal(&p->arrival.about.stream, stream)) {
+            continue;
+        }
+        if (p->storing) {
+            return;
+        }
+        if (p->checked && (next == NULL || p->arrival.first < next->arrival.first)) {
+            next = p;
+        }
+    }
+    if (next == NULL) {
+        return;
+    }
+    next->storing = true;
+    if (pool_submit(server->o.pool, put_store, put_stored, next, &next->arrival.err) < 0) {
+        put_end(next);
+        put_next(server, stream); /* at most as often as there are PUTs */
+    }
+}
+
+static void put_stored(void *arg)
+{
+    struct put *p = arg;
+    struct server *server = p->server;
+    struct id stream = p->arrival.about.stream;
+    put_end(p);
+    put_next(server, &stream);
+}
+
+static void put_checked(void *arg)
+{
+    struct put *p = arg;
+    struct id stream = p->arrival.about.stream;
+    if (p->arrival.err.code != TIDE_ERR_OK) {
+        put_end(p);
+        return;
+    }
+    p->checked = true;
+    put_next(p->server, &stream);
+}
+
+static int put_room(const struct server *server, const char *identity, struct err *err)
 {
     unsigned mine = 0;
     for (unsigned k = 0; k < server->put_count; k++) {
-        if (id_equal(&server->puts[k]->about.stream, stream)) {
-            return err_set(err, TIDE_ERR_BUSY, "a segment of this stream is being stored");
-        }
         mine += strcmp(server->puts[k]->identity, identity) == 0;
     }
     if (mine >= TIDE_SERVER_IDENTITY_MAX || server->put_count >= TIDE_SERVER_PUTS_MAX) {
@@ -319,12 +331,13 @@ static void put_segment(struct server *server, struct evhttp_request *request, c
     }
     p->server = server;
     p->request = request;
-    p->first = first;
+    p->arrival.store = server->o.store;
+    p->arrival.first = first;
     snprintf(p->identity, sizeof(p->identity), "%s", identity);
-    if (owned(server, identity, stream, &p->about, &state, &e) < 0 ||
-        put_room(server, identity, stream, &e) < 0 ||
-        take_body(request, TIDE_SEGMENT_MAX, &p->bytes, &p->size, &e) < 0 ||
-        pool_submit(server->o.pool, put_work, put_done, p, &e) < 0) {
+    if (owned(server, identity, stream, &p->arrival.about, &state, &e) < 0 ||
+        put_room(server, identity, &e) < 0 ||
+        take_body(request, TIDE_SEGMENT_MAX, &p->arrival.bytes, &p->arrival.size, &e) < 0 ||
+        pool_submit(server->o.pool, put_check, put_checked, p, &e) < 0) {
         refuse(server, request, identity, &state, &e);
         put_free(p);
         return;

@@ -3,9 +3,10 @@
  * bufferevents). Paths and bodies: proto/intake.proto and proto/README.md. Who asks is the one URI
  * name of the connection's certificate, and only participants of our site are served.
  *
- * A segment's check (hash, records, footer) and its syncs run on the pool, one segment of a stream
- * at a time; so does what hashes.h makes and reads; everything else is the loop's. The answer to a
- * PUT is sent when the segment is on stable storage.
+ * A segment's check (hash, records, footer) and its syncs run on the pool, as does what hashes.h
+ * makes and reads; everything else is the loop's. Several PUTs of one stream are checked at once,
+ * and stored one after the other, the earliest of those that are here first; one that is due later
+ * still is staged (store.h). The answer to a PUT is sent when the segment is on stable storage.
  *
  * Limits, each answered 503 beyond: PUTs at work, of one identity and in all; long polls. A
  * connection more than the most waits in the kernel's queue until another ends. Bodies: a segment's

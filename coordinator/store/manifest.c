@@ -25,6 +25,43 @@ void manifest_segment_path(const char *store, const struct id *stream, uint64_t 
              id_hex(stream, hex), first, last);
 }
 
+void manifest_staged_path(const char *store, const struct id *stream, uint64_t first, uint64_t last,
+                          char *ret_path)
+{
+    char hex[TIDE_ID_HEX];
+    snprintf(ret_path, PATH_MAX, "%s/streams/%s/staged/%020" PRIu64 "-%020" PRIu64 ".staged", store,
+             id_hex(stream, hex), first, last);
+}
+
+static bool range_name(const char *name, const char *suffix, uint64_t *ret_first,
+                       uint64_t *ret_last)
+{
+    char again[64];
+    uint64_t first;
+    uint64_t last;
+    if (strlen(name) != 41 + strlen(suffix) ||
+        sscanf(name, "%20" SCNu64 "-%20" SCNu64, &first, &last) != 2) {
+        return false;
+    }
+    snprintf(again, sizeof(again), "%020" PRIu64 "-%020" PRIu64 "%s", first, last, suffix);
+    if (strcmp(again, name) != 0) {
+        return false;
+    }
+    *ret_first = first;
+    *ret_last = last;
+    return first > 0 && last >= first;
+}
+
+bool manifest_segment_name(const char *name, uint64_t *ret_first, uint64_t *ret_last)
+{
+    return range_name(name, ".hrl", ret_first, ret_last);
+}
+
+bool manifest_staged_name(const char *name, uint64_t *ret_first, uint64_t *ret_last)
+{
+    return range_name(name, ".staged", ret_first, ret_last);
+}
+
 /* ---- lines ---- */
 
 static size_t line(int n)

@@ -76,10 +76,16 @@ size_t manifest_line_segment(const struct manifest_segment *s, char ret[TIDE_MAN
 size_t manifest_line_tag(const struct manifest_tag *t, char ret[TIDE_MANIFEST_LINE]);
 size_t manifest_line_fork(uint64_t first, const struct hash *hash, char ret[TIDE_MANIFEST_LINE]);
 
-/* Paths under the store, of PATH_MAX bytes: STORE/streams/<hex>/manifest.jsonl and
- * STORE/streams/<hex>/segments/<first>-<last>.hrl */
+/* Paths under the store, of PATH_MAX bytes: STORE/streams/<hex>/manifest.jsonl,
+ * STORE/streams/<hex>/segments/<first>-<last>.hrl and
+ * STORE/streams/<hex>/staged/<first>-<last>.staged */
 void manifest_path(const char *store, const struct id *stream, char *ret_path);
 void manifest_segment_path(const char *store, const struct id *stream, uint64_t first,
                            uint64_t last, char *ret_path);
+void manifest_staged_path(const char *store, const struct id *stream, uint64_t first, uint64_t last,
+                          char *ret_path);
+/* Whether a file's name is that of a segment, or of a staged one: its range. */
+bool manifest_segment_name(const char *name, uint64_t *ret_first, uint64_t *ret_last);
+bool manifest_staged_name(const char *name, uint64_t *ret_first, uint64_t *ret_last);
 
 #endif

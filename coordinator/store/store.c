@@ -16,6 +16,7 @@
 #include "common/core/check.h"
 #include "common/hrl/segment.h"
 #include "common/io/file.h"
+#include "coordinator/store/staged.h"
 
 #define RECENT 64U /* segments of a stream that are known without reading its manifest */
 
@@ -26,6 +27,7 @@ struct stream {
     uint64_t manifest_size;                 /* bytes that are whole and durable */
     struct manifest_segment recent[RECENT]; /* a ring, by count */
     uint64_t count;                         /* segments stored */
+    struct staged staged;
 };
 
 struct store {
@@ -202,6 +204,7 @@ static int forked(struct store *store, struct stream *s, const struct manifest_s
     if (append(store, s, line, size, &e) < 0) {
         note(store, "stream %s: its fork could not be recorded: %s", hex, e.text);
     }
+    staged_drop(&s->staged, store->path, &s->about.stream, UINT64_MAX);
     note(store, "ALARM: fork: stream %s (%s/%s/%s) is stopped: %s", hex, s->about.group.s,
          s->about.member.s, s->about.disk.s, what);
     return err_set(err, TIDE_ERR_CONFLICT,
@@ -210,13 +213,25 @@ static int forked(struct store *store, struct stream *s, const struct manifest_s
                    what, hex);
 }
 
+/* Its file among the stored ones: the staged one moved, or written. */
+static int place_segment(struct store *store, struct stream *s,
+                         const struct manifest_segment *segment, const void *bytes,
+                         const char *path, struct err *err)
+{
+    const struct manifest_segment *there = staged_at(&s->staged, segment->first);
+    if (there != NULL && there->last == segment->last && hash_equal(&there->hash, &segment->hash)) {
+        return staged_move(&s->staged, store->path, &s->about.stream, segment->first, err);
+    }
+    return file_replace(path, bytes, segment->size, 0640, err);
+}
+
 static int write_segment(struct store *store, struct stream *s,
                          const struct manifest_segment *segment, const void *bytes, struct err *err)
 {
     char path[PATH_MAX];
     char line[TIDE_MANIFEST_LINE];
     manifest_segment_path(store->path, &s->about.stream, segment->first, segment->last, path);
-    if (file_replace(path, bytes, segment->size, 0640, err) < 0) {
+    if (place_segment(store, s, segment, bytes, path, err) < 0) {
         return -1;
     }
     size_t size = manifest_line_segment(segment, line);
@@ -225,6 +240,19 @@ static int write_segment(struct store *store, struct stream *s,
         return -1;
     }
     remember(s, segment);
+    staged_drop(&s->staged, store->path, &s->about.stream, segment->last);
+    return 0;
+}
+
+static int stage(struct store *store, struct stream *s, const struct manifest_segment *segment,
+                 const void *bytes, enum store_put *ret_put, struct err *err)
+{
+    bool known = false;
+    if (staged_put(&s->staged, store->path, segment, &s->about.stream, bytes,
+                   s->state.stored_lsn + 1, &known, err) < 0) {
+        return -1;
+    }
+    *ret_put = known ? STORE_KNOWN : STORE_STAGED;
     return 0;
 }
 
@@ -242,10 +270,7 @@ static int put_locked(struct store *store, struct stream *s, const struct manife
     }
     uint64_t due = s->state.stored_lsn + 1;
     if (segment->first > due) {
-        return err_set(err, TIDE_ERR_CONFLICT,
-                       "out of order: LSN %" PRIu64 " came, and stream '%s' is stored through "
-                       "%" PRIu64 "; send %" PRIu64 " next",
-                       segment->first, hex, s->state.stored_lsn, due);
+        return stage(store, s, segment, bytes, ret_put, err);
     }
     if (segment->first < due) {
         struct manifest_segment there;
@@ -274,6 +299,13 @@ static int put_locked(struct store *store, struct stream *s, const struct manife
     return 0;
 }
 
+static struct store_stream_state state_of(const struct stream *s)
+{
+    struct store_stream_state state = s->state;
+    state.received_lsn = staged_received(&s->staged, state.stored_lsn);
+    return state;
+}
+
 int store_put(struct store *store, const struct id *stream, const struct manifest_segment *segment,
               const void *bytes, enum store_put *ret_put, struct store_stream_state *ret_state,
               struct err *err)
@@ -287,7 +319,7 @@ int store_put(struct store *store, const struct id *stream, const struct manifes
     }
     pthread_mutex_lock(&s->lock);
     int rc = put_locked(store, s, segment, bytes, ret_put, err);
-    *ret_state = s->state;
+    *ret_state = state_of(s);
     pthread_mutex_unlock(&s->lock);
     return rc;
 }
@@ -388,7 +420,7 @@ bool store_stream_get(struct store *store, const struct id *stream,
     }
     pthread_mutex_lock(&s->lock);
     *ret_stream = s->about;
-    *ret_state = s->state;
+    *ret_state = state_of(s);
     pthread_mutex_unlock(&s->lock);
     return true;
 }
@@ -421,42 +453,25 @@ int store_check_segment(const void *bytes, size_t size, struct segment_info *ret
 
 /* ---- recovery at start ---- */
 
-static bool segment_name(const char *name, uint64_t *ret_first, uint64_t *ret_last)
+/* Reads and verifies a segment file of stream s that spans first..last. *ret_bytes is from malloc.
+ */
+static int read_back(struct stream *s, const char *path, uint64_t first, uint64_t last,
+                     struct manifest_segment *ret, uint8_t **ret_bytes, struct err *err)
 {
-    char again[64];
-    uint64_t first;
-    uint64_t last;
-    if (strlen(name) != 45 || sscanf(name, "%20" SCNu64 "-%20" SCNu64, &first, &last) != 2) {
-        return false;
-    }
-    snprintf(again, sizeof(again), "%020" PRIu64 "-%020" PRIu64 ".hrl", first, last);
-    if (strcmp(again, name) != 0) {
-        return false;
-    }
-    *ret_first = first;
-    *ret_last = last;
-    return true;
-}
-
-/* Reads and verifies the segment file of stream s that spans first..last. */
-static int verify(struct store *store, struct stream *s, uint64_t first, uint64_t last,
-                  struct manifest_segment *ret, struct err *err)
-{
-    char path[PATH_MAX];
     uint8_t *bytes = NULL;
     size_t size = 0;
-    manifest_segment_path(store->path, &s->about.stream, first, last, path);
     if (file_read(path, TIDE_SEGMENT_MAX, &bytes, &size, err) < 0) {
         return -1;
     }
     struct segment_info info;
     int rc = store_check_segment(bytes, size, &info, err);
-    free(bytes);
     if (rc == 0 && (!id_equal(&info.header.stream, &s->about.stream) ||
+                    !id_equal(&info.header.timeline, &s->about.timeline) ||
                     info.header.first_lsn != first || info.last_lsn != last)) {
         rc = err_set(err, TIDE_ERR_CORRUPT, "is of another stream or range than its name says");
     }
     if (rc < 0) {
+        free(bytes);
         return err_wrap(err, "'%s'", path);
     }
     *ret = (struct manifest_segment){.first = first,
@@ -464,7 +479,63 @@ static int verify(struct store *store, struct stream *s, uint64_t first, uint64_
                                      .hash = info.hash,
                                      .before = info.header.before,
                                      .size = size};
+    *ret_bytes = bytes;
     return 0;
+}
+
+static int verify(struct store *store, struct stream *s, uint64_t first, uint64_t last,
+                  struct manifest_segment *ret, struct err *err)
+{
+    char path[PATH_MAX];
+    uint8_t *bytes = NULL;
+    manifest_segment_path(store->path, &s->about.stream, first, last, path);
+    int rc = read_back(s, path, first, last, ret, &bytes, err);
+    free(bytes);
+    return rc;
+}
+
+/* Under the stream's lock. */
+static bool staged_due(struct store *store, struct stream *s, struct manifest_segment *ret,
+                       uint8_t **ret_bytes)
+{
+    char path[PATH_MAX];
+    char hex[TIDE_ID_HEX];
+    struct err e = {0};
+    struct manifest_segment *there = staged_at(&s->staged, s->state.stored_lsn + 1);
+    if (there == NULL || s->state.forked || s->state.damaged) {
+        return false;
+    }
+    manifest_staged_path(store->path, &s->about.stream, there->first, there->last, path);
+    if (read_back(s, path, there->first, there->last, ret, ret_bytes, &e) == 0) {
+        if (!hash_is_zero(&there->hash) && !hash_equal(&there->hash, &ret->hash)) {
+            free(*ret_bytes);
+            err_set(&e, TIDE_ERR_CORRUPT, "'%s': it is not what came", path);
+        } else {
+            there->hash = ret->hash;
+            return true;
+        }
+    }
+    bool stays = e.code == TIDE_ERR_IO || e.code == TIDE_ERR_LIMIT;
+    note(store, "stream %s: staged segment %" PRIu64 "-%" PRIu64 " %s: %s",
+         id_hex(&s->about.stream, hex), there->first, there->last,
+         stays ? "cannot be read now" : "is dropped", e.text);
+    if (!stays) {
+        staged_drop(&s->staged, store->path, &s->about.stream, there->first);
+    }
+    return false;
+}
+
+bool store_staged_due(struct store *store, const struct id *stream, struct manifest_segment *ret,
+                      uint8_t **ret_bytes)
+{
+    struct stream *s = find(store, stream);
+    if (s == NULL) {
+        return false;
+    }
+    pthread_mutex_lock(&s->lock);
+    bool due = staged_due(store, s, ret, ret_bytes);
+    pthread_mutex_unlock(&s->lock);
+    return due;
 }
 
 /* A file that the manifest does not list: a crash between its rename and its line, if it is what
@@ -519,7 +590,7 @@ static int sweep(struct store *store, struct stream *s, const struct manifest *m
     for (size_t k = 0; k < count && rc == 0; k++) {
         uint64_t first = 0;
         uint64_t last = 0;
-        if (!segment_name(names[k], &first, &last)) {
+        if (!manifest_segment_name(names[k], &first, &last)) {
             snprintf(path, sizeof(path), "%s/%s/%s", store->path, relative, names[k]);
             note(store, "stream %s: '%s' was never finished; removed", hex, names[k]);
             unlink(path);
@@ -545,6 +616,35 @@ static int sweep(struct store *store, struct stream *s, const struct manifest *m
     }
     object_names_free(names);
     return rc;
+}
+
+/* What came early: kept, and taken where what was before it was stored just before the end. */
+static int recover_staged(struct store *store, struct stream *s, struct err *err)
+{
+    char hex[TIDE_ID_HEX];
+    struct manifest_segment segment;
+    uint8_t *bytes = NULL;
+    unsigned gone = 0;
+    uint64_t through = s->state.forked || s->state.damaged ? UINT64_MAX : s->state.stored_lsn;
+    if (staged_load(&s->staged, store->path, &s->about.stream, through, &gone, err) < 0) {
+        return -1;
+    }
+    if (gone > 0) {
+        note(store, "stream %s: %u staged segments are of no use any more; removed",
+             id_hex(&s->about.stream, hex), gone);
+    }
+    while (staged_due(store, s, &segment, &bytes)) {
+        enum store_put put = STORE_KNOWN;
+        struct err e = {0};
+        int rc = put_locked(store, s, &segment, bytes, &put, &e);
+        free(bytes);
+        if (rc < 0) {
+            note(store, "stream %s: staged segment %" PRIu64 "-%" PRIu64 " is not taken: %s",
+                 id_hex(&s->about.stream, hex), segment.first, segment.last, e.text);
+            break;
+        }
+    }
+    return 0;
 }
 
 static int recover_stream(struct store *store, struct stream *s, const struct manifest *m,
@@ -577,7 +677,8 @@ static int recover_stream(struct store *store, struct stream *s, const struct ma
             s->state.damaged = true;
         }
     }
-    return sweep(store, s, m, err);
+    int rc = sweep(store, s, m, err);
+    return rc == 0 ? recover_staged(store, s, err) : rc;
 }
 
 static int recover_one(struct store *store, const char *name, struct err *err)

@@ -7,6 +7,7 @@
  *   definitions/<group>/<epoch, 20 digits>.pb    stored bytes; .json beside it is for people
  *   streams/<stream hex>/manifest.jsonl    append-only lines: created, segment, tag, fork
  *   streams/<stream hex>/segments/<first, 20 digits>-<last, 20 digits>.hrl
+ *   streams/<stream hex>/staged/<first>-<last>.staged    came before their turn (staged.h)
  *   points/<group>/<round hex>.json        one object a point, naming all its streams
  *
  * An object appears whole or not at all: temporary name, fsync, rename, fsync of the folder. What
@@ -37,10 +38,11 @@ struct store; /* open for writing; one process at a time */
 typedef void store_note_fn(void *context, const char *text);
 
 struct store_stream_state {
-    uint64_t stored_lsn; /* 0: nothing yet */
-    struct hash head;    /* of the last segment; zero: none */
-    bool forked;         /* stopped: the same LSN came with another content */
-    bool damaged;        /* stopped: what the manifest names is not in the folder, see the log */
+    uint64_t stored_lsn;   /* 0: nothing yet */
+    uint64_t received_lsn; /* that, or the end of the staged ones that follow it without a hole */
+    struct hash head;      /* of the last segment; zero: none */
+    bool forked;           /* stopped: the same LSN came with another content */
+    bool damaged;          /* stopped: what the manifest names is not in the folder, see the log */
 };
 
 /* Opens STORE (made if absent) for writing, locks it, recovers.
@@ -65,18 +67,27 @@ typedef int store_stream_fn(void *context, const struct manifest_stream *stream,
 int store_stream_each(struct store *store, store_stream_fn *fn, void *context, struct err *err);
 
 enum store_put {
-    STORE_TAKEN, /* it is new and durable */
-    STORE_KNOWN, /* the same bytes were there already */
+    STORE_TAKEN,  /* it is new and durable */
+    STORE_KNOWN,  /* the same bytes were there already, or staged */
+    STORE_STAGED, /* it is durable, and waits for what is before it */
 };
-/* Stores a segment whose bytes were verified by the caller; durable when it returns 0.
+/* Stores a segment whose bytes were verified by the caller, or stages it where an earlier LSN is
+ * due; durable when it returns 0. After each that is taken, store_staged_due() tells whether the
+ * next one has come already.
  *   NOT_FOUND no such stream
- *   CONFLICT  fork (now recorded: ret_state->forked), stopped by an earlier one or as damaged, or
- *             out of order: the text says where the stream is
- *   FULL, IO  the store could not take it; nothing changed, try again later
+ *   CONFLICT  fork (now recorded: ret_state->forked), stopped by an earlier one or as damaged
+ *   BUSY      an earlier LSN is due, and no more is staged (staged.h)
+ *   FULL, IO  the store could not take it; nothing stored changed, try again later
  * *ret_state is set in every case but NOT_FOUND. */
 int store_put(struct store *store, const struct id *stream, const struct manifest_segment *segment,
               const void *bytes, enum store_put *ret_put, struct store_stream_state *ret_state,
               struct err *err);
+
+/* Reads back the staged segment that is due now, and verifies it again: true, with its bytes
+ * (heap), to be given to store_put(). False: none is due; or it cannot be read now, and stays; or
+ * it is damaged, and was dropped (noted). */
+bool store_staged_due(struct store *store, const struct id *stream, struct manifest_segment *ret,
+                      uint8_t **ret_bytes);
 
 /* The whole check of a segment in memory (segment_verify()). */
 int store_check_segment(const void *bytes, size_t size, struct segment_info *ret, struct err *err);

@@ -58,7 +58,7 @@ struct member_tap {
     struct id stream; /* as the tap says; another than the definition's counts as not attached */
     uint64_t incarnation; /* not 0 while attached */
     bool whole;
-    uint8_t gap; /* enum record_gap_reason, where not whole; 0: not known */
+    uint8_t gap;  /* enum record_gap_reason, where not whole; 0: not known */
     bool logging; /* false: the log is full or failed; counts as not whole */
 };
 

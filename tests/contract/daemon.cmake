@@ -13,3 +13,19 @@ if(TARGET tidemark-coordinator)
     DEPS participant common_wire common_io common_hrl common_core)
   add_dependencies(test_comparer tidemark-coordinator)
 endif()
+tide_test(test_tapset SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_tapset.c DEPS participant
+  LABELS contract)
+if(TARGET tidemark-coordinator)
+  tide_test(test_shipper SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_shipper.c
+      ${CMAKE_CURRENT_LIST_DIR}/far_rig.c
+    DEPS participant coordinator_store common_wire common_io common_hrl common_core
+    LABELS contract TIMEOUT 120)
+  add_dependencies(test_shipper tidemark-coordinator)
+  tide_test(test_file_faults SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_file_faults.c
+      ${CMAKE_CURRENT_LIST_DIR}/far_rig.c
+    DEPS participant coordinator_store common_wire common_io common_hrl common_core
+    LABELS contract TIMEOUT 120)
+  foreach(call IN ITEMS open write pwrite fsync fdatasync rename renameat2 mkdir ftruncate)
+    target_link_options(test_file_faults PRIVATE -Wl,--wrap=${call})
+  endforeach()
+endif()

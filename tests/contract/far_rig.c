@@ -468,6 +468,15 @@ void far_put_good(struct far *far, unsigned member, struct far_segment *segment)
     far_segment_free(segment);
 }
 
+static void put_or_keep(struct far *far, unsigned member, struct far_segment *segment)
+{
+    if (far->late && member == 0) {
+        far->kept[far->kept_count++] = *segment;
+    } else {
+        far_put_good(far, member, segment);
+    }
+}
+
 void far_round(struct far *far, bool unheld, bool spoil, struct id *ret_round, uint8_t *ret_images)
 {
     struct round_order order = {.group = far->definition->group,
@@ -499,7 +508,7 @@ void far_round(struct far *far, bool unheld, bool spoil, struct id *ret_round, u
             memcpy(ret_images + k * (size_t)FAR_DISK_SIZE, s->image, FAR_DISK_SIZE);
         }
         far_cut(s, &segment);
-        far_put_good(far, k, &segment);
+        put_or_keep(far, k, &segment);
     }
     struct hash cut = round_cut_hash(&order, marks, FAR_MEMBERS);
     for (unsigned k = 0; k < FAR_MEMBERS; k++) {
@@ -518,7 +527,7 @@ void far_round(struct far *far, bool unheld, bool spoil, struct id *ret_round, u
         far_append(s, &r);
         far_write(far, k);
         far_cut(s, &segment);
-        far_put_good(far, k, &segment);
+        put_or_keep(far, k, &segment);
     }
     *ret_round = order.round;
 }

@@ -18,6 +18,12 @@
 #define FAR_DISK_SIZE (1024U * 1024) /* as registered */
 #define FAR_DISK_MAX  (2U * FAR_DISK_SIZE)
 
+/* A segment on its way. */
+struct far_segment {
+    uint8_t *bytes; /* heap */
+    struct segment_info info;
+};
+
 /* One stream: its writer, its disk. */
 struct far_stream {
     struct id stream;
@@ -46,12 +52,9 @@ struct far {
     struct far_stream streams[FAR_MEMBERS];
     struct definition *definition;
     struct prng prng;
-};
-
-/* A segment on its way. */
-struct far_segment {
-    uint8_t *bytes; /* heap */
-    struct segment_info info;
+    bool late; /* far_round() keeps member 0's cuts here instead of putting them */
+    unsigned kept_count;
+    struct far_segment kept[4];
 };
 
 struct far_answer {

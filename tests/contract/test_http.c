@@ -96,8 +96,10 @@ static void *server_run(void *arg)
         SSL *ssl = SSL_new(server.context);
         SSL_set_fd(ssl, fd);
         if (SSL_accept(ssl) == 1) {
-            while (!atomic_load(&server.end) && server_read(ssl)) {
+            for (unsigned k = 0; !atomic_load(&server.end) && server_read(ssl); k++) {
                 atomic_fetch_add(&server.requests, 1);
+                if (k > 0 && strstr(server.head, " /v0/drop ") != NULL)
+                    break; /* not the first of its connection: gone without an answer */
                 server_answer(ssl);
             }
             SSL_shutdown(ssl);
@@ -271,6 +273,79 @@ static void limits_and_deadlines_hold(void **state)
     client_close(&client);
 }
 
+struct pace {
+    unsigned asked;
+    size_t sum;
+};
+
+static size_t allow(void *arg, size_t want)
+{
+    struct pace *pace = arg;
+    size_t now = ++pace->asked % 8 == 0 ? 0 : pace->asked % 8 * 2000;
+    now = now < want ? now : want;
+    pace->sum += now;
+    return now;
+}
+
+/* Piece by piece as allowed, also from the beginning again when a kept connection has gone. */
+static void a_paced_body_arrives_whole(void **state)
+{
+    (void)state;
+    static uint8_t body[BODY_MAX];
+    struct pace pace = {0};
+    struct err err = {0};
+    int status = 0;
+    const uint8_t *got = NULL;
+    size_t size = 0;
+    server_open("main");
+    struct client client = client_open("a", "spiffe://lab/coordinator/main", BODY_MAX);
+    for (size_t i = 0; i < sizeof(body); i++)
+        body[i] = (uint8_t)(i * 5 + i / 253);
+    http_set_pace(client.http, allow, &pace);
+    for (unsigned i = 0; i < 3; i++) {
+        const char *path = i == 2 ? "/v0/drop" : "/v0/x";
+        size_t before = pace.sum;
+        if (http_request(client.http, "PUT", path, body, sizeof(body), 20000, &status, &got, &size,
+                         &err) != 0)
+            fail_msg("%s", err.text);
+        assert_int_equal(status, 200);
+        assert_int_equal(size, sizeof(body));
+        assert_memory_equal(got, body, sizeof(body));
+        assert_int_equal(pace.sum - before, (i == 2 ? 2 : 1) * sizeof(body));
+    }
+    assert_int_equal(atomic_load(&server.connections), 2);
+    http_set_pace(client.http, NULL, NULL);
+    size_t before = pace.sum;
+    assert_int_equal(
+        http_request(client.http, "PUT", "/v0/x", body, 1000, 3000, &status, &got, &size, &err), 0);
+    assert_int_equal(size, 1000);
+    assert_int_equal(pace.sum, before);
+    client_close(&client);
+    server_close();
+}
+
+static size_t never(void *arg, size_t want)
+{
+    (void)want;
+    http_abort(arg);
+    return 0;
+}
+
+static void abort_ends_a_paced_body(void **state)
+{
+    (void)state;
+    struct err err = {0};
+    int status = 0;
+    server_open("main");
+    struct client client = client_open("a", "spiffe://lab/coordinator/main", 1000);
+    http_set_pace(client.http, never, client.http);
+    assert_int_equal(
+        http_request(client.http, "PUT", "/v0/x", "body", 4, 60000, &status, NULL, NULL, &err), -1);
+    assert_int_equal(err.code, TIDE_ERR_BUSY);
+    client_close(&client);
+    server_close();
+}
+
 static void *abort_when_waiting(void *arg)
 {
     uint64_t until = clock_mono_us() + 3000000;
@@ -308,6 +383,8 @@ int main(void)
         cmocka_unit_test(requests_reuse_one_connection),
         cmocka_unit_test(wrong_identities_get_no_request_through),
         cmocka_unit_test(limits_and_deadlines_hold),
+        cmocka_unit_test(a_paced_body_arrives_whole),
+        cmocka_unit_test(abort_ends_a_paced_body),
         cmocka_unit_test(abort_ends_a_long_wait),
     };
     return cmocka_run_group_tests(tests, sites_make, sites_remove);

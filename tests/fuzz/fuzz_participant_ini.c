@@ -5,6 +5,21 @@
 
 #include "tests/fuzz/text.h"
 
+static void write_hours(const struct bandwidth_rules *b, struct text *to)
+{
+    for (unsigned i = 0; i < b->count; i++) {
+        const struct bandwidth_hours *h = &b->hours[i];
+        text_add(to, "%s%02u:%02u-%02u:%02u ", i == 0 ? "bandwidth-hours = " : ",", h->from / 60U,
+                 h->from % 60U, h->to / 60U, h->to % 60U);
+        if (h->rule.off) {
+            text_add(to, "off");
+        } else {
+            text_add(to, "%llu", (unsigned long long)h->rule.limit);
+        }
+    }
+    text_add(to, "\n");
+}
+
 static void write_out(const struct settings *s, struct text *to)
 {
     char listen[ADDRESS_TEXT_MAX];
@@ -17,6 +32,9 @@ static void write_out(const struct settings *s, struct text *to)
     text_add(to, "coordinator-identity = %s\nstate = %s\nlocal = %s\n", s->coordinator_uri,
              s->state, s->local);
     text_add(to, "compare-rate = %llu\n", (unsigned long long)s->compare_rate);
+    text_add(to, "in-flight = %u\nbandwidth = %llu\n", s->in_flight,
+             (unsigned long long)s->bandwidth.usual.limit);
+    write_hours(&s->bandwidth, to);
     for (unsigned i = 0; i < s->member_count; i++) {
         text_add(to, "[member %s/%s]\n", s->members[i].group.s, s->members[i].name.s);
     }
@@ -34,6 +52,10 @@ static void check(const struct settings *s)
     const char *const paths[] = {s->identity_cert, s->identity_key, s->ca, s->state, s->local};
     for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++) {
         TIDE_CHECK(paths[i][0] == '/');
+    }
+    TIDE_CHECK(s->in_flight >= 1 && s->in_flight <= 16);
+    for (unsigned i = 0; i < TIDE_BANDWIDTH_DAY; i++) {
+        TIDE_CHECK(bandwidth_rule(&s->bandwidth, i).limit <= TIDE_BANDWIDTH_MAX);
     }
     TIDE_CHECK(strncmp(s->coordinator_uri, "spiffe://", 9) == 0);
     TIDE_CHECK(s->compare_rate >= SETTINGS_COMPARE_MIN && s->compare_rate <= SETTINGS_COMPARE_MAX);

@@ -8,6 +8,7 @@
   daemon.py disks     a disk is added to a member and removed again, online; old points stay what they were
   daemon.py kills     kill -9 at random under load for some 20 s, then the replica is the source, byte
                       by byte; TIDE_SEED=n repeats the order of the kills
+  daemon.py stream    a tap comes back with another stream, or with an older log
   daemon.py copy      a disk that holds data joins: points after its copy, and they are right
   daemon.py full      the file system under a log is full: production goes on (needs root)
   daemon.py config    wrong configuration files: file, line, what was expected
@@ -16,6 +17,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import struct
 import subprocess
 import sys
@@ -361,6 +363,49 @@ def kills(c):
               f"{disk.member}/{disk.name}")
     step("the replica is the source, byte by byte")
     no_fork(c)
+def stream(c):
+    web, db = c.participants
+    c.start()
+    c.wait_points("of epoch 1", 1, 15, {})
+    rpo = wait_until("nothing is owed", 10, lambda: (
+        lambda d: d if d["rpo_ms"] == 0 else None)(web.disk("data")))
+    check("in flight", rpo["in_flight"] == 0 and not rpo["limited"], json.dumps(rpo))
+    table = c.tidemark("participant", "status", "--local", web.local)
+    check("the table has it", "RPO" in table.stdout, table.stdout)
+    step("coordinator away: what a loss would lose grows")
+    c.coordinator.stop()
+    wait_until("it grows", 10, lambda: (web.disk("data")["rpo_ms"] or 0) > 2000)
+    c.start_coordinator()
+    wait_until("it is shipped", 15, lambda: (web.disk("data")["rpo_ms"] or 9999) < 2000)
+    step("the log folder is gone: another stream, which is registered; points return")
+    disk = c.disks[0]
+    before = web.disk("data")["stream"]
+    disk.tap.kill()
+    shutil.rmtree(disk.folder)
+    os.makedirs(disk.folder)
+    disk.start()
+    wait_until("another stream", 10, lambda: web.disk("data")["stream"] not in ("", before))
+    wait_until("epoch 2", 15, lambda: all(
+        p.status()["members"][0]["epoch"] == 2 for p in (web, db)))
+    wait_until("a point of epoch 2", 20, lambda: any(
+        p["epoch"] == 2 and p["label"] == "full" for p in c.points().values()))
+    check("no order was needed", web.disk("data")["restreams"] == 0)
+    no_fork(c)
+    step("an older log behind the same image: the tap sees it by itself, or is told; points return")
+    disk.tap.kill()
+    shutil.copytree(disk.folder, disk.folder + ".old")
+    before = web.disk("data")["stream"]
+    stored = web.disk("data")["stored_lsn"]
+    disk.start()
+    wait_until("more is stored", 15, lambda: web.disk("data")["stored_lsn"] > stored + 3)
+    disk.tap.kill()
+    shutil.rmtree(disk.folder)
+    os.rename(disk.folder + ".old", disk.folder)
+    disk.start()
+    wait_until("another stream", 20, lambda: web.disk("data")["stream"] not in ("", before))
+    wait_until("a point of epoch 3", 30, lambda: any(
+        p["epoch"] == 3 and p["label"] == "full" for p in c.points().values()))
+    no_fork(c)
 
 
 def copy(c):
@@ -500,6 +545,7 @@ def main():
              "epochs": (epochs, MEMBERS, ("data",)),
              "disks": (disk_set, MEMBERS[:2], ("data",)),
              "kills": (kills, MEMBERS[:2], ("data", "log")),
+             "stream": (stream, MEMBERS[:2], ("data",)),
              "copy": (copy, MEMBERS, ("data",)), "full": (full_disk, ["web"], ("data",)), "config": (config, ["web"], ("data",))}
     part, members, disks = parts[sys.argv[1]]
     if part is full_disk and os.geteuid() != 0:

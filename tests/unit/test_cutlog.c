@@ -125,8 +125,9 @@ static void trims(void **state)
     assert_int_equal(reopen(&err), 0);
     assert_int_equal(journal.count, CUTLOG_ENTRIES_MAX - 198);
     struct intake_stream_state far = {.stored_lsn = 2000, .head = hash_no(200)};
-    assert_int_equal(cutlog_compare(&journal, &far, 9999, &resume, &err), 0);
-    assert_int_equal(resume.pending->first, 2001);
+    assert_int_equal(cutlog_compare(&journal, &far, 1, 9999, &resume, &err), 0);
+    assert_int_equal(resume.first, 2001);
+    assert_non_null(cutlog_at(&journal, 2001));
 }
 
 /* No room for a new file (here: no descriptor): the old one goes on to be appended to, and what
@@ -154,6 +155,9 @@ static void a_trim_that_fails(void **state)
     assert_int_equal(journal.entries[0].last, 1500);
 }
 
+static uint64_t tail = 1; /* of the tap's log */
+static bool fell_back;
+
 /* -1: a conflict, else the first LSN due; *ret_pending its pending cut's last LSN, or 0. */
 static long compare(uint64_t stored, struct hash head, uint64_t next_lsn, uint64_t *ret_pending,
                     bool *ret_clear)
@@ -161,14 +165,16 @@ static long compare(uint64_t stored, struct hash head, uint64_t next_lsn, uint64
     struct intake_stream_state far = {.stored_lsn = stored, .received_lsn = stored, .head = head};
     struct cutlog_resume resume = {0};
     struct err err = {0};
-    if (cutlog_compare(&journal, &far, next_lsn, &resume, &err) != 0) {
+    if (cutlog_compare(&journal, &far, tail, next_lsn, &resume, &err) != 0) {
         assert_int_equal(err.code, TIDE_ERR_CONFLICT);
         assert_true(err.text[0] != '\0');
         return -1;
     }
     assert_true(hash_equal(&resume.before, &head));
-    *ret_pending = resume.pending == NULL ? 0 : resume.pending->last;
+    const struct cutlog_entry *pending = cutlog_at(&journal, resume.first);
+    *ret_pending = pending == NULL ? 0 : pending->last;
     *ret_clear = resume.clear;
+    fell_back = resume.fell_back;
     return (long)resume.first;
 }
 
@@ -183,6 +189,9 @@ static void compares(void **state)
     assert_int_equal(compare(0, none, 1, &pending, &clear), 1);
     assert_int_equal(compare(30, hash_no(3), 40, &pending, &clear), 31);
     assert_int_equal(compare(40, hash_no(4), 40, &pending, &clear), -1);
+    tail = 32; /* begins behind what is due */
+    assert_int_equal(compare(30, hash_no(3), 40, &pending, &clear), -1);
+    tail = 1;
     fill(1, 3);
     assert_int_equal(compare(0, none, 99, &pending, &clear), 1);
     assert_int_equal(pending, 10);
@@ -198,10 +207,22 @@ static void compares(void **state)
     assert_int_equal(compare(15, hash_no(1), 99, &pending, &clear), -1); /* amid a cut */
     assert_int_equal(cutlog_trim(&journal, 20, true, &err), 0);
     assert_int_equal(compare(20, hash_no(2), 99, &pending, &clear), 21);
-    assert_int_equal(compare(0, none, 99, &pending, &clear), -1); /* it lost what it had */
+    /* It has less than it once confirmed: sent again, cut anew, if the log still has it. */
+    assert_int_equal(compare(7, hash_no(1), 99, &pending, &clear), 8);
+    assert_true(clear && fell_back);
+    assert_int_equal(pending, 0);
+    tail = 9;
+    assert_int_equal(compare(7, hash_no(1), 99, &pending, &clear), -1);
+    tail = 8;
+    assert_int_equal(compare(7, hash_no(1), 99, &pending, &clear), 8);
+    tail = 31; /* nothing is missing of what the log may have forgotten */
+    assert_int_equal(compare(30, hash_no(3), 99, &pending, &clear), 31);
+    assert_false(fell_back);
+    assert_int_equal(compare(20, hash_no(2), 99, &pending, &clear), -1); /* pending, and gone */
+    tail = 1;
     struct intake_stream_state far = {.stored_lsn = 30, .head = hash_no(3), .forked = true};
     struct cutlog_resume resume;
-    assert_int_equal(cutlog_compare(&journal, &far, 99, &resume, &err), -1);
+    assert_int_equal(cutlog_compare(&journal, &far, 1, 99, &resume, &err), -1);
     assert_int_equal(cutlog_clear(&journal, &err), 0);
     assert_int_equal(reopen(&err), 0);
     assert_int_equal(journal.count, 0);

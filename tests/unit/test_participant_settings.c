@@ -63,6 +63,38 @@ static void good(void **state)
                           &err),
                      0);
     assert_string_equal(settings.coordinator_uri, "spiffe://test/coordinator/main");
+    assert_int_equal(settings.in_flight, SETTINGS_IN_FLIGHT);
+    assert_int_equal(settings.bandwidth.usual.limit, 0);
+    assert_int_equal(settings.bandwidth.count, 0);
+}
+
+static void shipping(void **state)
+{
+    struct err err = {0};
+    (void)state;
+    if (load(HEAD "in-flight = 16\nbandwidth = 20M\nbandwidth-hours = 08:00-18:30 2M ,23:00-02:00 "
+                  "off, 00:00-00:00 0\n" MEMBER DISK,
+             &err) == 0) {
+        fail_msg("overlapping hours were taken");
+    }
+    if (load(HEAD "in-flight = 16\nbandwidth = 20M\nbandwidth-hours = 08:00-18:30 2M ,23:00-02:00 "
+                  "off, 18:30-24:00 0\n" MEMBER DISK,
+             &err) == 0) {
+        fail_msg("overlapping hours were taken");
+    }
+    if (load(HEAD "in-flight = 16\nbandwidth = 20M\nbandwidth-hours = 08:00-18:30 2M ,23:00-02:00 "
+                  "off, 18:30-23:00 0\n" MEMBER DISK,
+             &err) != 0) {
+        fail_msg("%s", err.text);
+    }
+    const struct bandwidth_rules *b = &settings.bandwidth;
+    assert_int_equal(settings.in_flight, 16);
+    assert_int_equal(b->usual.limit, 20U << 20);
+    assert_int_equal(b->count, 3);
+    assert_int_equal(bandwidth_rule(b, 8 * 60).limit, 2U << 20);
+    assert_int_equal(bandwidth_rule(b, 3 * 60).limit, 20U << 20);
+    assert_true(bandwidth_rule(b, 60).off);
+    assert_int_equal(bandwidth_rule(b, 19 * 60).limit, 0);
 }
 
 static void bad(void **state)
@@ -91,6 +123,21 @@ static void bad(void **state)
         {HEAD "compare-rate = 1K\n" MEMBER DISK, 9, "compare-rate"},
         {HEAD "compare-rate = fast\n" MEMBER DISK, 9, "compare-rate"},
         {HEAD "compare-rate = 1M\ncompare-rate = 1M\n" MEMBER DISK, 10, "twice"},
+        {HEAD "in-flight = 0\n", 9, "in-flight"},
+        {HEAD "in-flight = 17\n", 9, "in-flight"},
+        {HEAD "in-flight = 2\nin-flight = 2\n", 10, "twice"},
+        {HEAD "bandwidth = 0\nbandwidth = 2M\n", 10, "twice"},
+        {HEAD "bandwidth = 1000\n", 9, "16K at least"},
+        {HEAD "bandwidth = fast\n", 9, "bandwidth"},
+        {HEAD "bandwidth-hours = 08:00-18:00\n", 9, "HH:MM-HH:MM SIZE"},
+        {HEAD "bandwidth-hours = 8:00-18:00 2M\n", 9, "HH:MM-HH:MM SIZE"},
+        {HEAD "bandwidth-hours = 08:00-08:00 2M\n", 9, "HH:MM-HH:MM SIZE"},
+        {HEAD "bandwidth-hours = 08:00-25:00 2M\n", 9, "HH:MM-HH:MM SIZE"},
+        {HEAD "bandwidth-hours = 08:60-09:00 2M\n", 9, "HH:MM-HH:MM SIZE"},
+        {HEAD "bandwidth-hours = 08:00-09:00 2M,\n", 9, "HH:MM-HH:MM SIZE"},
+        {HEAD "bandwidth-hours = ,\n", 9, "HH:MM-HH:MM SIZE"},
+        {HEAD "bandwidth-hours = 08:00-09:00 never\n", 9, "never"},
+        {HEAD "bandwidth-hours = 22:00-06:00 2M, 05:59-07:00 off\n", 9, "overlaps"},
         {HEAD "[vm shop/web]\n", 9, "unknown section"},
         {"[participant]\nlisten = web:20004\n", 2, "listen"},
         {"[participant]\ncoordinator-identity = spiffe://test/participant/web\n", 2,
@@ -147,7 +194,7 @@ static int teardown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(good), cmocka_unit_test(bad),
-                                       cmocka_unit_test(example)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(good), cmocka_unit_test(shipping),
+                                       cmocka_unit_test(bad), cmocka_unit_test(example)};
     return cmocka_run_group_tests(tests, setup, teardown);
 }

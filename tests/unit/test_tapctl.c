@@ -13,10 +13,10 @@
 #include <cmocka.h>
 
 static const enum tapctl_type types[] = {
-    TAPCTL_HELLO,   TAPCTL_HOLD,   TAPCTL_RELEASE, TAPCTL_ABORT,   TAPCTL_SYNC,
-    TAPCTL_STORED,  TAPCTL_ATTEST, TAPCTL_STATUS,  TAPCTL_WELCOME, TAPCTL_HELD,
-    TAPCTL_REFUSED, TAPCTL_SEALED, TAPCTL_SYNCED,  TAPCTL_STATE,   TAPCTL_REFUSE_BUSY,
-    TAPCTL_COMPARED, TAPCTL_RESYNC, TAPCTL_DETACH, TAPCTL_RESTREAM, TAPCTL_RESIZE,
+    TAPCTL_HELLO,    TAPCTL_HOLD,   TAPCTL_RELEASE, TAPCTL_ABORT,    TAPCTL_SYNC,
+    TAPCTL_STORED,   TAPCTL_ATTEST, TAPCTL_STATUS,  TAPCTL_WELCOME,  TAPCTL_HELD,
+    TAPCTL_REFUSED,  TAPCTL_SEALED, TAPCTL_SYNCED,  TAPCTL_STATE,    TAPCTL_REFUSE_BUSY,
+    TAPCTL_COMPARED, TAPCTL_RESYNC, TAPCTL_DETACH,  TAPCTL_RESTREAM, TAPCTL_RESIZE,
     TAPCTL_DONE,
 };
 #define TYPES (sizeof types / sizeof types[0])
@@ -233,11 +233,11 @@ static void wrong_values_are_refused(void **state)
     refuse(make(TAPCTL_COMPARED), 16 + 17, 0x21, TIDE_ERR_CORRUPT);       /* too many */
     refuse(make(TAPCTL_RESYNC), 16, 4, TIDE_ERR_CORRUPT);
     refuse(make(TAPCTL_RESYNC), 16, 0, TIDE_ERR_CORRUPT);
-    refuse(make(TAPCTL_RESYNC), 17, 1, TIDE_ERR_CORRUPT);    /* force is not its */
-    refuse(make(TAPCTL_DETACH), 16, 1, TIDE_ERR_CORRUPT);    /* nor a resync detach's */
-    refuse(make(TAPCTL_RESTREAM), 24, 0, TIDE_ERR_CORRUPT);  /* the zero stream */
-    refuse(make(TAPCTL_RESIZE), 24, 1, TIDE_ERR_CORRUPT);    /* a stream that is not its */
-    refuse(make(TAPCTL_DONE), 16, 99, TIDE_ERR_CORRUPT);     /* code */
+    refuse(make(TAPCTL_RESYNC), 17, 1, TIDE_ERR_CORRUPT);   /* force is not its */
+    refuse(make(TAPCTL_DETACH), 16, 1, TIDE_ERR_CORRUPT);   /* nor a resync detach's */
+    refuse(make(TAPCTL_RESTREAM), 24, 0, TIDE_ERR_CORRUPT); /* the zero stream */
+    refuse(make(TAPCTL_RESIZE), 24, 1, TIDE_ERR_CORRUPT);   /* a stream that is not its */
+    refuse(make(TAPCTL_DONE), 16, 99, TIDE_ERR_CORRUPT);    /* code */
     struct tapctl no_round = make(TAPCTL_ATTEST);
     memset(&no_round.attest.round, 0, TIDE_ID_SIZE);
     no_round.attest.round.b[0] = 1;
