@@ -152,7 +152,7 @@ struct tap {
 
     _Atomic uint32_t clients;   /* connections of the guest's side */
     _Atomic uint64_t restreams; /* since the tap began; changed under append */
-    uint64_t welcomed;          /* control thread's: restreams as WELCOME told its controller */
+    _Atomic uint64_t welcomed;  /* restreams when the controller had its WELCOME; else UINT64_MAX */
     struct control *control;
     pthread_t copy_thread;
     pthread_t timer_thread;
