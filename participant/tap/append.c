@@ -92,6 +92,39 @@ enum blocks {
     BLOCKS_SENT,    /* every block is sent */
 };
 
+int append_state(struct tap *tap, struct err *err)
+{
+    tap->state.map_lost = tap->map.failed;
+    int result = state_write(tap->state_fd, &tap->state, err);
+    if (result == 0 && tap->untold) {
+        note_write(tap, WITNESS_OPEN);
+    }
+    tap->untold = result != 0;
+    return result;
+}
+
+/* What the state could not be told, a note at the image says, or its time: nothing is replayed over
+ * the image then, so it must have what the log alone had promised. */
+static void tell_otherwise(struct tap *tap, const struct err *err)
+{
+    tap->unlogged = true;
+    (void)append_sync_image(tap);
+    nbdkit_error("%s (a note at the image, or its time, must tell the gap)", err->text);
+    note_write(tap, WITNESS_GAP);
+}
+
+int append_sync_image(struct tap *tap)
+{
+    if (fdatasync(tap->image_fd) == 0) {
+        return 0;
+    }
+    int why = errno;
+    tap->image_why = why;
+    nbdkit_error("image \"%s\" cannot be synced: %s", tap->config.image, strerror(why));
+    errno = why;
+    return -1;
+}
+
 /* The state word: not whole, why, and (due_lsn not 0) where replay starts from now on. */
 static void record_gap_state(struct tap *tap, unsigned reason, enum blocks blocks, uint64_t gap_lsn,
                              uint64_t due_lsn, uint64_t due_position, bool end)
@@ -110,7 +143,6 @@ static void record_gap_state(struct tap *tap, unsigned reason, enum blocks block
     s->copy_lsn = 0;
     s->copy_zero = false;
     s->compare = blocks == BLOCKS_SUSPECT || (s->compare && blocks == BLOCKS_KEPT);
-    s->map_lost = tap->map.failed;
     if (due_lsn != 0) {
         s->due_lsn = due_lsn;
         s->due_position = due_position;
@@ -121,11 +153,10 @@ static void record_gap_state(struct tap *tap, unsigned reason, enum blocks block
         s->end_lsn = due_lsn;
         s->end_position = due_position;
     }
-    int result = state_write(tap->state_fd, s, &err);
+    int result = append_state(tap, &err);
     pthread_mutex_unlock(&tap->state_lock);
     if (result != 0) {
-        nbdkit_error("%s (a note at the image, or its time, must tell the gap)", err.text);
-        note_write(tap, WITNESS_GAP);
+        tell_otherwise(tap, &err);
     }
     tap_post(tap, TAP_WORK_STATE);
     copy_kick(tap);
@@ -158,7 +189,7 @@ void append_failed(struct tap *tap, uint64_t end_lsn, uint64_t end_position)
     tap->unlogged = true;
     tap->logging = false;
     range_drain(&tap->range);
-    (void)fdatasync(tap->image_fd); /* a failure has no better answer: the stream has its gap */
+    (void)append_sync_image(tap); /* a failure has no better answer: the stream has its gap */
     record_gap_state(tap, RECORD_GAP_LOG, BLOCKS_SUSPECT, end_lsn, end_lsn, end_position, true);
     nbdkit_error(
         "log \"%s\" failed at lsn %llu: writes go on without a log, no point can be taken; "
@@ -211,10 +242,11 @@ void append_sync_failed(struct tap *tap)
     append_unlock(tap);
 }
 
-/* The ring is full: from here on changes go unlogged. Replay must never cross this: what is under
- * way is finished, and replay starts behind here, durably, before the first unlogged write. */
-static void overflow(struct tap *tap)
+void append_overflow(struct tap *tap)
 {
+    /* Before the record: where it lies in the log, what came before is not replayed. */
+    range_drain(&tap->range);
+    bool synced = append_sync_image(tap) == 0;
     uint64_t lsn = tap->log_lsn + 1;
     bool record = gap_matters(tap) ? append_room(tap) : ring_room(&tap->ring, GAP_RESERVE, 0);
     if (step_gap(tap, record, RECORD_GAP_OVERFLOW, 0, 0) != 0) {
@@ -222,20 +254,33 @@ static void overflow(struct tap *tap)
         return;
     }
     tap->unlogged = true;
-    range_drain(&tap->range);
     if (append_sync(tap, tap->log_lsn) != 0) {
         sync_failed_locked(tap);
         return;
     }
-    if (fdatasync(tap->image_fd) != 0) {
-        nbdkit_error("image \"%s\" cannot be synced: %m", tap->config.image);
-    }
-    record_gap_state(tap, RECORD_GAP_OVERFLOW, BLOCKS_KEPT, lsn, tap->log_lsn + 1,
-                     tap->ring.position, false);
+    record_gap_state(tap, RECORD_GAP_OVERFLOW, synced ? BLOCKS_KEPT : BLOCKS_SUSPECT, lsn,
+                     tap->log_lsn + 1, tap->ring.position, false);
     tap->logging = false;
     nbdkit_error("log \"%s\" is full: writes go on without it, no point can be taken; is the far "
                  "side reached? (a larger log-size bridges longer outages)",
                  tap->config.folder);
+}
+
+/* A map whose file does not follow must not be trusted at the next start; and what the state could
+ * not be told before, it is told now. */
+static void tell_map(struct tap *tap)
+{
+    struct err err;
+    if (!tap->untold && !tap->map.failed) {
+        return;
+    }
+    pthread_mutex_lock(&tap->state_lock);
+    bool told = tap->state.map_lost && !tap->untold;
+    int result = told ? 0 : append_state(tap, &err);
+    pthread_mutex_unlock(&tap->state_lock);
+    if (result != 0) {
+        tell_otherwise(tap, &err);
+    }
 }
 
 static void gap(struct tap *tap, unsigned reason, enum blocks blocks, uint64_t offset,
@@ -252,6 +297,8 @@ static void gap(struct tap *tap, unsigned reason, enum blocks blocks, uint64_t o
         record_gap_state(tap, reason, blocks, lsn, 0, 0, false);
     } else if (blocks != BLOCKS_KEPT) {
         record_gap_state(tap, reason, blocks, 0, 0, 0, false);
+    } else {
+        tell_map(tap);
     }
 }
 
@@ -297,7 +344,8 @@ int append_attach(struct tap *tap)
     return told ? 0 : step_gap(tap, true, reason != 0 ? reason : RECORD_GAP_STATE, 0, 0);
 }
 
-int append_size(struct tap *tap)
+/* RESIZE, where the log has not said yet what size the disk has. */
+static int append_size(struct tap *tap)
 {
     pthread_mutex_lock(&tap->state_lock);
     uint64_t size = tap->state.image_size; /* tap->size may follow only after a hold */
@@ -378,29 +426,26 @@ static void unlogged(struct tap *tap, const struct record *record)
 {
     map_set(&tap->map, record->write.offset, record->write.size);
     uint64_t now_us = tap_now_us();
-    if (now_us - tap->touched_us >= TOUCH_US) {
+    bool touch = now_us - tap->touched_us >= TOUCH_US;
+    if (touch) {
         tap->touched_us = now_us;
+    }
+    if (touch || !tap->untold) {
+        tell_map(tap);
+    }
+    if (touch && !tap->untold) { /* else the image's time is what tells */
         (void)futimens(tap->state_fd, NULL);
-    }
-    if (!tap->map.failed) {
-        return;
-    }
-    struct err err;
-    pthread_mutex_lock(&tap->state_lock);
-    bool told = tap->state.map_lost;
-    tap->state.map_lost = true;
-    int result = told ? 0 : state_write(tap->state_fd, &tap->state, &err);
-    pthread_mutex_unlock(&tap->state_lock);
-    if (result != 0) {
-        note_write(tap, WITNESS_GAP);
     }
 }
 
-enum attempt { ATTEMPT_DONE, ATTEMPT_AGAIN, ATTEMPT_WAIT, ATTEMPT_SPACE };
+enum attempt { ATTEMPT_DONE, ATTEMPT_AGAIN, ATTEMPT_WAIT, ATTEMPT_SPACE, ATTEMPT_OUTSIDE };
 
 static enum attempt try_change(struct tap *tap, struct range_node *node, struct record *record,
                                bool may_wait, uint64_t *ret_ticket)
 {
+    if (record->write.offset + record->write.size > tap->size) {
+        return ATTEMPT_OUTSIDE; /* it has shrunk since the request was looked at */
+    }
     if (!tap->logging) {
         unlogged(tap, record);
         return ATTEMPT_DONE;
@@ -410,7 +455,7 @@ static enum attempt try_change(struct tap *tap, struct range_node *node, struct 
         if (may_wait && ring_can_free(&tap->ring, tap->stored_lsn)) {
             return ATTEMPT_SPACE;
         }
-        overflow(tap);
+        append_overflow(tap);
         return ATTEMPT_AGAIN;
     }
     struct gate_out out;
@@ -434,12 +479,12 @@ static enum attempt try_change(struct tap *tap, struct range_node *node, struct 
     return ATTEMPT_DONE;
 }
 
-void append_change(struct tap *tap, struct range_node *node, struct record *record,
-                   uint64_t *ret_ticket)
+int append_change(struct tap *tap, struct range_node *node, struct record *record,
+                  uint64_t *ret_ticket)
 {
     record->lsn = 0;
     enum attempt attempt = ATTEMPT_AGAIN;
-    for (unsigned waited = 0; attempt != ATTEMPT_DONE;) {
+    for (unsigned waited = 0; attempt != ATTEMPT_DONE && attempt != ATTEMPT_OUTSIDE;) {
         *ret_ticket = 0;
         append_lock(tap, false);
         attempt = try_change(tap, node, record, waited < 3, ret_ticket);
@@ -451,6 +496,10 @@ void append_change(struct tap *tap, struct range_node *node, struct record *reco
             checkpoint_wait(tap);
         }
     }
+    if (attempt == ATTEMPT_OUTSIDE) {
+        return ENOSPC;
+    }
     tap->writes++;
     tap->bytes += record->write.size;
+    return 0;
 }

@@ -9,10 +9,11 @@ void append_lock(struct tap *tap, bool urgent);
 void append_unlock(struct tap *tap);
 
 /* Logs one write or zero (range locked by node). *ret_ticket: hold to wait for before the
- * acknowledgement, 0: none. record->lsn is set, to 0 where it went unlogged. Never fails: where the
- * log cannot take it the stream is no longer whole, and production goes on. */
-void append_change(struct tap *tap, struct range_node *node, struct record *record,
-                   uint64_t *ret_ticket);
+ * acknowledgement, 0: none. record->lsn is set, to 0 where it went unlogged. 0; or ENOSPC where the
+ * disk has meanwhile shrunk below it, and nothing was done. Else it never fails: where the log
+ * cannot take it the stream is no longer whole, and production goes on. */
+int append_change(struct tap *tap, struct range_node *node, struct record *record,
+                  uint64_t *ret_ticket);
 
 /* Under the append lock: appends a small record whose LSN the gate gave; other header fields are
  * set here, incarnation where it is 0. -1: the log failed (the caller calls append_failed()). */
@@ -34,6 +35,20 @@ void append_sync_failed(struct tap *tap);
  * Nothing from there on counts, now or after a restart. */
 void append_failed(struct tap *tap, uint64_t end_lsn, uint64_t end_position);
 
+/* Under the append lock: the ring has no room: from here on changes go unlogged. Replay never
+ * crosses this: what is under way is finished and in the image, and replay starts behind here,
+ * durably, before the first unlogged write. */
+void append_overflow(struct tap *tap);
+
+/* Under the state lock: writes the state, and whether the map's file
+ * can be trusted with it. After a failure the note at the image says what the state does not, where
+ * the caller had something to tell, until a later write succeeds. Errors: state_write(). */
+int append_state(struct tap *tap, struct err *err);
+
+/* Syncs the image. -1 with errno: the system tells a failed sync once, so the guest's next flush
+ * fails for it. */
+int append_sync_image(struct tap *tap);
+
 /* Under the append lock: a gap of that reason, as an operator or the far side wants it; suspect:
  * every block must be compared, else every block is sent. */
 void append_gap(struct tap *tap, unsigned reason, bool suspect);
@@ -41,14 +56,11 @@ void append_gap(struct tap *tap, unsigned reason, bool suspect);
 /* Under the append lock: as append_gap(), but what is in the map stays what is sent. */
 void append_gap_map(struct tap *tap, unsigned reason);
 
-/* Under the append lock: RESIZE, where the log has not said yet what size the disk has. -1: the log
- * failed, as append_own(). */
-int append_size(struct tap *tap);
-
 /* An image write or sync failed: the stream is not whole. Range 0, 0: not known. */
 void append_image_gap(struct tap *tap, uint64_t offset, uint64_t size, int why);
 
-/* Under the append lock: logging goes on where the ring has room again. */
+/* Under the append lock: logging goes on where the ring has room again; first with RESIZE, where
+ * the log has not said yet what size the disk has. */
 void append_resume(struct tap *tap);
 
 /* Under the append lock, at attach and at the first resume after it: ATTACH (tap->attach), and GAP

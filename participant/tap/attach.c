@@ -153,20 +153,21 @@ static unsigned meanwhile(const struct tap *tap, bool *ret_touched)
 {
     const struct state *s = &tap->state;
     uint64_t mtime = file_mtime_ns(tap->image_fd);
-    *ret_touched = true;
+    bool cut = !s->clean && !id_equal(&s->boot, &tap->boot);
+    uint64_t latest = cut ? s->alive_ns + POWER_SLACK_NS : last_alive_ns(tap) + MTIME_SLACK_NS;
+    bool late =
+        mtime != 0 && (s->clean ? mtime != s->image_mtime_ns : !s->replaying && mtime > latest);
     if (s->image_size != tap->size) {
+        /* It may have grown while the tap ran: over a power cut the log's promises stand. */
+        *ret_touched = late || !cut;
         return RECORD_GAP_SIZE;
     }
+    *ret_touched = true;
     if (s->image_id[0] != '\0' && tap->image_id[0] != '\0' &&
         strcmp(s->image_id, tap->image_id) != 0) {
         return RECORD_GAP_IDENTITY;
     }
-    if (mtime != 0 && s->clean && mtime != s->image_mtime_ns) {
-        return RECORD_GAP_MTIME;
-    }
-    bool cut = !s->clean && !id_equal(&s->boot, &tap->boot);
-    uint64_t latest = cut ? s->alive_ns + POWER_SLACK_NS : last_alive_ns(tap) + MTIME_SLACK_NS;
-    if (mtime != 0 && !s->clean && !s->replaying && mtime > latest) {
+    if (late) {
         return RECORD_GAP_MTIME;
     }
     *ret_touched = false;
@@ -222,6 +223,9 @@ static int settle_first(struct tap *tap, unsigned *ret_gap, struct err *err)
     s->whole = zero == 1;
     s->clean = true;
     s->image_size = tap->size;
+    if (s->whole) {
+        map_clear_all(&tap->map); /* one of a new stream by order has every block */
+    }
     *ret_gap = zero == 1 ? 0 : RECORD_GAP_BASE;
     return 0;
 }
@@ -246,7 +250,7 @@ static int settle_gap(struct tap *tap, const struct replay *r, unsigned gap, boo
         s->open_round = r->open_round;
     }
     map_set_all(&tap->map);
-    return state_write(tap->state_fd, s, err);
+    return append_state(tap, err);
 }
 
 /* The map of an earlier life counts where it cannot have been cut: after a clean detach, or a kill
@@ -255,8 +259,8 @@ static int settle_map(struct tap *tap, bool fresh, struct err *err)
 {
     struct state *s = &tap->state;
     bool trusted = !fresh && !s->map_lost && (s->clean || id_equal(&s->boot, &tap->boot));
-    s->map_lost = false;
     if (s->whole) {
+        s->compare = s->copy_zero = false;
         map_clear_all(&tap->map);
         return 0;
     }
@@ -266,7 +270,7 @@ static int settle_map(struct tap *tap, bool fresh, struct err *err)
     s->compare = true;
     s->copy_zero = false;
     map_set_all(&tap->map);
-    return state_write(tap->state_fd, s, err);
+    return append_state(tap, err);
 }
 
 static int settle_known(struct tap *tap, const struct replay *r, const struct note *note,
@@ -274,6 +278,9 @@ static int settle_known(struct tap *tap, const struct replay *r, const struct no
 {
     struct state *s = &tap->state;
     *ret_gap = meanwhile(tap, ret_touched);
+    if (*ret_gap == 0 && r->size != 0 && r->size != tap->size) {
+        *ret_gap = RECORD_GAP_SIZE; /* it was another one meanwhile */
+    }
     if (*ret_gap == 0 && note->there && note->witness.state == WITNESS_GAP &&
         id_equal(&note->witness.stream, &s->stream)) {
         *ret_gap = RECORD_GAP_LOG; /* neither log nor state could be told */
@@ -286,16 +293,16 @@ static int settle_known(struct tap *tap, const struct replay *r, const struct no
 }
 
 /* Half a replay is older than what was on the image: the state says that it must be finished. */
-static int replay(struct tap *tap, struct replay *r, struct err *err)
+static int replay(struct tap *tap, struct replay *r, bool resized, struct err *err)
 {
     if (r->start_lsn == r->end_lsn) {
         return 0;
     }
     tap->state.replaying = true;
-    if (state_write(tap->state_fd, &tap->state, err) != 0) {
+    if (append_state(tap, err) != 0) {
         return -1;
     }
-    return replay_apply(&tap->ring, tap->image_fd, tap->size, r, err);
+    return replay_apply(&tap->ring, tap->image_fd, tap->size, resized, r, err);
 }
 
 /* Replay, then whether the stream is whole, as far as the past tells. older: the log is, than the
@@ -322,7 +329,7 @@ static int settle(struct tap *tap, struct replay *r, const struct note *note, bo
                          : settle_known(tap, r, note, fresh_map, &gap, &touched, err)) != 0) {
         return -1;
     }
-    if (!touched && !older && replay(tap, r, err) != 0) {
+    if (!touched && !older && replay(tap, r, gap == RECORD_GAP_SIZE, err) != 0) {
         return -1;
     }
     if (fdatasync(tap->image_fd) != 0) {
@@ -378,7 +385,9 @@ static int check_note(const struct tap *tap, const struct note *note, struct err
         return 0;
     }
     (void)snprintf(path, sizeof path, "%s/state", note->witness.log);
-    if (note->witness.flush_log && stat(path, &st) == 0) {
+    /* In this folder it has ended: a new stream began, and the note could not be written yet. */
+    bool here = strncmp(note->witness.log, tap->config.folder, TIDE_WITNESS_LOG_MAX) == 0;
+    if (note->witness.flush_log && !here && stat(path, &st) == 0) {
         return err_set(err, TIDE_ERR_CONFLICT,
                        "image \"%s\" has a log in \"%s\" that was not replayed: what was flushed "
                        "may be there alone; run 'tidemark disk replay %s %s' first",
@@ -447,7 +456,7 @@ static int enter(struct tap *tap, struct replay *r, struct err *err)
     s->open_lsn = 0;
     s->end_lsn = 0;
     s->end_position = 0;
-    if (state_write(tap->state_fd, s, err) != 0) {
+    if (append_state(tap, err) != 0) {
         return -1;
     }
     note_write(tap, WITNESS_OPEN);

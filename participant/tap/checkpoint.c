@@ -12,9 +12,11 @@
 #include <unistd.h>
 
 struct snapshot {
+    struct id stream;
     uint64_t due_lsn;
     uint64_t due_position;
     uint64_t incarnation;
+    uint64_t stored;
     uint64_t open_lsn;
     struct id open_round;
 };
@@ -64,6 +66,8 @@ static struct snapshot take(struct tap *tap)
 {
     struct snapshot s = {0};
     append_lock(tap, true);
+    s.stream = tap->ring.geometry.stream;
+    s.stored = tap->stored_lsn;
     if (!range_oldest(&tap->range, &s.due_lsn, &s.due_position)) {
         s.due_lsn = tap->log_lsn + 1;
         s.due_position = tap->ring.position;
@@ -78,17 +82,21 @@ static struct snapshot take(struct tap *tap)
 static bool stale(struct tap *tap, const struct snapshot *s)
 {
     pthread_mutex_lock(&tap->state_lock);
-    bool result = s->due_lsn != tap->state.due_lsn || tap->stored_lsn != tap->state.stored_lsn;
+    bool result = s->due_lsn != tap->state.due_lsn || s->stored != tap->state.stored_lsn;
     pthread_mutex_unlock(&tap->state_lock);
     return result;
 }
 
-static int record_it(struct tap *tap, const struct snapshot *s, uint64_t stored)
+static int record_it(struct tap *tap, const struct snapshot *s)
 {
     struct err err;
     pthread_mutex_lock(&tap->state_lock);
     struct state *state = &tap->state;
     struct state before = *state;
+    if (!id_equal(&state->stream, &s->stream)) { /* another has begun meanwhile */
+        pthread_mutex_unlock(&tap->state_lock);
+        return -1;
+    }
     if (s->due_lsn > state->due_lsn) { /* an overflow meanwhile is further on, and stays */
         state->due_lsn = s->due_lsn;
         state->due_position = s->due_position;
@@ -96,8 +104,8 @@ static int record_it(struct tap *tap, const struct snapshot *s, uint64_t stored)
         state->open_lsn = s->open_lsn;
         state->open_round = s->open_round;
     }
-    state->stored_lsn = stored;
-    int result = state_write(tap->state_fd, state, &err);
+    state->stored_lsn = s->stored;
+    int result = append_state(tap, &err);
     if (result != 0) {
         before.sequence = state->sequence;
         *state = before;
@@ -113,7 +121,6 @@ int checkpoint_run(struct tap *tap)
 {
     unsigned gaps = tap->image_gaps;
     struct snapshot s = take(tap);
-    uint64_t stored = tap->stored_lsn;
     if (!stale(tap, &s)) {
         return 0;
     }
@@ -123,20 +130,21 @@ int checkpoint_run(struct tap *tap)
         append_sync_failed(tap);
         return -1;
     }
-    if (fdatasync(tap->image_fd) != 0) {
+    if (append_sync_image(tap) != 0) {
         append_image_gap(tap, 0, 0, errno);
         return -1;
     }
     /* A change that failed on its way to the image must not be passed before its gap is recorded.
      */
-    if (gaps != 0 || tap->image_gaps != 0 || record_it(tap, &s, stored) != 0) {
+    if (gaps != 0 || tap->image_gaps != 0 || record_it(tap, &s) != 0) {
         return -1;
     }
     append_lock(tap, true);
     pthread_mutex_lock(&tap->state_lock);
-    uint64_t free = tap->state.due_lsn - 1 < stored ? tap->state.due_lsn - 1 : stored;
+    uint64_t due = tap->state.due_lsn - 1;
+    uint64_t stored = tap->state.stored_lsn;
     pthread_mutex_unlock(&tap->state_lock);
-    ring_free(&tap->ring, free);
+    ring_free(&tap->ring, due < stored ? due : stored);
     append_resume(tap);
     append_unlock(tap);
     return 0;
@@ -150,7 +158,7 @@ static void stay_alive(struct tap *tap)
         return;
     }
     pthread_mutex_lock(&tap->state_lock);
-    (void)state_write(tap->state_fd, &tap->state, &err);
+    (void)append_state(tap, &err);
     pthread_mutex_unlock(&tap->state_lock);
 }
 

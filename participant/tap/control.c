@@ -173,11 +173,12 @@ void control_tell_state(struct tap *tap)
     control_tell(tap, &message);
 }
 
-void control_drop(struct tap *tap)
+void control_drop_old(struct tap *tap)
 {
     struct control *c = tap->control;
     pthread_mutex_lock(&c->mutex);
-    if (c->peer_fd >= 0) {
+    uint64_t welcomed = tap->welcomed;
+    if (c->peer_fd >= 0 && welcomed != UINT64_MAX && welcomed != tap->restreams) {
         (void)shutdown(c->peer_fd, SHUT_RDWR);
     }
     pthread_mutex_unlock(&c->mutex);
@@ -234,7 +235,7 @@ static bool peer_is_ours(int fd)
            (peer.uid == 0 || peer.uid == geteuid());
 }
 
-static void admit(struct control *c)
+static void admit(struct tap *tap, struct control *c)
 {
     int fd = accept4(c->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) {
@@ -254,6 +255,7 @@ static void admit(struct control *c)
     pthread_mutex_lock(&c->mutex);
     c->peer_fd = fd;
     c->session++;
+    tap->welcomed = UINT64_MAX;
     c->welcomed = false;
     c->hello_by_us = tap_now_us() + TIDE_CONTROL_HELLO_S * 1000000U;
     pthread_mutex_unlock(&c->mutex);
@@ -314,8 +316,9 @@ static void *control_main(void *context)
         if (c->peer_fd >= 0 && !c->welcomed && tap_now_us() > c->hello_by_us) {
             hang_up(tap, c);
         }
-        if ((fds[1].revents & POLLIN) != 0) {
-            admit(c);
+        /* A peer that has gone may have left messages, and comes again at once: those are first. */
+        if ((fds[1].revents & POLLIN) != 0 && (c->peer_fd < 0 || fds[2].revents == 0)) {
+            admit(tap, c);
         }
     }
     if (c->peer_fd >= 0) {

@@ -21,7 +21,7 @@ void control_tell(struct tap *tap, const struct tapctl *message);
 /* As control_tell(), only if it is still the one of that session. */
 void control_answer(struct tap *tap, const struct tapctl *message, uint64_t session);
 void control_tell_state(struct tap *tap);
-/* Ends the connection: the controller shall come again, for another WELCOME. */
-void control_drop(struct tap *tap);
+/* Ends the connection of a controller whose WELCOME was of a stream before: it shall come again. */
+void control_drop_old(struct tap *tap);
 
 #endif

@@ -163,7 +163,7 @@ static enum step begin_locked(struct copy *c)
     c->size = tap->state.image_size;
     c->leave_zeroes = tap->state.copy_zero;
     pthread_mutex_unlock(&tap->state_lock);
-    if (whole || append_size(tap) != 0) {
+    if (whole) {
         return STEP_VOID;
     }
     struct record record = {
@@ -372,7 +372,7 @@ static void become_whole(struct copy *c)
         tap->state.copy_lsn = 0;
         tap->state.copy_zero = false;
         tap->state.compare = false;
-        int result = state_write(tap->state_fd, &tap->state, &err);
+        int result = append_state(tap, &err);
         pthread_mutex_unlock(&tap->state_lock);
         if (result != 0) {
             nbdkit_error("copy: %s (the log tells that it has ended)", err.text);
@@ -458,21 +458,33 @@ void *copy_main(void *context)
     return NULL;
 }
 
-void copy_compared(struct tap *tap, const struct tapctl_compared *compared)
+/* Run by run: each costs the file of the map a write, and the guest waits. */
+static void clear_equal(struct tap *tap, const struct tapctl_compared *compared)
+{
+    uint32_t from = 0;
+    for (uint32_t k = 0; k <= compared->count; k++) {
+        if (k < compared->count && (compared->differs[k / 8] >> (k % 8) & 1U) == 0) {
+            continue;
+        }
+        if (k > from) {
+            map_clear(&tap->map, compared->offset + (uint64_t)from * TIDE_MAP_BLOCK,
+                      (uint64_t)(k - from) * TIDE_MAP_BLOCK);
+        }
+        from = k + 1;
+    }
+}
+
+void copy_compared(struct tap *tap, uint64_t stream, const struct tapctl_compared *compared)
 {
     append_lock(tap, true);
     pthread_mutex_lock(&tap->state_lock);
-    bool due = tap->state.copy_lsn != 0 && tap->state.copy_lsn == compared->begin_lsn &&
-               tap->state.compare && tap->compared == compared->offset;
+    bool due = tap->restreams == stream && tap->state.copy_lsn != 0 &&
+               tap->state.copy_lsn == compared->begin_lsn && tap->state.compare &&
+               tap->compared == compared->offset;
     uint64_t size = tap->state.image_size;
     pthread_mutex_unlock(&tap->state_lock);
     if (due) {
-        for (uint32_t k = 0; k < compared->count; k++) {
-            if ((compared->differs[k / 8] >> (k % 8) & 1U) == 0) {
-                map_clear(&tap->map, compared->offset + (uint64_t)k * TIDE_MAP_BLOCK,
-                          TIDE_MAP_BLOCK);
-            }
-        }
+        clear_equal(tap, compared);
         uint64_t end = compared->offset + (uint64_t)compared->count * TIDE_MAP_BLOCK;
         tap->compared = end < size ? end : size;
     }

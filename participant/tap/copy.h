@@ -37,8 +37,9 @@ void *copy_main(void *tap); /* the thread; ends after copy_stop() */
 void copy_stop(struct tap *tap);
 void copy_kick(struct tap *tap); /* there may be something to do; takes tap->copy alone */
 
-/* COMPARED has come: clears what is equal, if it is the one due. */
-void copy_compared(struct tap *tap, const struct tapctl_compared *compared);
+/* COMPARED has come: clears what is equal, if it is the one due. stream: tap->restreams as the
+ * controller knows it. */
+void copy_compared(struct tap *tap, uint64_t stream, const struct tapctl_compared *compared);
 
 /* RESYNC, as an operator asked for it. */
 void copy_resync(struct tap *tap, enum tapctl_resync how, struct tapctl_done *ret);

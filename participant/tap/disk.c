@@ -49,7 +49,10 @@ static int change(struct tap *tap, struct record *record, bool punch, uint64_t *
     struct record_write *w = &record->write;
     uint64_t wait_for = 0;
     range_lock(&tap->range, &node, w->offset, w->size);
-    append_change(tap, &node, record, &wait_for);
+    if (append_change(tap, &node, record, &wait_for) != 0) {
+        range_unlock(&tap->range, &node);
+        return ENOSPC;
+    }
     int result = record->type == RECORD_WRITE
                      ? file_write(tap->image_fd, w->data, (size_t)w->size, w->offset)
                      : file_zero(tap->image_fd, w->offset, w->size, punch);
@@ -124,12 +127,13 @@ static int flush(struct tap *tap)
             image = true;
         }
     }
-    if (image && fdatasync(tap->image_fd) != 0) {
-        int why = errno;
+    int why = 0;
+    if (image && append_sync_image(tap) != 0) {
+        why = errno;
         append_image_gap(tap, 0, 0, why);
-        return why;
     }
-    return 0;
+    int beside = atomic_exchange(&tap->image_why, 0); /* of a sync that was not the guest's */
+    return why != 0 ? why : beside;
 }
 
 int disk_flush(struct tap *tap)

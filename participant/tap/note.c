@@ -22,8 +22,11 @@ void note_write(struct tap *tap, enum witness_state state)
     if (size < 0 ||
         fsetxattr(tap->image_fd, TIDE_NOTE_INCARNATION, &incarnation, sizeof incarnation, 0) != 0 ||
         fsetxattr(tap->image_fd, TIDE_WITNESS_ATTRIBUTE, text, (size_t)size, 0) != 0) {
+        int why = errno;
+        (void)fremovexattr(tap->image_fd, TIDE_NOTE_INCARNATION); /* one of an earlier life lies */
+        (void)fremovexattr(tap->image_fd, TIDE_WITNESS_ATTRIBUTE);
         nbdkit_debug("image \"%s\" cannot carry a note of its log: %s", tap->config.image,
-                     size < 0 ? err.text : strerror(errno));
+                     size < 0 ? err.text : strerror(why));
     }
 }
 

@@ -32,12 +32,14 @@ static void not_whole(struct tap *tap, char *to, size_t size)
     const char *gap = record_gap_name(tap->state.gap_reason);
     pthread_mutex_unlock(&tap->state_lock);
     copy_progress(tap, &state);
+    uint64_t disk = tap->size; /* the map may be ahead of it */
+    uint64_t dirty = state.dirty_bytes < disk ? state.dirty_bytes : disk;
     (void)snprintf(
         to, size,
         "base and log together are not the disk (gap: %s): it must be copied first; copy "
         "%s, %u%% done",
         gap == NULL ? "unknown" : gap, tapctl_copy_name(state.copy),
-        (unsigned)((double)(tap->size - state.dirty_bytes) * 100.0 / (double)tap->size));
+        (unsigned)((double)(disk - dirty) * 100.0 / (double)disk));
 }
 
 static const char *refusal(enum round_reason reason, const struct tap *tap)
@@ -125,17 +127,29 @@ static void end(struct tap *tap, const struct tapctl *message)
     tap_step(tap, &event, &out);
 }
 
-static void stored(struct tap *tap, uint64_t lsn)
+/* Under the append lock: whether something new is stored. */
+static bool take_stored(struct tap *tap, uint64_t lsn)
 {
     pthread_mutex_lock(&tap->head);
     uint64_t synced = tap->synced_lsn;
     pthread_mutex_unlock(&tap->head);
     lsn = lsn < synced ? lsn : synced; /* what is not safe here cannot be stored there */
-    if (lsn <= tap->stored_lsn) {
-        return;
+    if (tap->restreams != tap->welcomed || lsn <= tap->stored_lsn) {
+        return false; /* of the stream before, from a controller that has not heard of the new one
+                       */
     }
     tap->stored_lsn = lsn;
+    return true;
+}
+
+static void stored(struct tap *tap, uint64_t lsn)
+{
     append_lock(tap, true);
+    if (!take_stored(tap, lsn)) {
+        append_unlock(tap);
+        return;
+    }
+    lsn = tap->stored_lsn;
     pthread_mutex_lock(&tap->state_lock);
     uint64_t due = tap->state.due_lsn - 1;
     pthread_mutex_unlock(&tap->state_lock);
@@ -206,7 +220,7 @@ enum orders_result orders_do(struct tap *tap, const struct tapctl *message, uint
         attest(tap, &message->attest);
         return ORDERS_DONE;
     case TAPCTL_COMPARED:
-        copy_compared(tap, &message->compared);
+        copy_compared(tap, tap->welcomed, &message->compared);
         return ORDERS_DONE;
     case TAPCTL_RESYNC:
     case TAPCTL_DETACH:
@@ -233,15 +247,15 @@ enum orders_result orders_do(struct tap *tap, const struct tapctl *message, uint
 
 void orders_state(struct tap *tap, struct tapctl_state *ret)
 {
-    *ret = (struct tapctl_state){.incarnation = tap->incarnation,
-                                 .stored_lsn = tap->stored_lsn,
-                                 .writes = tap->writes,
+    *ret = (struct tapctl_state){.writes = tap->writes,
                                  .bytes = tap->bytes,
                                  .size = tap->size,
-                                 .restreams = tap->restreams,
                                  .clients = tap->clients,
                                  .logging = tap->logging};
     append_lock(tap, true);
+    ret->incarnation = tap->incarnation;
+    ret->stored_lsn = tap->stored_lsn;
+    ret->restreams = tap->restreams;
     ret->next_lsn = tap->log_lsn + 1;
     ret->ring_bytes = ring_capacity(&tap->ring);
     ret->ring_used = ring_used(&tap->ring);
@@ -265,11 +279,11 @@ void orders_state(struct tap *tap, struct tapctl_state *ret)
 
 void orders_welcome(struct tap *tap, struct tapctl_welcome *ret)
 {
-    *ret = (struct tapctl_welcome){.incarnation = tap->incarnation,
-                                   .size = tap->size,
-                                   .block_size = TIDE_TAP_BLOCK_SIZE,
-                                   .logging = tap->logging};
+    *ret = (struct tapctl_welcome){
+        .size = tap->size, .block_size = TIDE_TAP_BLOCK_SIZE, .logging = tap->logging};
     append_lock(tap, true);
+    tap->welcomed = tap->restreams;
+    ret->incarnation = tap->incarnation;
     ret->stream = tap->ring.geometry.stream;
     ret->ring_files = tap->ring.geometry.files;
     ret->ring_file_size = tap->ring.geometry.file_size;

@@ -261,8 +261,8 @@ static int tap_trim(void *handle, uint32_t size, uint64_t offset, uint32_t flags
     return answer(disk_zero(&tap, size, offset, true, true, (flags & NBDKIT_FLAG_FUA) != 0));
 }
 
-/* Zeroes that may be unmapped are logged as a discard: a replay that allocated what was a hole could
- * find no space for it on a thin image. */
+/* Zeroes that may be unmapped are logged as a discard: a replay that allocated what was a hole
+ * could find no space for it on a thin image. */
 static int tap_zero(void *handle, uint32_t size, uint64_t offset, uint32_t flags)
 {
     (void)handle;

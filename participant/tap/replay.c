@@ -8,6 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void start_behind(struct replay *r, const struct log_reader *reader)
+{
+    r->start_lsn = reader->lsn;
+    r->start_position = reader->position;
+    r->start_incarnation = reader->incarnation;
+}
+
 static void note(struct replay *r, const struct state *state, const struct record *record,
                  const struct log_reader *reader)
 {
@@ -31,9 +38,7 @@ static void note(struct replay *r, const struct state *state, const struct recor
             r->copy_lsn = 0;
         }
         if (record->gap.reason == RECORD_GAP_OVERFLOW || record->gap.reason == RECORD_GAP_LOG) {
-            r->start_lsn = reader->lsn;
-            r->start_position = reader->position;
-            r->start_incarnation = reader->incarnation;
+            start_behind(r, reader);
         }
         break;
     case RECORD_COPY_BEGIN:
@@ -50,7 +55,8 @@ static void note(struct replay *r, const struct state *state, const struct recor
         break;
     case RECORD_RESIZE:
         r->copy_lsn = 0;
-        r->resized = true;
+        r->size = record->resize.size;
+        start_behind(r, reader);
         break;
     case RECORD_WRITE:
     case RECORD_ZERO:
@@ -130,8 +136,8 @@ static int apply(int image_fd, uint64_t image_size, bool resized, const struct r
     return 0;
 }
 
-int replay_apply(struct ring *ring, int image_fd, uint64_t image_size, struct replay *replay,
-                 struct err *err)
+int replay_apply(struct ring *ring, int image_fd, uint64_t image_size, bool resized,
+                 struct replay *replay, struct err *err)
 {
     uint8_t *buffer = malloc(TIDE_LOG_BUFFER);
     if (buffer == NULL) {
@@ -153,7 +159,7 @@ int replay_apply(struct ring *ring, int image_fd, uint64_t image_size, struct re
         }
         /* What a copy logged lies in the image already. */
         if (record.type == RECORD_WRITE || (record.type == RECORD_ZERO && !record.write.copy)) {
-            result = apply(image_fd, image_size, replay->resized, &record, err);
+            result = apply(image_fd, image_size, resized, &record, err);
             replay->first_lsn = replay->first_lsn == 0 ? record.lsn : replay->first_lsn;
             replay->last_lsn = record.lsn;
         }

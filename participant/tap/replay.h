@@ -17,9 +17,10 @@ struct replay {
     bool whole;
     bool copy_zero;
     uint64_t copy_lsn;
-    bool resized; /* the disk's size changed in it: what lies past its end now is passed over */
-    uint64_t
-        start_lsn; /* replay starts here: behind the last gap after which writes went unlogged */
+    uint64_t size; /* of the disk, as the last RESIZE in the tail says; 0: there was none */
+    /* Replay starts here: behind the last resize, and the last gap after which writes went
+     * unlogged; what came before either was in the image, durably, before its record. */
+    uint64_t start_lsn;
     uint64_t start_position;
     uint64_t start_incarnation;
     uint64_t first_lsn; /* of what replay_apply() wrote; 0: nothing */
@@ -31,8 +32,9 @@ struct replay {
 /* Reads from the state's checkpoint to the end. Errors: those of log_reader_next(). */
 int replay_scan(struct ring *ring, const struct state *state, struct replay *ret, struct err *err);
 
-/* Writes the changes [start, end) into the image of image_size bytes. */
-int replay_apply(struct ring *ring, int image_fd, uint64_t image_size, struct replay *replay,
-                 struct err *err);
+/* Writes the changes [start, end) into the image of image_size bytes; resized: by others, and what
+ * lies past its end is passed over. */
+int replay_apply(struct ring *ring, int image_fd, uint64_t image_size, bool resized,
+                 struct replay *replay, struct err *err);
 
 #endif

@@ -2,7 +2,6 @@
 #include "participant/tap/resize.h"
 
 #include "participant/tap/append.h"
-#include "participant/tap/checkpoint.h"
 #include "participant/tap/copy.h"
 #include "participant/tap/file.h"
 
@@ -23,30 +22,29 @@ static void say(struct tapctl_done *ret, enum err_code code, const char *text)
 }
 
 /* Under the append lock, no change under way: the record, as a write that is held if one would be.
- * *ret_ticket: hold to wait for before the size is shown; 0: none. Without a log the next resume
- * says it. -1: the log failed, which is told elsewhere. */
-static int log_size(struct tap *tap, uint64_t size, uint64_t *ret_ticket)
+ * Returns the hold to wait for before the size is shown; 0: none. Without a log the next resume
+ * says it. */
+static uint64_t log_size(struct tap *tap, uint64_t size)
 {
-    if (!append_room(tap) || tap->logged_size == size) {
+    if (!tap->logging || tap->logged_size == size) {
+        return 0;
+    }
+    if (!append_room(tap)) {
+        append_overflow(tap); /* no change past the old end may be logged before its record */
         return 0;
     }
     struct gate_out out;
-    struct gate_event event = {.type = GATE_WRITE};
+    struct gate_event event = {.type = GATE_WRITE}; /* no bytes: never refused at entry */
     tap_step(tap, &event, &out);
-    *ret_ticket = out.ack != GATE_ACK_NOW ? out.ticket : 0;
-    if (out.ack == GATE_ACK_ENTRY) {
-        return 0;
-    }
     struct record record = {.type = RECORD_RESIZE,
                             .lsn = out.lsn,
                             .resize = {.size = size, .before = tap->logged_size}};
     uint64_t before = tap->ring.position;
     if (append_record(tap, &record) != 0) {
         append_failed(tap, out.lsn, before);
-        return -1;
     }
     tap->logged_size = size;
-    return 0;
+    return out.ack == GATE_ACK_HOLD ? out.ticket : 0;
 }
 
 static bool is_hole(const struct tap *tap, uint64_t from, uint64_t to)
@@ -55,109 +53,95 @@ static bool is_hole(const struct tap *tap, uint64_t from, uint64_t to)
     return data < 0 ? errno == ENXIO : (uint64_t)data >= to;
 }
 
-/* Under the append lock. Replay never crosses a resize: what was written before a smaller end would
- * come back past a larger one. */
-static void follow(struct tap *tap, uint64_t old, uint64_t size)
+/* Under the append lock: the state follows the record. Not whole and the new size are one write of
+ * it: a kill before that leaves a size that the next start takes for one that nobody saw. */
+static void follow(struct tap *tap, uint64_t old, uint64_t size, bool hole)
 {
     struct err err;
-    struct id open_round = {{0}};
-    uint64_t open_lsn = checkpoint_open_bookmark(tap, tap->log_lsn + 1, &open_round);
-    bool synced = append_sync(tap, tap->log_lsn) == 0 && fdatasync(tap->image_fd) == 0;
     pthread_mutex_lock(&tap->state_lock);
     tap->state.image_size = size;
-    tap->state.copy_lsn = 0; /* of another size: the next one begins by the map */
     tap->attach.size = tap->attached ? tap->attach.size : size;
-    if (synced && tap->logging) {
-        tap->state.due_lsn = tap->log_lsn + 1;
-        tap->state.due_position = tap->ring.position;
-        tap->state.due_incarnation = tap->ring.incarnation;
-        tap->state.open_lsn = open_lsn;
-        tap->state.open_round = open_round;
+    pthread_mutex_unlock(&tap->state_lock);
+    if (!hole) {
+        map_set(&tap->map, old, size - old);
+        append_gap_map(tap, RECORD_GAP_SIZE);
     }
-    int result = state_write(tap->state_fd, &tap->state, &err);
+    pthread_mutex_lock(&tap->state_lock);
+    tap->state.copy_lsn = 0; /* of another size: the next one begins by the map */
+    int result = append_state(tap, &err);
     pthread_mutex_unlock(&tap->state_lock);
     if (result != 0) {
         nbdkit_error("resize: %s (a restart takes it for a change that nobody saw)", err.text);
     }
-    if (size > old && !is_hole(tap, old, size)) {
-        map_set(&tap->map, old, size - old);
-        append_gap_map(tap, RECORD_GAP_SIZE);
-    }
 }
 
-/* 0 with *ret_ticket: done, or wait and come again where *ret_again. */
-static int resize(struct tap *tap, uint64_t size, uint64_t *ret_ticket, bool *ret_again,
-                  struct err *err)
+/* Under the append lock. What came before a smaller end would come back past a larger one, so
+ * replay never crosses a resize: what is logged is in the image, durably, before the record. */
+static int resize(struct tap *tap, uint64_t size, uint64_t *ret_ticket, struct err *err)
 {
     uint64_t old = tap->size;
-    *ret_ticket = 0;
-    *ret_again = false;
     range_drain(&tap->range);
+    if (append_sync_image(tap) != 0) {
+        append_gap(tap, RECORD_GAP_IMAGE, true);
+    }
     if (size > old && map_resize(&tap->map, size, err) != 0) {
         return -1;
     }
-    uint64_t logged = tap->logged_size;
-    bool room = append_room(tap) && tap->logged_size != size;
-    if (log_size(tap, size, ret_ticket) != 0) {
-        return err_set(err, TIDE_ERR_IO, "the log failed");
-    }
-    if (room && tap->logged_size == logged) {
-        *ret_again = true;
-        return 0;
-    }
+    bool hole = size < old || is_hole(tap, old, size);
+    *ret_ticket = log_size(tap, size);
     if (size < old) {
-        tap->size = size; /* at once: nothing may go where there is nothing */
-        (void)map_resize(&tap->map, size, err);
+        tap->size = size;                       /* at once: nothing may go where there is nothing */
+        (void)map_resize(&tap->map, size, err); /* without memory: tried again at each look */
     }
-    follow(tap, old, size);
-    if (tap->logging && tap->logged_size != size) { /* no room: the next copy says the size first */
-        append_gap_map(tap, RECORD_GAP_SIZE);
-    }
+    follow(tap, old, size, hole);
     return 0;
+}
+
+/* One look. Whether the size changed; -1: it could not be followed. */
+static int look(struct tap *tap, uint64_t *ret_old, uint64_t *ret_size, struct err *err)
+{
+    uint64_t ticket = 0;
+    int result = 0;
+    append_lock(tap, false);
+    *ret_old = tap->size;
+    if (file_size(tap->image_fd, ret_size) != 0 || *ret_size == 0) {
+        result = err_set(err, TIDE_ERR_IO, "the image's size cannot be read, or is 0");
+    } else if (*ret_size == *ret_old) {
+        (void)map_resize(&tap->map, *ret_size, err);
+    } else {
+        result = resize(tap, *ret_size, &ticket, err) == 0 ? 1 : -1;
+    }
+    append_unlock(tap);
+    if (ticket != 0) {
+        tap_wait_let_go(tap, ticket);
+    }
+    if (result == 1) {
+        tap->size = *ret_size;
+    }
+    return result;
 }
 
 void resize_look(struct tap *tap, struct tapctl_done *ret)
 {
     struct err err = {0};
     uint64_t size = 0;
-    uint64_t ticket = 0;
-    bool again = true;
-    bool changed = false;
-    say(ret, TIDE_ERR_OK, "the image has the size that the disk has");
+    uint64_t old = 0;
     pthread_mutex_lock(&tap->resize);
-    while (again) {
-        if (file_size(tap->image_fd, &size) != 0 || size == 0) {
-            say(ret, TIDE_ERR_IO, "the image's size cannot be read");
-            break;
-        }
-        append_lock(tap, false);
-        uint64_t old = tap->size;
-        if (size == old) {
-            append_unlock(tap);
-            break;
-        }
-        int result = resize(tap, size, &ticket, &again, &err);
-        append_unlock(tap);
-        if (ticket != 0) {
-            tap_wait_let_go(tap, ticket);
-        }
-        if (result != 0) {
-            say(ret, err.code, err.text);
-            break;
-        }
-        if (!again) {
-            tap->size = size;
-            changed = true;
-            say(ret, TIDE_ERR_OK,
-                "the disk has the image's new size; clients see it when they connect again");
-            nbdkit_error("image \"%s\" has %llu bytes now, and had %llu: the stream says so; "
-                         "clients see it when they connect again",
-                         tap->config.image, (unsigned long long)size, (unsigned long long)old);
-        }
-    }
+    int result = look(tap, &old, &size, &err);
     pthread_mutex_unlock(&tap->resize);
-    if (changed) {
-        tap_post(tap, TAP_WORK_STATE);
-        copy_kick(tap);
+    if (result < 0) {
+        say(ret, err.code, err.text);
+        return;
     }
+    if (result == 0) {
+        say(ret, TIDE_ERR_OK, "the image has the size that the disk has");
+        return;
+    }
+    say(ret, TIDE_ERR_OK,
+        "the disk has the image's new size; clients see it when they connect again");
+    nbdkit_error("image \"%s\" has %llu bytes now, and had %llu: the stream says so; "
+                 "clients see it when they connect again",
+                 tap->config.image, (unsigned long long)size, (unsigned long long)old);
+    tap_post(tap, TAP_WORK_STATE);
+    copy_kick(tap);
 }

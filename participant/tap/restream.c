@@ -51,6 +51,7 @@ static int begin_state(struct tap *tap, struct err *err)
         return err_set(err, TIDE_ERR_IO, "no randomness for a new stream");
     }
     struct state *s = &tap->state;
+    s->image_size = before.image_size; /* tap->size may follow only after a hold */
     s->clean = false;
     s->copy_zero = true;
     s->gap_reason = RECORD_GAP_BASE;
@@ -58,9 +59,11 @@ static int begin_state(struct tap *tap, struct err *err)
     s->incarnation = incarnation;
     memcpy(s->image_id, before.image_id, sizeof s->image_id);
     memcpy(s->machine, before.machine, sizeof s->machine);
-    if (state_write(tap->state_fd, s, err) != 0) {
+    if (append_state(tap, err) != 0) {
+        struct err again;
         before.sequence = s->sequence;
         *s = before;
+        (void)append_state(tap, &again); /* the new one may be there all the same */
         return -1;
     }
     tap->incarnation = incarnation;
@@ -98,7 +101,7 @@ static void enter(struct tap *tap)
     tap->state.due_lsn = tap->log_lsn + 1;
     tap->state.due_position = tap->ring.position;
     tap->state.due_incarnation = tap->ring.incarnation;
-    int result = state_write(tap->state_fd, &tap->state, &err);
+    int result = append_state(tap, &err);
     pthread_mutex_unlock(&tap->state_lock);
     if (result != 0) {
         append_failed(tap, 1, 0); /* a restart would take what follows for never served */
@@ -108,18 +111,21 @@ static void enter(struct tap *tap)
 /* Under the append lock, nothing under way. */
 static int begin(struct tap *tap, struct err *err)
 {
-    if (fdatasync(tap->image_fd) != 0) {
+    if (append_sync_image(tap) != 0) {
+        int why = errno;
+        append_gap(tap, RECORD_GAP_IMAGE, true);
         return err_set(err, TIDE_ERR_IO, "cannot sync image \"%s\": %s", tap->config.image,
-                       strerror(errno));
+                       strerror(why));
     }
     pthread_mutex_lock(&tap->sync);
     pthread_mutex_lock(&tap->state_lock);
     int result = begin_state(tap, err);
     if (result == 0) {
         reset_log(tap);
+        tap->restreams++;
         tap->attach.disk = tap->state.disk;
         tap->attach.timeline = tap->state.timeline;
-        tap->attach.size = tap->size;
+        tap->attach.size = tap->state.image_size;
         tap->attach.clean = tap->attach.first = true;
         tap->attach.base_zero = false;
         tap->attach.replayed_from = tap->attach.replayed_to = 0;
@@ -131,7 +137,6 @@ static int begin(struct tap *tap, struct err *err)
         append_resume(tap);
         enter(tap);
         note_write(tap, WITNESS_OPEN);
-        tap->restreams++;
     }
     return result;
 }

@@ -164,6 +164,7 @@ int state_write(int fd, struct state *state, struct err *err)
     encode(state, slot);
     if (file_write(fd, slot, sizeof slot, (state->sequence % 2) * sizeof slot) != 0 ||
         fdatasync(fd) != 0) {
+        state->sequence--; /* the next try is at the same slot: the other is the good one */
         return err_set(err, TIDE_ERR_IO, "cannot write the log's state: %s", strerror(errno));
     }
     return 0;

@@ -90,6 +90,8 @@ struct tap {
     bool attached;         /* append: the ATTACH of this incarnation is in the log */
     uint64_t logged_size;  /* append: of the disk, as ATTACH or the last RESIZE said */
     uint64_t touched_us;   /* append: last sign of life while writes go unlogged */
+    _Atomic bool untold;   /* the state file does not say what `state` does: a write of it failed */
+    _Atomic int image_why; /* of a sync of the image that failed beside the guest; 0: none */
     struct record_attach attach; /* what it says */
     _Atomic unsigned image_gaps; /* failed image writes whose gap is not recorded yet */
 
@@ -149,7 +151,8 @@ struct tap {
     _Atomic uint64_t guest_slowest_us; /* since the copy last looked */
 
     _Atomic uint32_t clients;   /* connections of the guest's side */
-    _Atomic uint64_t restreams; /* since the tap began */
+    _Atomic uint64_t restreams; /* since the tap began; changed under append */
+    _Atomic uint64_t welcomed;  /* restreams when the controller had its WELCOME; else UINT64_MAX */
     struct control *control;
     pthread_t copy_thread;
     pthread_t timer_thread;

@@ -55,12 +55,12 @@ static void do_order(struct tap *tap)
         resize_look(tap, done);
     }
     bool ok = done->code == TIDE_ERR_OK;
-    control_answer(tap, &answer, order.session);
     pthread_mutex_lock(&tap->work);
-    tap->order.type = (enum tapctl_type)0;
+    tap->order.type = (enum tapctl_type)0; /* before the answer: another may follow it at once */
     pthread_mutex_unlock(&tap->work);
+    control_answer(tap, &answer, order.session);
     if (ok && order.type == TAPCTL_RESTREAM) {
-        control_drop(tap);
+        control_drop_old(tap);
     }
     if (ok && order.type == TAPCTL_DETACH) {
         (void)kill(getpid(), SIGTERM); /* leave.h: also under clients */

@@ -1,5 +1,5 @@
 # The tap's engine in the test's own process: the one way the sanitizers can see its threads.
 tide_test(test_tap_threads SOURCES test_tap_threads.c ../system/tap_rig.c
   DEPS tap_engine PkgConfig::libnbd LABELS unit TIMEOUT 60)
-tide_test(test_tap_copy_threads SOURCES test_tap_copy_threads.c ../system/tap_rig.c
-  DEPS tap_engine PkgConfig::libnbd LABELS unit TIMEOUT 60)
+tide_test(test_tap_copy_threads SOURCES test_tap_copy_threads.c ../system/tap_far.c
+  ../system/tap_rig.c DEPS tap_engine PkgConfig::libnbd LABELS unit TIMEOUT 120)

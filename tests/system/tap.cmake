@@ -6,10 +6,14 @@ endforeach()
 tide_test(test_tap_resync SOURCES test_tap_resync.c tap_far.c tap_rig.c
   DEPS common_hrl common_core PkgConfig::libnbd PkgConfig::libisal LABELS system TIMEOUT 120)
 add_dependencies(test_tap_resync tidemark-tap)
+tide_test(test_tap_gap SOURCES test_tap_gap.c tap_far.c tap_rig.c
+  DEPS common_hrl common_core PkgConfig::libnbd PkgConfig::libisal LABELS system TIMEOUT 120)
+add_dependencies(test_tap_gap tidemark-tap)
 add_library(tap_faults MODULE tap_faults.c)
 set_target_properties(tap_faults PROPERTIES PREFIX ""
   LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 add_dependencies(test_tap_fault tap_faults)
+add_dependencies(test_tap_gap tap_faults)
 add_dependencies(test_tap_copy tap_faults)
 add_dependencies(test_tap_order tap_faults)
 # What is tested lies within one real hold, 100 ms at most: nothing else runs beside it.

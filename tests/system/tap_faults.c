@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Preloaded into nbdkit: makes the tap's own files fail. The file named by TIDE_FAULT says how,
  * while it exists: "sync NAME" or "write NAME" fails, "slow NAME" takes a second once, for
- * writes to files whose path contains NAME: the order is taken away when that has begun. */
+ * writes to files whose path contains NAME, "lag NAME" for a sync: the order is taken away when
+ * that has begun. "die NAME": killed once a file of that name has been synced. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +41,15 @@ __attribute__((visibility("default"))) int fdatasync(int fd)
         errno = EIO;
         return -1;
     }
-    return real(fd);
+    if (ordered("lag", fd)) {
+        (void)unlink(getenv("TIDE_FAULT"));
+        (void)nanosleep(&(struct timespec){.tv_sec = 1}, NULL);
+    }
+    int result = real(fd);
+    if (ordered("die", fd)) {
+        (void)kill(getpid(), SIGKILL);
+    }
+    return result;
 }
 
 __attribute__((visibility("default"))) ssize_t pwritev(int fd, const struct iovec *parts, int count,

@@ -239,7 +239,7 @@ struct tapctl tap_ctl_get(struct tap_ctl *ctl, enum tapctl_type type)
         if (message.type == type) {
             return message;
         }
-        if (message.type != TAPCTL_STATE) {
+        if (message.type != TAPCTL_STATE && message.type != TAPCTL_SEALED) {
             fail_msg("message type %u, not %u; reason %u", (unsigned)message.type, (unsigned)type,
                      message.type == TAPCTL_REFUSED ? (unsigned)message.refused.reason : 0U);
         }

@@ -44,7 +44,7 @@ int tap_ctl_socket(const struct tap_rig *rig);                     /* connected,
 void tap_ctl_open(struct tap_ctl *ctl, const struct tap_rig *rig); /* HELLO, WELCOME */
 void tap_ctl_close(struct tap_ctl *ctl);
 void tap_ctl_send(struct tap_ctl *ctl, const struct tapctl *message);
-/* The next message of that type; others (unasked STATE) are passed over. */
+/* The next message of that type; STATE and SEALED, which come unasked, are passed over. */
 struct tapctl tap_ctl_get(struct tap_ctl *ctl, enum tapctl_type type);
 struct tapctl tap_ctl_hold(struct tap_ctl *ctl, uint8_t round, uint32_t budget_us);
 void tap_ctl_hold_send(struct tap_ctl *ctl, uint8_t round, uint32_t budget_us, bool unheld);
