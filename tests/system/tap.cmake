@@ -12,3 +12,9 @@ add_dependencies(test_tap_order tap_faults)
 # What is tested lies within one real hold, 100 ms at most: nothing else runs beside it.
 set_tests_properties(test_tap_hold test_tap_full test_tap_fault test_tap_order PROPERTIES
   RUN_SERIAL ON)
+# The engine on a disk in memory that is cut at every write and sync.
+include(${CMAKE_SOURCE_DIR}/tests/lib/crashcalls.cmake)
+set(TAPLAB_SOURCES taplab.c tapjudge.c ../lib/crashcalls.c ../lib/crashdisk.c ../lib/crashtree.c)
+tide_test(test_tap_crashpoints SOURCES test_tap_crashpoints.c ${TAPLAB_SOURCES}
+  DEPS tap_engine LABELS system TIMEOUT 300 ARGS 0 4)
+target_link_options(test_tap_crashpoints PRIVATE ${CRASHCALLS_OPTIONS} -Wl,--wrap=ring_geometry)
