@@ -614,13 +614,13 @@ WRAP(int, statx, int fd, const char *path, int flags, unsigned mask, struct stat
     } else if (tell_path(path, &st) != 0) {
         return -1;
     }
-    *ret = (struct statx){.stx_mask = mask & STATX_BASIC_STATS,
-                          .stx_mode = (uint16_t)st.st_mode,
-                          .stx_ino = st.st_ino,
-                          .stx_size = (uint64_t)st.st_size,
-                          .stx_dev_minor = 1,
-                          .stx_mtime = {.tv_sec = st.st_mtim.tv_sec,
-                                        .tv_nsec = (uint32_t)st.st_mtim.tv_nsec}};
+    *ret = (struct statx){
+        .stx_mask = mask & STATX_BASIC_STATS,
+        .stx_mode = (uint16_t)st.st_mode,
+        .stx_ino = st.st_ino,
+        .stx_size = (uint64_t)st.st_size,
+        .stx_dev_minor = 1,
+        .stx_mtime = {.tv_sec = st.st_mtim.tv_sec, .tv_nsec = (uint32_t)st.st_mtim.tv_nsec}};
     return 0;
 }
 

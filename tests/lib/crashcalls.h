@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* crashcalls: puts the tested code upon a crashdisk. The program is linked with --wrap for each call
- * in crashcalls.cmake: what lies under CRASHDISK_ROOT, the boot id, the clocks, randomness and waits
- * on conditions are the test's; all else passes through. Any call can be made to fail.
+/* crashcalls: puts the tested code upon a crashdisk. The program is linked with --wrap for each
+ * call in crashcalls.cmake: what lies under CRASHDISK_ROOT, the boot id, the clocks, randomness and
+ * waits on conditions are the test's; all else passes through. Any call can be made to fail.
  *
  * One disk is mounted at a time; one thread. A mistake of the test ends the process. */
 #ifndef TIDE_TESTS_LIB_CRASHCALLS_H
@@ -47,10 +47,10 @@ bool crashcalls_struck(bool *ret_image);
 /* Planted defects of the layer: the tests above it must notice each. */
 enum crashcalls_lie {
     CRASHCALLS_LIE_NONE,
-    CRASHCALLS_LIE_LOG_SYNC,   /* a sync of a ring's file does nothing */
-    CRASHCALLS_LIE_IMAGE_SYNC, /* one of the image */
-    CRASHCALLS_LIE_STATE_SYNC, /* one of the state, or of another small file */
-    CRASHCALLS_LIE_LOG_WRITE,  /* the last sector of each longer write to the ring is lost */
+    CRASHCALLS_LIE_LOG_SYNC,    /* a sync of a ring's file does nothing */
+    CRASHCALLS_LIE_IMAGE_SYNC,  /* one of the image */
+    CRASHCALLS_LIE_STATE_SYNC,  /* one of the state, or of another small file */
+    CRASHCALLS_LIE_LOG_WRITE,   /* the last sector of each longer write to the ring is lost */
     CRASHCALLS_LIE_IMAGE_WRITE, /* the first sector of each longer write to the image is lost */
 };
 #define CRASHCALLS_LIES (CRASHCALLS_LIE_IMAGE_WRITE + 1)

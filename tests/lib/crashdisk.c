@@ -318,7 +318,8 @@ void crashdisk_sync(struct crashdisk *disk, int file, bool data_only, bool faile
         }
         e->orphan = e->orphan || (e->file == file && is_change(e));
     }
-    add(disk, &(struct entry){.kind = SYNC, .file = file, .data_only = data_only, .failed = failed});
+    add(disk,
+        &(struct entry){.kind = SYNC, .file = file, .data_only = data_only, .failed = failed});
 }
 
 void crashdisk_mark(struct crashdisk *disk, unsigned what, uint64_t value)
@@ -350,9 +351,9 @@ enum crashdisk_entry crashdisk_entry(const struct crashdisk *disk, size_t i, uns
 
 const char *crashdisk_cut_name(enum crashdisk_cut cut)
 {
-    static const char *const names[CRASHDISK_CUTS] = {
-        "kill",       "kill-torn", "lose-all", "keep-image", "keep-log",
-        "keep-state", "torn",      "keep-all", "random"};
+    static const char *const names[CRASHDISK_CUTS] = {"kill",       "kill-torn", "lose-all",
+                                                      "keep-image", "keep-log",  "keep-state",
+                                                      "torn",       "keep-all",  "random"};
     return names[cut];
 }
 

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* crashdisk: a disk in memory, for code that runs on it by way of crashcalls.h, that can be cut at
- * any place of its past. It has what is durable and a journal of what was done since: writes, sizes, names, times,
- * syncs, and marks of the test's own. Any prefix of the journal can be made a disk of its own: as
- * after kill -9 (all of it is in the page cache still) or after a power cut, where what was not
- * synced is kept, lost or torn as a policy says, each file by itself. Strict where file systems
- * differ: a name is durable only by a sync of its folder, a modification time and an attribute only
- * by fsync(), and what was pending at a failed sync is never made durable by a later one.
+ * any place of its past. It has what is durable and a journal of what was done since: writes,
+ * sizes, names, times, syncs, and marks of the test's own. Any prefix of the journal can be made a
+ * disk of its own: as after kill -9 (all of it is in the page cache still) or after a power cut,
+ * where what was not synced is kept, lost or torn as a policy says, each file by itself. Strict
+ * where file systems differ: a name is durable only by a sync of its folder, a modification time
+ * and an attribute only by fsync(), and what was pending at a failed sync is never made durable by
+ * a later one.
  *
  * One thread. A mistake of the test ends the process. */
 #ifndef TIDE_TESTS_LIB_CRASHDISK_H

@@ -53,7 +53,7 @@ void crashtree_copy(struct crashtree *to, const struct crashtree *from); /* `to`
 int crashtree_find(const struct crashtree *tree, const char *path); /* file; -1: none */
 /* The folder that holds a path; -1: none. */
 int crashtree_parent(const struct crashtree *tree, const char *path);
-int crashtree_add(struct crashtree *tree, bool folder); /* a file without a name */
+int crashtree_add(struct crashtree *tree, bool folder);                  /* a file without a name */
 void crashtree_link(struct crashtree *tree, const char *path, int file); /* replaces the name's */
 void crashtree_unlink(struct crashtree *tree, const char *path);
 

@@ -87,8 +87,7 @@ static unsigned identify(const uint8_t *bytes, unsigned sector)
 unsigned tapjudge_change(struct tapjudge *j, bool zero, unsigned sector, unsigned count)
 {
     TIDE_CHECK(j->count < TAPLAB_CHANGES_MAX && sector + count <= TAPLAB_SECTORS);
-    j->changes[j->count] =
-        (struct tapjudge_change){.zero = zero, .sector = sector, .count = count};
+    j->changes[j->count] = (struct tapjudge_change){.zero = zero, .sector = sector, .count = count};
     return j->count++;
 }
 
@@ -199,9 +198,9 @@ static bool feed_zero(struct reading *r, const struct record *record)
     unsigned sector = (unsigned)(w->offset / CRASHDISK_SECTOR);
     unsigned count = (unsigned)(w->size / CRASHDISK_SECTOR);
     unsigned c = r->next;
-    while (!w->copy && c < j->count &&
-           (!j->changes[c].zero || j->changes[c].sector != sector ||
-            j->changes[c].count != count)) {
+    while (
+        !w->copy && c < j->count &&
+        (!j->changes[c].zero || j->changes[c].sector != sector || j->changes[c].count != count)) {
         c++;
     }
     if (c >= j->count && !w->copy) {
@@ -227,8 +226,8 @@ static bool feed_bookmark(struct reading *r, const struct record *record)
 
 static bool feed_seal(struct reading *r, const struct record *record)
 {
-    bool mine = r->open && record->seal.bookmark_lsn == r->lsn &&
-                record->incarnation == r->incarnation;
+    bool mine =
+        r->open && record->seal.bookmark_lsn == r->lsn && record->incarnation == r->incarnation;
     if (!mine) {
         return true;
     }
@@ -240,8 +239,7 @@ static bool feed_seal(struct reading *r, const struct record *record)
     for (unsigned s = 0; s < TAPLAB_SECTORS; s++) {
         if (r->disk[s] != r->j->bookmarks[r->number][s]) {
             return wrong(r->j, "point at %llu: sector %u holds change %u, the disk held %u",
-                         (unsigned long long)r->lsn, s, r->disk[s],
-                         r->j->bookmarks[r->number][s]);
+                         (unsigned long long)r->lsn, s, r->disk[s], r->j->bookmarks[r->number][s]);
         }
     }
     return true;
@@ -253,7 +251,10 @@ static bool feed(struct reading *r, const struct record *record)
     j->last_lsn = record->lsn;
     if (record->type == RECORD_ATTACH) {
         j->whole_before = j->whole.answer == ROUND_ANSWER_YES || record->attach.base_zero;
+        j->replayed_from = record->attach.replayed_from;
+        j->replayed_to = record->attach.replayed_to;
     }
+    j->gap = record->type == RECORD_GAP ? record->gap.reason : j->gap;
     whole_feed(&j->whole, record);
     switch ((unsigned)record->type) {
     case RECORD_WRITE:
@@ -308,8 +309,8 @@ static int ring_size(void *context, uint64_t file, uint64_t *ret_size, struct er
     return 0;
 }
 
-/* The header with the lowest sequence, as hrl.md says; false: no file has one. */
-static bool first_file(const struct tapjudge *j, const struct crashdisk *disk,
+/* The header with the lowest sequence from there on, as hrl.md says; false: no file has one. */
+static bool first_file(const struct tapjudge *j, const struct crashdisk *disk, uint64_t from,
                        struct log_header *ret)
 {
     bool found = false;
@@ -320,8 +321,8 @@ static bool first_file(const struct tapjudge *j, const struct crashdisk *disk,
         struct err err;
         ring_path(i, path);
         if (crashdisk_peek(disk, path, 0, bytes, sizeof bytes) &&
-            log_header_decode(bytes, &header, &err) == 0 &&
-            header.file_size == j->ring_file_size && header.sequence % j->ring_files == i &&
+            log_header_decode(bytes, &header, &err) == 0 && header.file_size == j->ring_file_size &&
+            header.sequence % j->ring_files == i && header.sequence >= from &&
             (!found || header.sequence < ret->sequence)) {
             *ret = header;
             found = true;
@@ -333,21 +334,32 @@ static bool first_file(const struct tapjudge *j, const struct crashdisk *disk,
 typedef bool (*each_fn)(void *context, const struct record *record, const uint8_t *bytes,
                         size_t size);
 
-static bool each_in_ring(struct tapjudge *j, const struct crashdisk *disk, uint64_t through,
-                         each_fn each, void *context)
+/* The reader's end, for people. */
+static void note_end(struct tapjudge *j, const struct log_reader *reader)
+{
+    (void)snprintf(j->end, sizeof j->end, "position %llu; %s", (unsigned long long)reader->position,
+                   reader->end == LOG_END_TORN ? reader->torn.text : "nothing there");
+}
+
+struct place {
+    struct id stream;
+    uint64_t position;
+    uint64_t lsn;
+    uint64_t incarnation;
+};
+
+/* From there to the end; *ret_due: what would come next. */
+static bool each_from(struct tapjudge *j, const struct crashdisk *disk, const struct place *place,
+                      uint64_t through, each_fn each, void *context, uint64_t *ret_due)
 {
     static uint8_t buffer[TIDE_LOG_BUFFER];
-    struct log_header header = {0};
     struct log_reader reader;
     struct ring_files files = {.disk = disk, .file_size = j->ring_file_size};
     struct source source = {.read = ring_read, .size = ring_size, .context = &files};
-    if (!first_file(j, disk, &header)) {
-        return true;
-    }
     struct log_ring ring = {
-        .stream = header.stream, .files = j->ring_files, .file_size = j->ring_file_size};
-    log_reader_init(&reader, &source, &ring, header.sequence * header.file_size, header.first_lsn,
-                    header.incarnation, buffer, sizeof buffer);
+        .stream = place->stream, .files = j->ring_files, .file_size = j->ring_file_size};
+    log_reader_init(&reader, &source, &ring, place->position, place->lsn, place->incarnation,
+                    buffer, sizeof buffer);
     reader.through_lsn = through;
     for (;;) {
         struct record record;
@@ -357,13 +369,48 @@ static bool each_in_ring(struct tapjudge *j, const struct crashdisk *disk, uint6
         if (log_reader_next(&reader, &record, &bytes, &size, &err) != 0) {
             return wrong(j, "stream: %s", err.text);
         }
+        *ret_due = reader.lsn;
         if (reader.end != LOG_END_NONE) {
+            note_end(j, &reader);
             return true;
         }
-        if (!each(context, &record, bytes, size)) {
+        if (each != NULL && !each(context, &record, bytes, size)) {
             return false;
         }
     }
+}
+
+/* From the first file on. One that was begun anew may have its old header back, and its records
+ * overwritten: where it ends within what the far side has (through `far_lsn`), the next is looked
+ * at. */
+static bool each_in_ring(struct tapjudge *j, const struct crashdisk *disk, uint64_t far_lsn,
+                         uint64_t through, each_fn each, void *context)
+{
+    struct log_header header = {0};
+    uint64_t due = 0;
+    for (uint64_t from = 0; due <= far_lsn && first_file(j, disk, from, &header);
+         from = header.sequence + 1) {
+        struct place place = {.stream = header.stream,
+                              .position = header.sequence * header.file_size,
+                              .lsn = header.first_lsn,
+                              .incarnation = header.incarnation};
+        if (!each_from(j, disk, &place, through, each, context, &due)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool tapjudge_leads(struct tapjudge *j, const struct crashdisk *disk, const struct id *stream,
+                    uint64_t position, uint64_t lsn, uint64_t incarnation, uint64_t through)
+{
+    struct place place = {
+        .stream = *stream, .position = position, .lsn = lsn, .incarnation = incarnation};
+    uint64_t due = 0;
+    return each_from(j, disk, &place, through, NULL, NULL, &due) &&
+           (due > through || wrong(j, "tail: from %llu on the log ends at %llu, not %llu: %s",
+                                   (unsigned long long)lsn, (unsigned long long)due,
+                                   (unsigned long long)through, j->end));
 }
 
 /* Against what the far side has: the same, or the next. */
@@ -407,7 +454,7 @@ bool tapjudge_ship(struct tapjudge *j, const struct crashdisk *disk, size_t far,
 {
     j->far_count = far; /* what is past it was stored in a future that was cut off */
     struct shipping s = {.j = j};
-    return each_in_ring(j, disk, lsn, ship, &s);
+    return each_in_ring(j, disk, far > 0 ? j->far[far - 1].lsn : 0, lsn, ship, &s);
 }
 
 struct judging {
@@ -433,7 +480,7 @@ bool tapjudge_stream(struct tapjudge *j, const struct crashdisk *disk, size_t fa
     whole_init(&j->whole);
     j->whole_before = false;
     j->last_lsn = 0;
-    j->points = 0;
+    j->points = j->gap = 0;
     memset(j->replayed, TAPLAB_ZERO, sizeof j->replayed);
     memset(j->touched, 0, sizeof j->touched);
     TIDE_CHECK(far <= j->far_count);
@@ -446,12 +493,12 @@ bool tapjudge_stream(struct tapjudge *j, const struct crashdisk *disk, size_t fa
             return false;
         }
     }
-    if (!each_in_ring(j, disk, UINT64_MAX, judge, &g)) {
+    if (!each_in_ring(j, disk, far > 0 ? j->far[far - 1].lsn : 0, UINT64_MAX, judge, &g)) {
         return false;
     }
     return j->last_lsn >= synced_lsn ||
-           wrong(j, "the log ends at %llu, synced was %llu", (unsigned long long)j->last_lsn,
-                 (unsigned long long)synced_lsn);
+           wrong(j, "the log ends at %llu, synced was %llu: %s", (unsigned long long)j->last_lsn,
+                 (unsigned long long)synced_lsn, j->end);
 }
 
 bool tapjudge_same(struct tapjudge *j, const struct crashdisk *disk, bool touched)

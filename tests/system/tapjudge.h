@@ -43,7 +43,11 @@ struct tapjudge {
     uint8_t replayed[TAPLAB_SECTORS];
     bool touched[TAPLAB_SECTORS]; /* a record says what is there */
     unsigned points;              /* bookmarks that count */
-    char why[256];
+    unsigned gap;                 /* reason of the last gap; 0: none */
+    uint64_t replayed_from;       /* as the last attach says */
+    uint64_t replayed_to;
+    char end[192]; /* where the ring's reader stopped, and why */
+    char why[384];
 };
 
 void tapjudge_init(struct tapjudge *judge, unsigned ring_files, uint64_t ring_file_size);
@@ -70,6 +74,9 @@ bool tapjudge_image(struct tapjudge *judge, const struct crashdisk *disk, unsign
  * through synced_lsn is missing. */
 bool tapjudge_stream(struct tapjudge *judge, const struct crashdisk *disk, size_t far,
                      uint64_t synced_lsn);
+/* Reading from there, where record `lsn` is due, finds all records through that LSN. */
+bool tapjudge_leads(struct tapjudge *judge, const struct crashdisk *disk, const struct id *stream,
+                    uint64_t position, uint64_t lsn, uint64_t incarnation, uint64_t through);
 /* The image is what that stream says: everywhere if it is whole; else, where `touched`, as far as
  * its records go. */
 bool tapjudge_same(struct tapjudge *judge, const struct crashdisk *disk, bool touched);

@@ -17,13 +17,13 @@
 #include <string.h>
 #include <ucontext.h>
 
-#define FILE_SMALL  (288U * 1024) /* a copy block and little more */
-#define FILE_LARGE  (1152U * 1024)
-#define BATCH       256U /* sectors of a write that fills the log */
-#define STACK       (256U * 1024)
-#define MS          UINT64_C(1000000)
-#define MEND_STEPS  400U
-#define BLOCK       (TIDE_COPY_BLOCK / CRASHDISK_SECTOR)
+#define FILE_SMALL (288U * 1024) /* a copy block and little more */
+#define FILE_LARGE (1152U * 1024)
+#define BATCH      256U /* sectors of a write that fills the log */
+#define STACK      (256U * 1024)
+#define MS         UINT64_C(1000000)
+#define MEND_STEPS 400U
+#define BLOCK      (TIDE_COPY_BLOCK / CRASHDISK_SECTOR)
 
 enum mark {
     MARK_BEGIN,  /* a change */
@@ -49,7 +49,7 @@ struct taplab {
     unsigned guest_errors;
     unsigned rounds;
     struct id release; /* the round to release when somebody waits for it */
-    char why[512];
+    char why[640];
 };
 
 static struct taplab *lab_now; /* for the calls that come back from the engine */
@@ -66,7 +66,7 @@ static struct {
 
 const char *taplab_op_name(enum taplab_op op)
 {
-    static const char *const names[TAPLAB_OPS] = {"write",      "overlap", "zero", "flush",
+    static const char *const names[TAPLAB_OPS] = {"write",      "overlap",    "zero",    "flush",
                                                   "bookmark",   "checkpoint", "reclaim", "copy",
                                                   "held-write", "restart"};
     return names[op];
@@ -102,9 +102,8 @@ struct log_ring __wrap_ring_geometry(uint64_t bytes, const struct id *stream);
 struct log_ring __wrap_ring_geometry(uint64_t bytes, const struct id *stream)
 {
     (void)bytes;
-    return (struct log_ring){.stream = *stream,
-                             .files = lab_now->ring_files,
-                             .file_size = lab_now->ring_file_size};
+    return (struct log_ring){
+        .stream = *stream, .files = lab_now->ring_files, .file_size = lab_now->ring_file_size};
 }
 
 static void mark(struct taplab *lab, enum mark what, uint64_t value)
@@ -434,12 +433,13 @@ bool taplab_do(struct taplab *lab, enum taplab_op op)
 
 bool taplab_mend(struct taplab *lab)
 {
-    for (unsigned i = 0; i < MEND_STEPS && !lab->tap.gate.whole; i++) {
+    for (unsigned i = 0; i == 0 || (i < MEND_STEPS && !lab->tap.gate.whole); i++) {
         (void)taplab_do(lab, TAPLAB_COPY);
         (void)taplab_do(lab, TAPLAB_FLUSH);
         (void)taplab_do(lab, TAPLAB_RECLAIM);
         (void)taplab_do(lab, TAPLAB_CHECKPOINT);
     }
+    lab->model.adrift = lab->model.adrift && !lab->tap.gate.whole;
     return lab->tap.gate.whole;
 }
 
@@ -522,6 +522,12 @@ struct taplab_model taplab_model(const struct taplab *lab, size_t at)
     return m;
 }
 
+/* The image may hold what the stream does not. */
+static bool is_adrift(const struct taplab_model *m)
+{
+    return m->adrift || m->power || m->fault || m->unlogged;
+}
+
 struct taplab_branch {
     struct crashdisk *disk;
     struct taplab_model model;
@@ -594,8 +600,9 @@ void taplab_settle(struct taplab *lab)
     struct taplab_model m = taplab_model(lab, crashdisk_count(lab->disk));
     crashdisk_settle(lab->disk);
     TIDE_CHECK(tapjudge_read_image(&lab->judge, lab->disk, lab->judge.base));
-    m.base = m.begun;
-    m.power = m.fault = false;
+    m.base = m.begun = lab->judge.count; /* past those, too, that a cut has undone */
+    m.adrift = is_adrift(&m);
+    m.power = m.fault = m.unlogged = false;
     lab->model = m;
 }
 
@@ -648,14 +655,30 @@ static bool judge_whole(struct taplab *lab, const struct taplab_model *m)
     return true;
 }
 
+/* What WELCOME says of the log: the daemon reads it from its tail. */
+static bool judge_tail(struct taplab *lab)
+{
+    struct tapctl_welcome w;
+    orders_welcome(&lab->tap, &w);
+    return w.next_lsn == 1 || w.tail_lsn == w.next_lsn ||
+           tapjudge_leads(&lab->judge, lab->disk, &w.stream, w.tail_position, w.tail_lsn,
+                          w.tail_incarnation, w.next_lsn - 1);
+}
+
 static bool judge_content(struct taplab *lab, const struct taplab_model *m)
 {
     struct tapjudge *j = &lab->judge;
-    bool strict = !m->power && !m->fault && !m->unlogged;
     if (!tapjudge_image(j, lab->disk, m->base, m->begun, certain(m)) ||
         !tapjudge_stream(j, lab->disk, m->far, m->synced_lsn) ||
-        !tapjudge_same(j, lab->disk, strict)) {
-        return wrong(lab, j->why);
+        !tapjudge_same(j, lab->disk, !is_adrift(m) && j->gap != RECORD_GAP_OVERFLOW) ||
+        !judge_tail(lab)) {
+        char why[sizeof j->why];
+        memcpy(why, j->why, sizeof why);
+        (void)tapjudge_stream(j, lab->disk, m->far, 0);
+        (void)snprintf(lab->why, sizeof lab->why, "%s (last gap: %s; replayed: %llu to %llu)", why,
+                       j->gap != 0 ? record_gap_name(j->gap) : "none",
+                       (unsigned long long)j->replayed_from, (unsigned long long)j->replayed_to);
+        return false;
     }
     return true;
 }

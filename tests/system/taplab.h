@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* taplab: the tap's engine on a crashdisk, in one thread and in virtual time, and a model of what it
- * has promised, kept apart from it: every sector of the disk says which change wrote it, so that the
- * image, the stream replayed, and what the model allows can be compared sector by sector.
+/* taplab: the tap's engine on a crashdisk, in one thread and in virtual time, and a model of what
+ * it has promised, kept apart from it: every sector of the disk says which change wrote it, so that
+ * the image, the stream replayed, and what the model allows can be compared sector by sector.
  *
  * What was done is marked in the disk's journal, so that the model can be had at any place of it. A
  * mistake of the test ends the process; what the engine does wrong is reported (taplab_why). */
@@ -50,9 +50,10 @@ struct taplab_model {
     size_t far;    /* records that the far side has stored */
     bool served;   /* a change since the last start that was known to be attached */
     bool closing;  /* a detach was under way */
-    bool unlogged; /* the log was off at some time */
-    bool power;    /* the power was cut */
+    bool unlogged; /* since the base the log was off at some time */
+    bool power;    /* since the base the power was cut */
     bool fault;    /* a call was made to fail */
+    bool adrift;   /* one of those three, before the base and not mended since */
 };
 
 struct taplab;
@@ -80,9 +81,10 @@ unsigned taplab_guest_errors(const struct taplab *lab);
 
 /* The model at a place of the mounted disk's journal. */
 struct taplab_model taplab_model(const struct taplab *lab, size_t at);
-/* A branch: the tap is dropped and goes on, another time, on what a cut at that place of the journal
- * leaves; taplab_back() returns to where it was, but with no tap running. NULL where the cut leaves
- * what another power cut there does as well (unless `again`), or did not tear anything. */
+/* A branch: the tap is dropped and goes on, another time, on what a cut at that place of the
+ * journal leaves; taplab_back() returns to where it was, but with no tap running. NULL where the
+ * cut leaves what another power cut there does as well (unless `again`), or did not tear anything.
+ */
 struct taplab_branch;
 struct taplab_branch *taplab_cut(struct taplab *lab, size_t at, enum crashdisk_cut cut,
                                  uint64_t seed, bool again);
@@ -95,9 +97,9 @@ void taplab_settle(struct taplab *lab);
 void taplab_faulty(struct taplab *lab);
 
 /* Judges. False: taplab_why() says what is wrong. */
-bool taplab_judge_image(struct taplab *lab); /* of a disk that no tap has recovered yet */
-bool taplab_judge(struct taplab *lab);       /* a tap that was just opened on it */
-bool taplab_judge_running(struct taplab *lab); /* at any time */
+bool taplab_judge_image(struct taplab *lab);      /* of a disk that no tap has recovered yet */
+bool taplab_judge(struct taplab *lab);            /* a tap that was just opened on it */
+bool taplab_judge_running(struct taplab *lab);    /* at any time */
 unsigned taplab_points(const struct taplab *lab); /* bookmarks that count, as last judged */
 const char *taplab_why(const struct taplab *lab);
 
