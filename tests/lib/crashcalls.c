@@ -53,6 +53,7 @@ static struct {
     bool struck;
     bool struck_image;
     int struck_file; /* where a fault stays */
+    char struck_text[96];
     bool rest_fails; /* the half of a write was done */
     enum crashcalls_lie lie;
     uint64_t now_ns;
@@ -136,6 +137,24 @@ bool crashcalls_struck(bool *ret_image)
     return g.struck;
 }
 
+const char *crashcalls_struck_text(void)
+{
+    return g.struck_text;
+}
+
+static void note_strike(enum crashcalls_call call, int file)
+{
+    static const char *const names[] = {"malloc", "write",     "sync", "rename",
+                                        "open",   "fallocate", "read", "xattr"};
+    const char *path = "";
+    for (size_t i = 0; file >= 0 && i < CRASHTREE_NAMES_MAX; i++) {
+        const struct crashtree_name *name = &crashdisk_tree(g.disk)->names[i];
+        path = name->path[0] != '\0' && name->file == file ? name->path : path;
+    }
+    (void)snprintf(g.struck_text, sizeof g.struck_text, "%s %s",
+                   names[__builtin_ctz((unsigned)call)], path);
+}
+
 /* Whether this call fails, with errno set. */
 static bool strikes(enum crashcalls_call call, int file)
 {
@@ -145,6 +164,9 @@ static bool strikes(enum crashcalls_call call, int file)
     bool again = g.struck && g.fault.stays && file >= 0 && file == g.struck_file;
     if (g.seen++ != g.fault.nth && !again) {
         return false;
+    }
+    if (!g.struck) {
+        note_strike(call, file);
     }
     g.struck = true;
     g.struck_file = file;
@@ -166,8 +188,12 @@ static size_t write_part(int file, size_t size)
     if (!strikes(CRASHCALLS_WRITE, file)) {
         return size;
     }
-    g.rest_fails = g.fault.half && size > 1;
-    return g.rest_fails ? size / 2 : 0;
+    size_t half = size / 2; /* the image's in whole sectors, as a disk does them */
+    if (crashdisk_class(g.disk, file) == CRASHDISK_IS_IMAGE) {
+        half -= half % CRASHDISK_SECTOR;
+    }
+    g.rest_fails = g.fault.half && half > 0;
+    return g.rest_fails ? half : 0;
 }
 
 /* Memory. */

@@ -43,6 +43,8 @@ struct crashcalls_fault {
 void crashcalls_fault(const struct crashcalls_fault *fault); /* also counts anew */
 /* Whether it struck, and whether it struck the image. */
 bool crashcalls_struck(bool *ret_image);
+/* Which call that was, of which file; for people. */
+const char *crashcalls_struck_text(void);
 
 /* Planted defects of the layer: the tests above it must notice each. */
 enum crashcalls_lie {

@@ -316,7 +316,7 @@ void crashdisk_sync(struct crashdisk *disk, int file, bool data_only, bool faile
         if (e->kind == SYNC && e->file == file && !e->failed) {
             break; /* what lies before it is durable */
         }
-        e->orphan = e->orphan || (e->file == file && is_change(e));
+        e->orphan = e->orphan || (e->file == file && is_change(e) && !is_name(e));
     }
     add(disk,
         &(struct entry){.kind = SYNC, .file = file, .data_only = data_only, .failed = failed});

@@ -249,6 +249,10 @@ static bool feed(struct reading *r, const struct record *record)
 {
     struct tapjudge *j = r->j;
     j->last_lsn = record->lsn;
+    if (record->lsn == j->end_lsn && record->type != RECORD_ATTACH && record->type != RECORD_SEAL) {
+        return wrong(j, "record %llu counts, but a sync failed before it",
+                     (unsigned long long)record->lsn);
+    }
     if (record->type == RECORD_ATTACH) {
         j->whole_before = j->whole.answer == ROUND_ANSWER_YES || record->attach.base_zero;
         j->replayed_from = record->attach.replayed_from;
@@ -474,12 +478,13 @@ static bool judge(void *context, const struct record *record, const uint8_t *byt
 }
 
 bool tapjudge_stream(struct tapjudge *j, const struct crashdisk *disk, size_t far,
-                     uint64_t synced_lsn)
+                     uint64_t synced_lsn, uint64_t end_lsn)
 {
     struct judging g = {.reading = {.j = j, .next = 1}, .far = far};
     whole_init(&j->whole);
     j->whole_before = false;
     j->last_lsn = 0;
+    j->end_lsn = end_lsn;
     j->points = j->gap = 0;
     memset(j->replayed, TAPLAB_ZERO, sizeof j->replayed);
     memset(j->touched, 0, sizeof j->touched);

@@ -40,6 +40,7 @@ struct tapjudge {
     struct whole whole;
     bool whole_before; /* it was whole before its last attach */
     uint64_t last_lsn;
+    uint64_t end_lsn;
     uint8_t replayed[TAPLAB_SECTORS];
     bool touched[TAPLAB_SECTORS]; /* a record says what is there */
     unsigned points;              /* bookmarks that count */
@@ -71,9 +72,9 @@ bool tapjudge_read_image(struct tapjudge *judge, const struct crashdisk *disk,
 bool tapjudge_image(struct tapjudge *judge, const struct crashdisk *disk, unsigned from,
                     unsigned to, uint64_t certain);
 /* Reads what the far side has and the ring behind it. Every point is what the disk was; nothing
- * through synced_lsn is missing. */
+ * through synced_lsn is missing; end_lsn is not a change, where it is not 0. */
 bool tapjudge_stream(struct tapjudge *judge, const struct crashdisk *disk, size_t far,
-                     uint64_t synced_lsn);
+                     uint64_t synced_lsn, uint64_t end_lsn);
 /* Reading from there, where record `lsn` is due, finds all records through that LSN. */
 bool tapjudge_leads(struct tapjudge *judge, const struct crashdisk *disk, const struct id *stream,
                     uint64_t position, uint64_t lsn, uint64_t incarnation, uint64_t through);

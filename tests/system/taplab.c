@@ -34,6 +34,8 @@ enum mark {
     MARK_OPEN,
     MARK_CLOSING,
     MARK_UNLOGGED,
+    MARK_SUSPECT, /* mask of what was done when a flush failed: no later one promises it */
+    MARK_END,     /* a sync of the log failed: from this LSN on nothing counts */
 };
 
 struct taplab {
@@ -239,6 +241,8 @@ static void note(struct taplab *lab)
 {
     if (!lab->tap.sync_failed) {
         mark(lab, MARK_SYNCED, lab->tap.synced_lsn);
+    } else {
+        mark(lab, MARK_END, lab->tap.synced_lsn + 1);
     }
     if (!lab->tap.logging || lab->tap.unlogged) {
         mark(lab, MARK_UNLOGGED, 0);
@@ -262,6 +266,7 @@ bool taplab_open(struct taplab *lab)
     lab->running = tap_open(&lab->tap, &config, &err) == 0;
     crashcalls_inside(false);
     if (!lab->running) {
+        mark(lab, MARK_CLOSING, 0); /* it may have been attached, and cleanly detached */
         (void)snprintf(lab->why, sizeof lab->why, "tap_open: %s", err.text);
         return false;
     }
@@ -324,9 +329,7 @@ static void flush(struct taplab *lab)
     int why = disk_flush(&lab->tap);
     crashcalls_inside(false);
     lab->guest_errors += why != 0 ? 1 : 0;
-    if (why == 0) {
-        mark(lab, MARK_FLUSH, done);
-    }
+    mark(lab, why == 0 ? MARK_FLUSH : MARK_SUSPECT, done);
 }
 
 /* A round: the bookmark; perhaps a write that is held; the end of the hold; the seal. */
@@ -489,7 +492,13 @@ static void step_model(struct taplab_model *m, unsigned what, uint64_t value)
         m->done |= UINT64_C(1) << value;
         break;
     case MARK_FLUSH:
-        m->promised |= value;
+        m->promised |= value & ~m->suspect;
+        break;
+    case MARK_SUSPECT:
+        m->suspect |= value & ~m->promised;
+        break;
+    case MARK_END:
+        m->end_lsn = value;
         break;
     case MARK_SYNCED:
         m->synced_lsn = value;
@@ -669,12 +678,13 @@ static bool judge_content(struct taplab *lab, const struct taplab_model *m)
 {
     struct tapjudge *j = &lab->judge;
     if (!tapjudge_image(j, lab->disk, m->base, m->begun, certain(m)) ||
-        !tapjudge_stream(j, lab->disk, m->far, m->synced_lsn) ||
-        !tapjudge_same(j, lab->disk, !is_adrift(m) && j->gap != RECORD_GAP_OVERFLOW) ||
+        !tapjudge_stream(j, lab->disk, m->far, m->synced_lsn, m->end_lsn) ||
+        (lab->tap.logging &&
+         !tapjudge_same(j, lab->disk, !is_adrift(m) && j->gap != RECORD_GAP_OVERFLOW)) ||
         !judge_tail(lab)) {
         char why[sizeof j->why];
         memcpy(why, j->why, sizeof why);
-        (void)tapjudge_stream(j, lab->disk, m->far, 0);
+        (void)tapjudge_stream(j, lab->disk, m->far, 0, 0);
         (void)snprintf(lab->why, sizeof lab->why, "%s (last gap: %s; replayed: %llu to %llu)", why,
                        j->gap != 0 ? record_gap_name(j->gap) : "none",
                        (unsigned long long)j->replayed_from, (unsigned long long)j->replayed_to);
@@ -688,6 +698,7 @@ bool taplab_judge(struct taplab *lab)
     struct taplab_model m = taplab_model(lab, crashdisk_count(lab->disk));
     struct taplab_model before = lab->model; /* `served` is of the life before this one */
     before.unlogged = m.unlogged;
+    m.end_lsn = before.end_lsn;
     return judge_content(lab, &m) && judge_whole(lab, &before);
 }
 
@@ -695,9 +706,26 @@ bool taplab_judge_running(struct taplab *lab)
 {
     struct taplab_model m = taplab_model(lab, crashdisk_count(lab->disk));
     bool falsely = false;
+    m.end_lsn = 0; /* the tap that failed is running still */
     if (!judge_content(lab, &m)) {
         return false;
     }
     falsely = lab->tap.gate.whole && lab->judge.whole.answer != ROUND_ANSWER_YES;
     return !falsely || wrong(lab, "the tap says whole, the stream does not");
+}
+
+bool taplab_prove(struct taplab *lab)
+{
+    (void)taplab_do(lab, TAPLAB_FLUSH);
+    taplab_settle(lab);
+    if (!taplab_mend(lab)) {
+        return wrong(lab, "it never becomes whole again");
+    }
+    unsigned before = lab->judge.points;
+    (void)taplab_do(lab, TAPLAB_HELD);
+    (void)taplab_do(lab, TAPLAB_BOOKMARK);
+    if (!taplab_judge_running(lab)) {
+        return false;
+    }
+    return lab->judge.points >= before + 2 || wrong(lab, "its new bookmarks do not count");
 }

@@ -46,7 +46,9 @@ struct taplab_model {
     unsigned begun;    /* changes so far */
     uint64_t done;     /* returned 0 */
     uint64_t promised; /* and then a flush did */
+    uint64_t suspect;  /* a flush failed before one promised it */
     uint64_t synced_lsn;
+    uint64_t end_lsn; /* a sync failed: nothing from there on counts after a restart; 0: none did */
     size_t far;    /* records that the far side has stored */
     bool served;   /* a change since the last start that was known to be attached */
     bool closing;  /* a detach was under way */
@@ -101,6 +103,8 @@ bool taplab_judge_image(struct taplab *lab);      /* of a disk that no tap has r
 bool taplab_judge(struct taplab *lab);            /* a tap that was just opened on it */
 bool taplab_judge_running(struct taplab *lab);    /* at any time */
 unsigned taplab_points(const struct taplab *lab); /* bookmarks that count, as last judged */
+/* All that was judged is settled; then it must become whole, and new points must be the disk. */
+bool taplab_prove(struct taplab *lab);
 const char *taplab_why(const struct taplab *lab);
 
 #endif

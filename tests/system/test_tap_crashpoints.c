@@ -64,7 +64,7 @@ static bool is_known(const char *why)
         /* A recycled file's new header is lost and its records are not: it counts as the tail. */
         "tail: ",
     };
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+    for (size_t i = 0; getenv("TIDE_TAPLAB_ALL") == NULL && i < KNOWN; i++) {
         if (strstr(why, known[i]) != NULL) {
             total.known[i]++;
             return true;
@@ -124,23 +124,11 @@ static void cut_recovery(struct taplab *lab, const struct sequence *s)
     }
 }
 
-/* Until it is whole; then a point that must be the disk. */
 static void mend(struct taplab *lab, const struct sequence *s, size_t at, enum crashdisk_cut cut)
 {
-    (void)taplab_do(lab, TAPLAB_FLUSH);
-    taplab_settle(lab);
     total.mended++;
-    if (!taplab_mend(lab)) {
-        tell(s, "mend", at, cut, "it never becomes whole again");
-        return;
-    }
-    (void)taplab_do(lab, TAPLAB_HELD);
-    (void)taplab_do(lab, TAPLAB_BOOKMARK);
-    unsigned before = taplab_points(lab);
-    if (!taplab_judge_running(lab)) {
+    if (!taplab_prove(lab)) {
         tell(s, "mend", at, cut, taplab_why(lab));
-    } else if (taplab_points(lab) < before + 2) {
-        tell(s, "mend", at, cut, "its new bookmarks do not count");
     }
 }
 
