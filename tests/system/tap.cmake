@@ -36,3 +36,18 @@ add_test(NAME system_tap_qemu
   COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/test_tap_qemu.py)
 set_tests_properties(system_tap_qemu PROPERTIES LABELS system TIMEOUT 180
   ENVIRONMENT "TIDE_SOURCE=${CMAKE_SOURCE_DIR};TIDE_BUILD=${CMAKE_BINARY_DIR}")
+# The engine on a disk in memory that is cut at every write and sync.
+include(${CMAKE_SOURCE_DIR}/tests/lib/crashcalls.cmake)
+set(TAPLAB_SOURCES taplab.c tapjudge.c ../lib/crashcalls.c ../lib/crashdisk.c ../lib/crashtree.c)
+tide_test(test_tap_crashpoints SOURCES test_tap_crashpoints.c ${TAPLAB_SOURCES}
+  DEPS tap_engine LABELS system TIMEOUT 300 ARGS 0 4)
+target_link_options(test_tap_crashpoints PRIVATE ${CRASHCALLS_OPTIONS} -Wl,--wrap=ring_geometry)
+foreach(arguments IN ITEMS "1 4" "2 4" "3 4" "--walk 3000" "--planted")
+  string(MAKE_C_IDENTIFIER "test_tap_crashpoints_${arguments}" name)
+  separate_arguments(arguments)
+  add_test(NAME ${name} COMMAND test_tap_crashpoints ${arguments})
+  set_tests_properties(${name} PROPERTIES TIMEOUT 300 LABELS system)
+endforeach()
+tide_test(test_tap_failnth SOURCES test_tap_failnth.c ${TAPLAB_SOURCES}
+  DEPS tap_engine LABELS system TIMEOUT 300)
+target_link_options(test_tap_failnth PRIVATE ${CRASHCALLS_OPTIONS} -Wl,--wrap=ring_geometry)
