@@ -6,11 +6,13 @@
 #include "participant/tap/copy.h"
 #include "participant/tap/file.h"
 #include "participant/tap/note.h"
+#include "participant/tap/replay.h"
 
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -95,6 +97,7 @@ enum blocks {
 int append_state(struct tap *tap, struct err *err)
 {
     tap->state.map_lost = tap->map.failed;
+    tap->state.image_lost = tap->image_lost;
     int result = state_write(tap->state_fd, &tap->state, err);
     if (result == 0 && tap->untold) {
         note_write(tap, WITNESS_OPEN);
@@ -108,21 +111,67 @@ int append_state(struct tap *tap, struct err *err)
 static void tell_otherwise(struct tap *tap, const struct err *err)
 {
     tap->unlogged = true;
-    (void)append_sync_image(tap);
+    (void)append_sync_image_locked(tap);
     nbdkit_error("%s (a note at the image, or its time, must tell the gap)", err->text);
     note_write(tap, WITNESS_GAP);
 }
 
-int append_sync_image(struct tap *tap)
+static int sync_image(struct tap *tap, int fd)
 {
-    if (fdatasync(tap->image_fd) == 0) {
+    if (fdatasync(fd) == 0) {
         return 0;
     }
     int why = errno;
+    tap->image_lost = true;
     tap->image_why = why;
     nbdkit_error("image \"%s\" cannot be synced: %s", tap->config.image, strerror(why));
     errno = why;
     return -1;
+}
+
+/* After a failed sync the system takes for written what it could not write, and says so once: what
+ * it still has of that is dropped, what the log has since the last checkpoint is written anew, and
+ * only then a sync counts again. What is in no log is in the map. */
+static int mend_image(struct tap *tap)
+{
+    struct err err;
+    pthread_mutex_lock(&tap->state_lock);
+    struct replay replay = {.start_lsn = tap->state.due_lsn,
+                            .start_position = tap->state.due_position,
+                            .start_incarnation = tap->state.due_incarnation,
+                            .end_lsn = tap->log_lsn + 1};
+    pthread_mutex_unlock(&tap->state_lock);
+    range_drain(&tap->range);
+    (void)posix_fadvise(tap->image_fd, 0, 0, POSIX_FADV_DONTNEED);
+    if (replay.start_lsn < replay.end_lsn &&
+        replay_apply(&tap->ring, tap->image_fd, tap->size, false, &replay, &err) != 0) {
+        nbdkit_error("%s", err.text);
+        errno = EIO;
+        return -1;
+    }
+    if (sync_image(tap, tap->image_fd) != 0) {
+        return -1;
+    }
+    tap->image_lost = false;
+    return 0;
+}
+
+int append_sync_image_locked(struct tap *tap)
+{
+    return tap->image_lost ? mend_image(tap) : sync_image(tap, tap->image_fd);
+}
+
+int append_sync_image(struct tap *tap, bool background)
+{
+    if (!tap->image_lost) {
+        return sync_image(tap, background ? tap->image_sync_fd : tap->image_fd);
+    }
+    append_lock(tap, true);
+    int result = append_sync_image_locked(tap);
+    int why = errno;
+    append_unlock(tap);
+    errno = why;
+    return result;
 }
 
 /* The state word: not whole, why, and (due_lsn not 0) where replay starts from now on. */
@@ -189,7 +238,15 @@ void append_failed(struct tap *tap, uint64_t end_lsn, uint64_t end_position)
     tap->unlogged = true;
     tap->logging = false;
     range_drain(&tap->range);
-    (void)append_sync_image(tap); /* a failure has no better answer: the stream has its gap */
+    (void)append_sync_image_locked(
+        tap); /* a failure has no better answer: the stream has its gap */
+    /* What lies before counts only if it is durable: the next life writes behind it. */
+    if (append_sync(tap, end_lsn - 1) != 0) {
+        pthread_mutex_lock(&tap->head);
+        end_lsn = tap->synced_lsn + 1;
+        end_position = tap->synced_position;
+        pthread_mutex_unlock(&tap->head);
+    }
     record_gap_state(tap, RECORD_GAP_LOG, BLOCKS_SUSPECT, end_lsn, end_lsn, end_position, true);
     nbdkit_error(
         "log \"%s\" failed at lsn %llu: writes go on without a log, no point can be taken; "
@@ -246,7 +303,7 @@ void append_overflow(struct tap *tap)
 {
     /* Before the record: where it lies in the log, what came before is not replayed. */
     range_drain(&tap->range);
-    bool synced = append_sync_image(tap) == 0;
+    bool synced = append_sync_image_locked(tap) == 0;
     uint64_t lsn = tap->log_lsn + 1;
     bool record = gap_matters(tap) ? append_room(tap) : ring_room(&tap->ring, GAP_RESERVE, 0);
     if (step_gap(tap, record, RECORD_GAP_OVERFLOW, 0, 0) != 0) {

@@ -45,9 +45,11 @@ void append_overflow(struct tap *tap);
  * the caller had something to tell, until a later write succeeds. Errors: state_write(). */
 int append_state(struct tap *tap, struct err *err);
 
-/* Syncs the image. -1 with errno: the system tells a failed sync once, so the guest's next flush
- * fails for it. */
+/* Syncs the image, in the second form under the append lock. -1 with errno: the system tells a
+ * failed sync once, so the guest's next flush fails for it; and what was not written then is
+ * written anew from the log before a later sync counts. */
 int append_sync_image(struct tap *tap);
+int append_sync_image_locked(struct tap *tap);
 
 /* Under the append lock: a gap of that reason, as an operator or the far side wants it; suspect:
  * every block must be compared, else every block is sent. */

@@ -329,6 +329,9 @@ static int settle(struct tap *tap, struct replay *r, const struct note *note, bo
                          : settle_known(tap, r, note, fresh_map, &gap, &touched, err)) != 0) {
         return -1;
     }
+    if (s->image_lost) { /* what the disk does not hold shall not be taken for the disk */
+        (void)posix_fadvise(tap->image_fd, 0, 0, POSIX_FADV_DONTNEED);
+    }
     if (!touched && !older && replay(tap, r, gap == RECORD_GAP_SIZE, err) != 0) {
         return -1;
     }
@@ -399,6 +402,28 @@ static int check_note(const struct tap *tap, const struct note *note, struct err
     return 0;
 }
 
+/* The next start would read it from memory and count it: it counts no more. */
+static int log_not_synced(struct tap *tap, struct err *err)
+{
+    struct state *s = &tap->state;
+    struct err ignored;
+    int why = errno;
+    s->whole = false;
+    s->copy_lsn = 0;
+    s->copy_zero = false;
+    s->compare = true;
+    s->gap_reason = RECORD_GAP_LOG;
+    s->gap_lsn = s->due_lsn;
+    s->end_lsn = s->due_lsn;
+    s->end_position = s->due_position;
+    map_set_all(&tap->map);
+    if (append_state(tap, &ignored) != 0) {
+        note_write(tap, WITNESS_GAP);
+    }
+    return err_set(err, TIDE_ERR_IO, "cannot sync log \"%s\": %s", tap->config.folder,
+                   strerror(why));
+}
+
 /* Seal, ATTACH, GAP; all synced; then the state, from which this incarnation is known. */
 static int enter(struct tap *tap, struct replay *r, struct err *err)
 {
@@ -421,6 +446,10 @@ static int enter(struct tap *tap, struct replay *r, struct err *err)
     tap->synced_position = s->due_position; /* a tail may be in the page cache only */
     tap->checkpoint_from = tap->ring.position;
     tap->stored_lsn = s->stored_lsn;
+    if (ring_retire(&tap->ring, s->due_lsn - 1 < s->stored_lsn ? s->due_lsn - 1 : s->stored_lsn) !=
+        0) {
+        return log_not_synced(tap, err);
+    }
     ring_free(&tap->ring, s->due_lsn - 1 < s->stored_lsn ? s->due_lsn - 1 : s->stored_lsn);
     bool room = ring_room(&tap->ring, (uint64_t)3 * TIDE_RECORD_SMALL_MAX, 0);
     if (!room) { /* full to the last: served without a log until space returns */
@@ -438,8 +467,7 @@ static int enter(struct tap *tap, struct replay *r, struct err *err)
                        strerror(errno));
     }
     if (ring_sync(&tap->ring, s->due_position, tap->ring.position) != 0) {
-        return err_set(err, TIDE_ERR_IO, "cannot sync log \"%s\": %s", tap->config.folder,
-                       strerror(errno));
+        return log_not_synced(tap, err);
     }
     tap->synced_lsn = tap->log_lsn;
     tap->synced_position = tap->ring.position;
@@ -523,9 +551,11 @@ void attach_close(struct tap *tap)
     if (!tap->failed && append_sync(tap, tap->log_lsn) != 0) {
         append_sync_failed(tap);
     }
-    if (fsync(tap->image_fd) != 0) { /* with its times: they are compared at the next attach */
+    /* The second with its times: they are compared at the next attach. */
+    if (append_sync_image(tap) != 0 || fsync(tap->image_fd) != 0) {
         append_image_gap(tap, 0, 0, errno);
     } else {
+        s->image_lost = false;
         if (!tap->failed) {
             s->due_lsn = tap->log_lsn + 1;
             s->due_position = tap->ring.position;

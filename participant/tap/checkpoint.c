@@ -8,6 +8,7 @@
 #include <nbdkit-plugin.h>
 
 #include <errno.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -117,6 +118,35 @@ static int record_it(struct tap *tap, const struct snapshot *s)
     return result;
 }
 
+/* Frees what is both stored and in the image. Only here, and a new stream (which waits for it under
+ * tap->recycle) starts the ring anew, so the files stay what they are without the append lock. */
+static int recycle(struct tap *tap, const struct id *stream)
+{
+    pthread_mutex_lock(&tap->recycle);
+    append_lock(tap, true);
+    bool same = id_equal(&tap->ring.geometry.stream, stream);
+    pthread_mutex_lock(&tap->state_lock);
+    uint64_t due = tap->state.due_lsn - 1;
+    uint64_t stored = tap->state.stored_lsn;
+    pthread_mutex_unlock(&tap->state_lock);
+    uint64_t lsn = due < stored ? due : stored;
+    uint64_t from = tap->ring.tail;
+    uint64_t end = same ? ring_free_end(&tap->ring, lsn) : from;
+    append_unlock(tap);
+    int result = ring_retire_files(&tap->ring, from, end);
+    if (result != 0) {
+        nbdkit_error("log \"%s\" cannot be recycled: %s", tap->config.folder, strerror(errno));
+    }
+    append_lock(tap, true);
+    if (result == 0 && same) {
+        ring_free(&tap->ring, lsn);
+    }
+    append_resume(tap);
+    append_unlock(tap);
+    pthread_mutex_unlock(&tap->recycle);
+    return result;
+}
+
 int checkpoint_run(struct tap *tap)
 {
     unsigned gaps = tap->image_gaps;
@@ -139,15 +169,7 @@ int checkpoint_run(struct tap *tap)
     if (gaps != 0 || tap->image_gaps != 0 || record_it(tap, &s) != 0) {
         return -1;
     }
-    append_lock(tap, true);
-    pthread_mutex_lock(&tap->state_lock);
-    uint64_t due = tap->state.due_lsn - 1;
-    uint64_t stored = tap->state.stored_lsn;
-    pthread_mutex_unlock(&tap->state_lock);
-    ring_free(&tap->ring, due < stored ? due : stored);
-    append_resume(tap);
-    append_unlock(tap);
-    return 0;
+    return recycle(tap, &s.stream);
 }
 
 /* The state's time is the tap's sign of life, also where there is no log to record. */

@@ -150,11 +150,6 @@ static void stored(struct tap *tap, uint64_t lsn)
         return;
     }
     lsn = tap->stored_lsn;
-    pthread_mutex_lock(&tap->state_lock);
-    uint64_t due = tap->state.due_lsn - 1;
-    pthread_mutex_unlock(&tap->state_lock);
-    ring_free(&tap->ring, due < lsn ? due : lsn);
-    append_resume(tap);
     bool wanting = !tap->logging || ring_can_free(&tap->ring, lsn);
     append_unlock(tap);
     if (wanting) {

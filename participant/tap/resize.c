@@ -81,7 +81,7 @@ static int resize(struct tap *tap, uint64_t size, uint64_t *ret_ticket, struct e
 {
     uint64_t old = tap->size;
     range_drain(&tap->range);
-    if (append_sync_image(tap) != 0) {
+    if (append_sync_image_locked(tap) != 0) {
         append_gap(tap, RECORD_GAP_IMAGE, true);
     }
     if (size > old && map_resize(&tap->map, size, err) != 0) {

@@ -111,7 +111,7 @@ static void enter(struct tap *tap)
 /* Under the append lock, nothing under way. */
 static int begin(struct tap *tap, struct err *err)
 {
-    if (append_sync_image(tap) != 0) {
+    if (append_sync_image_locked(tap) != 0) {
         int why = errno;
         append_gap(tap, RECORD_GAP_IMAGE, true);
         return err_set(err, TIDE_ERR_IO, "cannot sync image \"%s\": %s", tap->config.image,
@@ -145,6 +145,7 @@ void restream(struct tap *tap, const struct id *stream, struct tapctl_done *ret)
 {
     struct err err = {0};
     *ret = (struct tapctl_done){.code = TIDE_ERR_OK};
+    pthread_mutex_lock(&tap->recycle);
     append_lock(tap, false);
     if (tap->failed || !id_equal(&tap->ring.geometry.stream, stream)) {
         err_set(&err, TIDE_ERR_CONFLICT, "%s",
@@ -155,6 +156,7 @@ void restream(struct tap *tap, const struct id *stream, struct tapctl_done *ret)
         (void)begin(tap, &err);
     }
     append_unlock(tap);
+    pthread_mutex_unlock(&tap->recycle);
     if (err.code != TIDE_ERR_OK) {
         *ret = (struct tapctl_done){.code = err.code};
         (void)snprintf(ret->text, sizeof ret->text, "%s", err.text);

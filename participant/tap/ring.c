@@ -247,17 +247,40 @@ int ring_append(struct ring *ring, uint64_t lsn, struct iovec *parts, int count,
     return 0;
 }
 
+uint64_t ring_free_end(const struct ring *ring, uint64_t lsn)
+{
+    uint64_t end = ring->tail;
+    while (!ring->empty && end < ring->head && ring->first_lsn[slot(ring, end + 1)] <= lsn + 1) {
+        end++;
+    }
+    return end;
+}
+
+int ring_retire_files(const struct ring *ring, uint64_t from, uint64_t end)
+{
+    static const uint8_t zeroes[TIDE_LOG_HEADER];
+    for (uint64_t s = from; s < end; s++) {
+        int fd = ring->fds[slot(ring, s)];
+        if (file_write(fd, zeroes, sizeof zeroes, 0) != 0 || fdatasync(fd) != 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int ring_retire(const struct ring *ring, uint64_t lsn)
+{
+    return ring_retire_files(ring, ring->tail, ring_free_end(ring, lsn));
+}
+
 bool ring_can_free(const struct ring *ring, uint64_t lsn)
 {
-    return !ring->empty && ring->tail < ring->head &&
-           ring->first_lsn[slot(ring, ring->tail + 1)] <= lsn + 1;
+    return ring_free_end(ring, lsn) > ring->tail;
 }
 
 void ring_free(struct ring *ring, uint64_t lsn)
 {
-    while (ring_can_free(ring, lsn)) {
-        ring->tail++;
-    }
+    ring->tail = ring_free_end(ring, lsn);
 }
 
 int ring_sync(const struct ring *ring, uint64_t from, uint64_t to)

@@ -58,6 +58,14 @@ bool ring_room(const struct ring *ring, uint64_t size, uint64_t reserve);
 int ring_append(struct ring *ring, uint64_t lsn, struct iovec *parts, int count, uint64_t size,
                 uint64_t *ret_position);
 
+/* Before ring_free(lsn): the headers of the files that it will free are zeroes, durably, so that a
+ * power cut cannot leave an old header over newer records. -1 with errno set. It may run without
+ * the append lock if nothing else frees or restarts meanwhile; `from` below is the tail as it was
+ * under the lock, `end` what ring_free() would make of it. */
+int ring_retire_files(const struct ring *ring, uint64_t from, uint64_t end);
+uint64_t ring_free_end(const struct ring *ring, uint64_t lsn); /* the tail after ring_free(lsn) */
+int ring_retire(const struct ring *ring, uint64_t lsn);        /* both, from the tail */
+
 /* Records up to lsn may be overwritten: frees the files that hold nothing newer. */
 void ring_free(struct ring *ring, uint64_t lsn);
 

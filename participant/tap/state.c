@@ -58,7 +58,8 @@ static void encode(const struct state *s, uint8_t slot[TIDE_STATE_SLOT])
     bytes_put_u8(&w, s->compare ? 1 : 0);
     bytes_put_u8(&w, s->map_lost ? 1 : 0);
     bytes_put_u8(&w, s->replaying ? 1 : 0);
-    bytes_put_zero(&w, 5);
+    bytes_put_u8(&w, s->image_lost ? 1 : 0);
+    bytes_put_zero(&w, 4);
     bytes_put(&w, s->image_id, sizeof s->image_id);
     bytes_put(&w, s->machine, sizeof s->machine);
     TIDE_CHECK(!w.failed);
@@ -112,7 +113,8 @@ static int decode(uint8_t slot[TIDE_STATE_SLOT], struct state *ret, uint32_t *re
     s.compare = bytes_get_u8(&r) == 1;
     s.map_lost = bytes_get_u8(&r) == 1;
     s.replaying = bytes_get_u8(&r) == 1;
-    (void)bytes_skip(&r, 5);
+    s.image_lost = bytes_get_u8(&r) == 1;
+    (void)bytes_skip(&r, 4);
     bytes_get(&r, s.image_id, sizeof s.image_id);
     bytes_get(&r, s.machine, sizeof s.machine);
     s.image_id[sizeof s.image_id - 1] = '\0';

@@ -25,8 +25,9 @@ struct state {
     uint64_t alive_ns;              /* wall clock when this was written; since 1970 */
     uint64_t incarnation;           /* of the last attach, and of the one before; 0: none */
     uint64_t incarnation_before;
-    bool replaying; /* a replay has begun: the image's time is its own */
-    bool clean;     /* detached; nothing has been served since */
+    bool image_lost; /* as of the tap: the system may show what the disk does not hold */
+    bool replaying;  /* a replay has begun: the image's time is its own */
+    bool clean;      /* detached; nothing has been served since */
     uint32_t ring_files;
     uint64_t ring_file_size;
 

@@ -104,8 +104,8 @@ static void init_locks(struct tap *tap)
     TIDE_CHECK(pthread_condattr_init(&monotonic) == 0);
     TIDE_CHECK(pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC) == 0);
     pthread_mutex_t *const mutexes[] = {
-        &tap->entry,      &tap->append, &tap->sync,       &tap->head, &tap->gate_lock,
-        &tap->state_lock, &tap->work,   &tap->checkpoint, &tap->copy, &tap->resize};
+        &tap->entry, &tap->append,     &tap->sync, &tap->head,   &tap->gate_lock, &tap->state_lock,
+        &tap->work,  &tap->checkpoint, &tap->copy, &tap->resize, &tap->recycle};
     pthread_cond_t *const conds[] = {&tap->let_go,         &tap->begun,           &tap->work_due,
                                      &tap->checkpoint_due, &tap->checkpoint_done, &tap->copy_due};
     for (size_t i = 0; i < sizeof mutexes / sizeof mutexes[0]; i++) {

@@ -91,7 +91,8 @@ struct tap {
     uint64_t logged_size;  /* append: of the disk, as ATTACH or the last RESIZE said */
     uint64_t touched_us;   /* append: last sign of life while writes go unlogged */
     _Atomic bool untold;   /* the state file does not say what `state` does: a write of it failed */
-    _Atomic int image_why; /* of a sync of the image that failed beside the guest; 0: none */
+    _Atomic bool image_lost; /* a sync of the image failed: what it was for is not known written */
+    _Atomic int image_why;   /* of a sync of the image that failed beside the guest; 0: none */
     struct record_attach attach; /* what it says */
     _Atomic unsigned image_gaps; /* failed image writes whose gap is not recorded yet */
 
@@ -116,7 +117,8 @@ struct tap {
     pthread_mutex_t state_lock;
     struct state state;
 
-    pthread_mutex_t resize; /* outermost: one resize at a time */
+    pthread_mutex_t resize;  /* outermost: one resize at a time */
+    pthread_mutex_t recycle; /* outermost: files of the ring are freed, or it begins anew */
 
     pthread_mutex_t work;
     pthread_cond_t work_due;
