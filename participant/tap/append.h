@@ -47,8 +47,9 @@ int append_state(struct tap *tap, struct err *err);
 
 /* Syncs the image, in the second form under the append lock. -1 with errno: the system tells a
  * failed sync once, so the guest's next flush fails for it; and what was not written then is
- * written anew from the log before a later sync counts. */
-int append_sync_image(struct tap *tap);
+ * written anew from the log before a later sync counts. background: on a descriptor of its own, so
+ * that a guest's flush beside it does not take its error. */
+int append_sync_image(struct tap *tap, bool background);
 int append_sync_image_locked(struct tap *tap);
 
 /* Under the append lock: a gap of that reason, as an operator or the far side wants it; suspect:

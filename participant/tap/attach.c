@@ -37,6 +37,17 @@ static int lock_file(int fd, const char *what, const char *path, struct err *err
     return err_set(err, TIDE_ERR_IO, "cannot lock %s \"%s\": %s", what, path, strerror(errno));
 }
 
+/* The system tells each open file of a failed sync once: the checkpoint has one of its own. */
+static void open_sync_fd(struct tap *tap)
+{
+    char path[64];
+    (void)snprintf(path, sizeof path, "/proc/self/fd/%d", tap->image_fd);
+    tap->image_sync_fd = open(path, O_RDWR | O_CLOEXEC);
+    if (tap->image_sync_fd < 0) {
+        tap->image_sync_fd = fcntl(tap->image_fd, F_DUPFD_CLOEXEC, 0);
+    }
+}
+
 static int open_files(struct tap *tap, struct err *err)
 {
     const struct tap_config *c = &tap->config;
@@ -56,6 +67,7 @@ static int open_files(struct tap *tap, struct err *err)
     if (lock_file(tap->image_fd, "image", c->image, err) != 0) {
         return -1;
     }
+    open_sync_fd(tap);
     if (mkdir(c->folder, 0700) != 0 && errno != EEXIST) {
         return err_set(err, TIDE_ERR_IO, "cannot make log folder \"%s\": %s", c->folder,
                        strerror(errno));
@@ -496,7 +508,7 @@ static void close_files(struct tap *tap)
     ring_close(&tap->ring);
     map_close(&tap->map);
     copy_close(tap);
-    int *const fds[] = {&tap->state_fd, &tap->lock_fd, &tap->image_fd};
+    int *const fds[] = {&tap->state_fd, &tap->lock_fd, &tap->image_sync_fd, &tap->image_fd};
     for (size_t i = 0; i < sizeof fds / sizeof fds[0]; i++) {
         if (*fds[i] >= 0) {
             close(*fds[i]);
@@ -533,7 +545,7 @@ static int open_all(struct tap *tap, struct err *err)
 
 int attach_open(struct tap *tap, struct err *err)
 {
-    tap->image_fd = tap->lock_fd = tap->state_fd = -1;
+    tap->image_fd = tap->image_sync_fd = tap->lock_fd = tap->state_fd = -1;
     for (size_t i = 0; i < TIDE_LOG_FILES_MAX; i++) {
         tap->ring.fds[i] = -1;
     }
@@ -552,7 +564,7 @@ void attach_close(struct tap *tap)
         append_sync_failed(tap);
     }
     /* The second with its times: they are compared at the next attach. */
-    if (append_sync_image(tap) != 0 || fsync(tap->image_fd) != 0) {
+    if (append_sync_image(tap, false) != 0 || fsync(tap->image_fd) != 0) {
         append_image_gap(tap, 0, 0, errno);
     } else {
         s->image_lost = false;

@@ -160,7 +160,7 @@ int checkpoint_run(struct tap *tap)
         append_sync_failed(tap);
         return -1;
     }
-    if (append_sync_image(tap) != 0) {
+    if (append_sync_image(tap, true) != 0) {
         append_image_gap(tap, 0, 0, errno);
         return -1;
     }

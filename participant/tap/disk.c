@@ -128,7 +128,7 @@ static int flush(struct tap *tap)
         }
     }
     int why = 0;
-    if (image && append_sync_image(tap) != 0) {
+    if (image && append_sync_image(tap, false) != 0) {
         why = errno;
         append_image_gap(tap, 0, 0, why);
     }

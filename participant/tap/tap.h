@@ -70,8 +70,9 @@ struct tap_order {
 
 struct tap {
     struct tap_config config;
-    int lock_fd;  /* folder/lock: one tap a log */
-    int image_fd; /* with flock: one tap an image */
+    int lock_fd;       /* folder/lock: one tap a log */
+    int image_fd;      /* with flock: one tap an image */
+    int image_sync_fd; /* the same, opened anew, for syncs beside the guest */
     int state_fd;
     _Atomic uint64_t size; /* of the disk as the guest sees it */
     uint64_t incarnation;  /* changed under append by restream alone */
