@@ -98,8 +98,8 @@ int append_state(struct tap *tap, struct err *err)
     int result = state_write(tap->state_fd, &tap->state, err);
     if (result == 0 && tap->untold) {
         note_write(tap, WITNESS_OPEN);
+        tap->untold = false;
     }
-    tap->untold = result != 0;
     return result;
 }
 
@@ -107,10 +107,17 @@ int append_state(struct tap *tap, struct err *err)
  * the image then, so it must have what the log alone had promised. */
 static void tell_otherwise(struct tap *tap, const struct err *err)
 {
+    if (tap->untold) {
+        return;
+    }
+    tap->untold = true;
     tap->unlogged = true;
     (void)append_sync_image(tap);
     nbdkit_error("%s (a note at the image, or its time, must tell the gap)", err->text);
     note_write(tap, WITNESS_GAP);
+    if (fsync(tap->image_fd) != 0) { /* the note too */
+        tap->image_why = errno;
+    }
 }
 
 int append_sync_image(struct tap *tap)

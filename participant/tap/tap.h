@@ -90,7 +90,7 @@ struct tap {
     bool attached;         /* append: the ATTACH of this incarnation is in the log */
     uint64_t logged_size;  /* append: of the disk, as ATTACH or the last RESIZE said */
     uint64_t touched_us;   /* append: last sign of life while writes go unlogged */
-    _Atomic bool untold;   /* the state file does not say what `state` does: a write of it failed */
+    _Atomic bool untold;   /* the state could not be told of a gap: a note at the image says it */
     _Atomic int image_why; /* of a sync of the image that failed beside the guest; 0: none */
     struct record_attach attach; /* what it says */
     _Atomic unsigned image_gaps; /* failed image writes whose gap is not recorded yet */
