@@ -216,6 +216,7 @@ static void killed_in_a_resize(void **state)
     wait_hung_up();
     kill_it();
     start(OPTIONS);
+    assert_int_equal(tap_ctl_state(&ctl).gap_reason, RECORD_GAP_SIZE); /* soon whole again */
     whole_in_the_end();
 }
 
