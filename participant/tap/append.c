@@ -101,8 +101,8 @@ int append_state(struct tap *tap, struct err *err)
     int result = state_write(tap->state_fd, &tap->state, err);
     if (result == 0 && tap->untold) {
         note_write(tap, WITNESS_OPEN);
+        tap->untold = false;
     }
-    tap->untold = result != 0;
     return result;
 }
 
@@ -110,10 +110,18 @@ int append_state(struct tap *tap, struct err *err)
  * the image then, so it must have what the log alone had promised. */
 static void tell_otherwise(struct tap *tap, const struct err *err)
 {
+    if (tap->untold) {
+        return;
+    }
+    tap->untold = true;
     tap->unlogged = true;
     (void)append_sync_image_locked(tap);
     nbdkit_error("%s (a note at the image, or its time, must tell the gap)", err->text);
     note_write(tap, WITNESS_GAP);
+    if (fsync(tap->image_fd) != 0) { /* the note too */
+        tap->image_lost = true;
+        tap->image_why = errno;
+    }
 }
 
 static int sync_image(struct tap *tap, int fd)

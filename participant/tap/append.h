@@ -40,9 +40,9 @@ void append_failed(struct tap *tap, uint64_t end_lsn, uint64_t end_position);
  * durably, before the first unlogged write. */
 void append_overflow(struct tap *tap);
 
-/* Under the state lock: writes the state, and whether the map's file
- * can be trusted with it. After a failure the note at the image says what the state does not, where
- * the caller had something to tell, until a later write succeeds. Errors: state_write(). */
+/* Under the state lock: writes the state, and with it whether the map's file can be trusted. Where
+ * a gap could not be told before and now is, the note at the image says it no more. Errors:
+ * state_write(). */
 int append_state(struct tap *tap, struct err *err);
 
 /* Syncs the image, in the second form under the append lock. -1 with errno: the system tells a

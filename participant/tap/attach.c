@@ -293,10 +293,10 @@ static int settle_known(struct tap *tap, const struct replay *r, const struct no
     if (*ret_gap == 0 && r->size != 0 && r->size != tap->size) {
         *ret_gap = RECORD_GAP_SIZE; /* it was another one meanwhile */
     }
-    if (*ret_gap == 0 && note->there && note->witness.state == WITNESS_GAP &&
+    if (note->there && note->witness.state == WITNESS_GAP &&
         id_equal(&note->witness.stream, &s->stream)) {
-        *ret_gap = RECORD_GAP_LOG; /* neither log nor state could be told */
-        *ret_touched = true;
+        *ret_gap = *ret_gap == 0 ? RECORD_GAP_LOG : *ret_gap; /* the state could not be told */
+        *ret_touched = true;                                  /* changes may have gone past it */
     }
     s->whole = r->whole;
     s->copy_zero = r->copy_zero;
@@ -420,12 +420,14 @@ static int log_not_synced(struct tap *tap, struct err *err)
     struct state *s = &tap->state;
     struct err ignored;
     int why = errno;
+    if (s->whole || s->gap_reason == 0) {
+        s->gap_reason = RECORD_GAP_LOG;
+        s->gap_lsn = s->due_lsn;
+    }
     s->whole = false;
     s->copy_lsn = 0;
     s->copy_zero = false;
     s->compare = true;
-    s->gap_reason = RECORD_GAP_LOG;
-    s->gap_lsn = s->due_lsn;
     s->end_lsn = s->due_lsn;
     s->end_position = s->due_position;
     map_set_all(&tap->map);

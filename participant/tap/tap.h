@@ -82,16 +82,16 @@ struct tap {
 
     pthread_mutex_t entry;
     pthread_mutex_t append;
-    struct ring ring;      /* append */
-    uint64_t log_lsn;      /* append: of the last record in the log */
-    uint8_t *small;        /* append: TIDE_TAP_SMALL_MAX bytes for encoding */
-    _Atomic bool logging;  /* changed under append */
-    _Atomic bool failed;   /* log write or sync failed: it stays off in this incarnation */
-    _Atomic bool unlogged; /* a change went past the log: flushes sync the image from now on */
-    bool attached;         /* append: the ATTACH of this incarnation is in the log */
-    uint64_t logged_size;  /* append: of the disk, as ATTACH or the last RESIZE said */
-    uint64_t touched_us;   /* append: last sign of life while writes go unlogged */
-    _Atomic bool untold;   /* the state file does not say what `state` does: a write of it failed */
+    struct ring ring;        /* append */
+    uint64_t log_lsn;        /* append: of the last record in the log */
+    uint8_t *small;          /* append: TIDE_TAP_SMALL_MAX bytes for encoding */
+    _Atomic bool logging;    /* changed under append */
+    _Atomic bool failed;     /* log write or sync failed: it stays off in this incarnation */
+    _Atomic bool unlogged;   /* a change went past the log: flushes sync the image from now on */
+    bool attached;           /* append: the ATTACH of this incarnation is in the log */
+    uint64_t logged_size;    /* append: of the disk, as ATTACH or the last RESIZE said */
+    uint64_t touched_us;     /* append: last sign of life while writes go unlogged */
+    _Atomic bool untold;     /* the state could not be told of a gap: a note at the image says it */
     _Atomic bool image_lost; /* a sync of the image failed: what it was for is not known written */
     _Atomic int image_why;   /* of a sync of the image that failed beside the guest; 0: none */
     struct record_attach attach; /* what it says */

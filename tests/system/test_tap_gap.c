@@ -305,13 +305,42 @@ static void an_image_sync_that_fails_beside_the_guest(void **state)
     whole_in_the_end();
 }
 
+/* The state could not be told of a gap, and later was: what the log promised since stands. */
+static void a_state_that_fails_for_a_while(void **state)
+{
+    (void)state;
+    start("flush=log log-size=8M copy-rate=0");
+    fault("write state");
+    tap_ctl_send(&ctl, &(struct tapctl){.type = TAPCTL_RESYNC,
+                                        .serial = 5,
+                                        .order = {.resync = TAPCTL_RESYNC_COMPARE}});
+    assert_int_equal(tap_ctl_get(&ctl, TAPCTL_DONE).done.code, TIDE_ERR_OK);
+    (void)unlink(order_path);
+    uint64_t before = tap_ctl_state(&ctl).next_lsn;
+    a_quarter_of_the_log();
+    wait_checkpoint(before);
+    write_at(MIB, 4096, 'p');
+    assert_int_equal(nbd_flush(nbd, 0), 0);
+    tap_far_follow(&far);
+    kill_it();
+    poke(MIB, "the image did not get it");
+    edit_state(another_boot);
+    start("flush=log log-size=8M copy-rate=0");
+    char back[4] = {0};
+    assert_int_equal(nbd_pread(nbd, back, 3, MIB, 0), 0);
+    assert_string_equal(back, "ppp");
+    assert_int_equal(tap_ctl_state(&ctl).gap_reason, RECORD_GAP_POWER);
+    stop();
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        CASE(killed_while_the_log_fills), CASE(killed_in_a_resize),
-        CASE(killed_in_a_restream),       CASE(a_new_stream_beside_a_checkpoint),
-        CASE(grown_before_a_power_cut),   CASE(an_image_sync_that_fails_beside_the_guest),
+        CASE(killed_while_the_log_fills),     CASE(killed_in_a_resize),
+        CASE(killed_in_a_restream),           CASE(a_new_stream_beside_a_checkpoint),
+        CASE(grown_before_a_power_cut),       CASE(an_image_sync_that_fails_beside_the_guest),
+        CASE(a_state_that_fails_for_a_while),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
