@@ -172,7 +172,8 @@ int append_sync_image_locked(struct tap *tap)
 int append_sync_image(struct tap *tap, bool background)
 {
     if (!tap->image_lost) {
-        return sync_image(tap, background ? tap->image_sync_fd : tap->image_fd);
+        return sync_image(tap, background && tap->image_sync_fd >= 0 ? tap->image_sync_fd
+                                                                     : tap->image_fd);
     }
     append_lock(tap, true);
     int result = append_sync_image_locked(tap);

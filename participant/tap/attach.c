@@ -43,9 +43,6 @@ static void open_sync_fd(struct tap *tap)
     char path[64];
     (void)snprintf(path, sizeof path, "/proc/self/fd/%d", tap->image_fd);
     tap->image_sync_fd = open(path, O_RDWR | O_CLOEXEC);
-    if (tap->image_sync_fd < 0) {
-        tap->image_sync_fd = fcntl(tap->image_fd, F_DUPFD_CLOEXEC, 0);
-    }
 }
 
 static int open_files(struct tap *tap, struct err *err)
@@ -347,14 +344,15 @@ static int settle(struct tap *tap, struct replay *r, const struct note *note, bo
     if (!touched && !older && replay(tap, r, gap == RECORD_GAP_SIZE, err) != 0) {
         return -1;
     }
-    if (fdatasync(tap->image_fd) != 0) {
+    if (fsync(tap->image_fd) != 0) { /* with its note */
         return err_set(err, TIDE_ERR_IO, "cannot sync image \"%s\": %s", tap->config.image,
                        strerror(errno));
     }
     return gap == 0 ? 0 : settle_gap(tap, r, gap, touched, err);
 }
 
-/* The log is not of the image's last life. A start that was cut leaves the image one behind. */
+/* The log is not of the image's last life. A start that was cut leaves what the image said then (it
+ * is made durable first, so a power cut takes it no further back), or what it was to say. */
 static bool is_older(const struct tap *tap, const struct note *note)
 {
     const struct state *s = &tap->state;
@@ -451,7 +449,7 @@ static int enter(struct tap *tap, struct replay *r, struct err *err)
                                .cap_us = tap->config.hold_max_us,
                                .held_max = tap->config.held_max,
                                .whole = s->whole};
-    s->incarnation_before = s->incarnation;
+    s->incarnation_before = tap->noted != 0 ? tap->noted : s->incarnation;
     s->incarnation = tap->incarnation;
     gate_init(&tap->gate, &gate);
     describe(tap, r, r->end_lsn == 1);
@@ -529,6 +527,7 @@ static int open_all(struct tap *tap, struct err *err)
     identity_machine(tap->machine);
     identity_image(tap->image_fd, tap->image_id);
     note_read(tap, &note);
+    tap->noted = note.incarnation;
     bool fresh = tap->state_fd < 0;
     if ((fresh ? begin_fresh(tap, err) : open_known(tap, err)) != 0 ||
         check_note(tap, &note, err) != 0) {

@@ -23,8 +23,8 @@ struct state {
     char machine[TIDE_STATE_TEXT];  /* identity.h; empty: not known */
     struct id boot;                 /* of the machine at the last attach */
     uint64_t alive_ns;              /* wall clock when this was written; since 1970 */
-    uint64_t incarnation;           /* of the last attach, and of the one before; 0: none */
-    uint64_t incarnation_before;
+    uint64_t incarnation;           /* of the last attach */
+    uint64_t incarnation_before;    /* that the image named before it; 0: none */
     bool image_lost; /* as of the tap: the system may show what the disk does not hold */
     bool replaying;  /* a replay has begun: the image's time is its own */
     bool clean;      /* detached; nothing has been served since */

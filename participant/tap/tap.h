@@ -72,11 +72,12 @@ struct tap {
     struct tap_config config;
     int lock_fd;       /* folder/lock: one tap a log */
     int image_fd;      /* with flock: one tap an image */
-    int image_sync_fd; /* the same, opened anew, for syncs beside the guest */
+    int image_sync_fd; /* the same, opened anew, for syncs beside the guest; -1: it could not */
     int state_fd;
     _Atomic uint64_t size; /* of the disk as the guest sees it */
     uint64_t incarnation;  /* changed under append by restream alone */
     struct id boot;
+    uint64_t noted; /* incarnation that the image named when it was opened; 0: none */
     char image_id[TIDE_STATE_TEXT];
     char machine[TIDE_STATE_TEXT];
 
