@@ -458,11 +458,11 @@ static int enter(struct tap *tap, struct replay *r, struct err *err)
     tap->synced_position = s->due_position; /* a tail may be in the page cache only */
     tap->checkpoint_from = tap->ring.position;
     tap->stored_lsn = s->stored_lsn;
-    if (ring_retire(&tap->ring, s->due_lsn - 1 < s->stored_lsn ? s->due_lsn - 1 : s->stored_lsn) !=
-        0) {
+    ring_free(&tap->ring, s->due_lsn - 1 < s->stored_lsn ? s->due_lsn - 1 : s->stored_lsn);
+    if (ring_retire(&tap->ring, tap->ring.tail) != 0) {
         return log_not_synced(tap, err);
     }
-    ring_free(&tap->ring, s->due_lsn - 1 < s->stored_lsn ? s->due_lsn - 1 : s->stored_lsn);
+    ring_reuse(&tap->ring, tap->ring.tail);
     bool room = ring_room(&tap->ring, (uint64_t)3 * TIDE_RECORD_SMALL_MAX, 0);
     if (!room) { /* full to the last: served without a log until space returns */
         struct gate_event event = {.type = GATE_GAP};

@@ -129,17 +129,18 @@ static int recycle(struct tap *tap, const struct id *stream)
     uint64_t due = tap->state.due_lsn - 1;
     uint64_t stored = tap->state.stored_lsn;
     pthread_mutex_unlock(&tap->state_lock);
-    uint64_t lsn = due < stored ? due : stored;
-    uint64_t from = tap->ring.tail;
-    uint64_t end = same ? ring_free_end(&tap->ring, lsn) : from;
+    if (same) {
+        ring_free(&tap->ring, due < stored ? due : stored);
+    }
+    uint64_t end = tap->ring.tail;
     append_unlock(tap);
-    int result = ring_retire_files(&tap->ring, from, end);
+    int result = ring_retire(&tap->ring, end);
     if (result != 0) {
         nbdkit_error("log \"%s\" cannot be recycled: %s", tap->config.folder, strerror(errno));
     }
     append_lock(tap, true);
-    if (result == 0 && same) {
-        ring_free(&tap->ring, lsn);
+    if (result == 0) {
+        ring_reuse(&tap->ring, end);
     }
     append_resume(tap);
     append_unlock(tap);

@@ -126,9 +126,9 @@ static int apply(int image_fd, uint64_t image_size, bool resized, const struct r
     if (size == 0) {
         return 0;
     }
-    int result = record->type == RECORD_WRITE
+    int result = record->type != RECORD_ZERO
                      ? file_write(image_fd, w->data, (size_t)size, w->offset)
-                     : file_zero(image_fd, w->offset, size, w->discard);
+                     : file_zero(image_fd, w->offset, size, w->discard || w->copy);
     if (result != 0) {
         return err_set(err, TIDE_ERR_IO, "cannot replay record %llu into the image: %s",
                        (unsigned long long)record->lsn, strerror(errno));
@@ -157,8 +157,9 @@ int replay_apply(struct ring *ring, int image_fd, uint64_t image_size, bool resi
         if (result != 0 || reader.end != LOG_END_NONE) {
             break;
         }
-        /* What a copy logged lies in the image already. */
-        if (record.type == RECORD_WRITE || (record.type == RECORD_ZERO && !record.write.copy)) {
+        /* A copy's blocks too: where a write of the image failed, they say what is there since. */
+        if (record.type == RECORD_WRITE || record.type == RECORD_ZERO ||
+            record.type == RECORD_COPY_BLOCK) {
             result = apply(image_fd, image_size, resized, &record, err);
             replay->first_lsn = replay->first_lsn == 0 ? record.lsn : replay->first_lsn;
             replay->last_lsn = record.lsn;

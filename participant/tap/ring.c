@@ -178,13 +178,14 @@ int ring_resume(struct ring *ring, uint64_t position, uint64_t lsn, uint64_t inc
             break;
         }
     }
+    ring->retired = ring->tail;
     return 0;
 }
 
 void ring_restart(struct ring *ring, const struct id *stream)
 {
     ring->geometry.stream = *stream;
-    ring->position = ring->incarnation = ring->tail = ring->head = 0;
+    ring->position = ring->incarnation = ring->tail = ring->retired = ring->head = 0;
     ring->empty = true;
 }
 
@@ -196,7 +197,7 @@ bool ring_room(const struct ring *ring, uint64_t size, uint64_t reserve)
     uint64_t fresh = files; /* files that can be begun */
     if (!ring->empty) {
         left = (ring->head + 1) * file_size - ring->position;
-        fresh = files - (ring->head - ring->tail + 1);
+        fresh = files - (ring->head - ring->retired + 1);
     }
     if (left < size) {
         if (fresh == 0) {
@@ -232,6 +233,9 @@ int ring_append(struct ring *ring, uint64_t lsn, struct iovec *parts, int count,
                 uint64_t *ret_position)
 {
     TIDE_CHECK(ring_room(ring, size, 0));
+    const uint64_t head = ring->head;
+    const uint64_t position = ring->position;
+    const bool empty = ring->empty;
     uint64_t file_size = ring->geometry.file_size;
     if (ring->empty || (ring->head + 1) * file_size - ring->position < size) {
         if (begin_file(ring, ring->empty ? 0 : ring->head + 1, lsn) != 0) {
@@ -240,6 +244,9 @@ int ring_append(struct ring *ring, uint64_t lsn, struct iovec *parts, int count,
     }
     uint64_t at = ring->position;
     if (file_writev(ring->fds[slot(ring, ring->head)], parts, count, at % file_size) != 0) {
+        ring->head = head; /* the end stays where it was: its file must not be freed */
+        ring->position = position;
+        ring->empty = empty;
         return -1;
     }
     ring->position = at + size;
@@ -247,19 +254,29 @@ int ring_append(struct ring *ring, uint64_t lsn, struct iovec *parts, int count,
     return 0;
 }
 
-uint64_t ring_free_end(const struct ring *ring, uint64_t lsn)
+static uint64_t tail_after(const struct ring *ring, uint64_t lsn)
 {
-    uint64_t end = ring->tail;
-    while (!ring->empty && end < ring->head && ring->first_lsn[slot(ring, end + 1)] <= lsn + 1) {
-        end++;
+    uint64_t tail = ring->tail;
+    while (!ring->empty && tail < ring->head && ring->first_lsn[slot(ring, tail + 1)] <= lsn + 1) {
+        tail++;
     }
-    return end;
+    return tail;
 }
 
-int ring_retire_files(const struct ring *ring, uint64_t from, uint64_t end)
+bool ring_can_free(const struct ring *ring, uint64_t lsn)
+{
+    return tail_after(ring, lsn) > ring->retired;
+}
+
+void ring_free(struct ring *ring, uint64_t lsn)
+{
+    ring->tail = tail_after(ring, lsn);
+}
+
+int ring_retire(const struct ring *ring, uint64_t end)
 {
     static const uint8_t zeroes[TIDE_LOG_HEADER];
-    for (uint64_t s = from; s < end; s++) {
+    for (uint64_t s = ring->retired; s < end; s++) {
         int fd = ring->fds[slot(ring, s)];
         if (file_write(fd, zeroes, sizeof zeroes, 0) != 0 || fdatasync(fd) != 0) {
             return -1;
@@ -268,19 +285,10 @@ int ring_retire_files(const struct ring *ring, uint64_t from, uint64_t end)
     return 0;
 }
 
-int ring_retire(const struct ring *ring, uint64_t lsn)
+void ring_reuse(struct ring *ring, uint64_t end)
 {
-    return ring_retire_files(ring, ring->tail, ring_free_end(ring, lsn));
-}
-
-bool ring_can_free(const struct ring *ring, uint64_t lsn)
-{
-    return ring_free_end(ring, lsn) > ring->tail;
-}
-
-void ring_free(struct ring *ring, uint64_t lsn)
-{
-    ring->tail = ring_free_end(ring, lsn);
+    TIDE_CHECK(end >= ring->retired && end <= ring->tail);
+    ring->retired = end;
 }
 
 int ring_sync(const struct ring *ring, uint64_t from, uint64_t to)
@@ -306,7 +314,7 @@ uint64_t ring_capacity(const struct ring *ring)
 
 uint64_t ring_used(const struct ring *ring)
 {
-    return ring->empty ? 0 : ring->position - ring->tail * ring->geometry.file_size;
+    return ring->empty ? 0 : ring->position - ring->retired * ring->geometry.file_size;
 }
 
 void ring_tail(const struct ring *ring, uint64_t *ret_lsn, uint64_t *ret_position,

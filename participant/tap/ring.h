@@ -22,6 +22,7 @@ struct ring {
     uint64_t position;    /* where the next record goes, but for the end of a file */
     uint64_t incarnation; /* in force there */
     uint64_t tail;        /* sequence of the oldest file that is not free */
+    uint64_t retired;     /* files before it can be written over; at most the tail */
     uint64_t head;        /* sequence of the file being written */
     bool empty;           /* nothing was ever written: not even the first header */
 };
@@ -58,19 +59,18 @@ bool ring_room(const struct ring *ring, uint64_t size, uint64_t reserve);
 int ring_append(struct ring *ring, uint64_t lsn, struct iovec *parts, int count, uint64_t size,
                 uint64_t *ret_position);
 
-/* Before ring_free(lsn): the headers of the files that it will free are zeroes, durably, so that a
- * power cut cannot leave an old header over newer records. -1 with errno set. It may run without
- * the append lock if nothing else frees or restarts meanwhile; `from` below is the tail as it was
- * under the lock, `end` what ring_free() would make of it. */
-int ring_retire_files(const struct ring *ring, uint64_t from, uint64_t end);
-uint64_t ring_free_end(const struct ring *ring, uint64_t lsn); /* the tail after ring_free(lsn) */
-int ring_retire(const struct ring *ring, uint64_t lsn);        /* both, from the tail */
-
-/* Records up to lsn may be overwritten: frees the files that hold nothing newer. */
+/* Records up to lsn are wanted no more: the tail moves past the files that hold nothing newer. They
+ * can be written over once they are retired. */
 void ring_free(struct ring *ring, uint64_t lsn);
 
-/* Whether ring_free(lsn) would free a file. */
+/* Whether there is something to free or to retire for ring_free(lsn). */
 bool ring_can_free(const struct ring *ring, uint64_t lsn);
+
+/* Zeroes the headers of the free files, durably, so that a power cut cannot leave an old header
+ * over newer records. Without the append lock, if nobody else retires or restarts meanwhile: `end`
+ * is the tail as it was under the lock. -1 with errno set. */
+int ring_retire(const struct ring *ring, uint64_t end);
+void ring_reuse(struct ring *ring, uint64_t end); /* after it, under the lock */
 
 /* fdatasync of the files that hold [from, to]. Needs no lock. -1 with errno set. */
 int ring_sync(const struct ring *ring, uint64_t from, uint64_t to);

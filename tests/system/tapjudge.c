@@ -12,6 +12,7 @@
 #define WORDS (CRASHDISK_SECTOR / 8)
 #define MAGIC UINT64_C(0x5441504a00000000)
 #define NONE  254U /* a sector that nobody wrote */
+#define ANY   254U /* of a bookmark's sector: a change failed there */
 
 static bool wrong(struct tapjudge *j, const char *format, ...)
 {
@@ -106,7 +107,8 @@ void tapjudge_bookmark(struct tapjudge *j, unsigned number, unsigned from, unsig
     uint8_t *disk = j->bookmarks[number];
     memcpy(disk, j->base, TAPLAB_SECTORS);
     for (unsigned c = from; c < to; c++) {
-        memset(disk + j->changes[c].sector, content(j, c), j->changes[c].count);
+        memset(disk + j->changes[c].sector, j->changes[c].failed ? ANY : content(j, c),
+               j->changes[c].count);
     }
 }
 
@@ -237,9 +239,10 @@ static bool feed_seal(struct reading *r, const struct record *record)
     }
     r->j->points++;
     for (unsigned s = 0; s < TAPLAB_SECTORS; s++) {
-        if (r->disk[s] != r->j->bookmarks[r->number][s]) {
+        uint8_t held = r->j->bookmarks[r->number][s];
+        if (held != ANY && r->disk[s] != held) {
             return wrong(r->j, "point at %llu: sector %u holds change %u, the disk held %u",
-                         (unsigned long long)r->lsn, s, r->disk[s], r->j->bookmarks[r->number][s]);
+                         (unsigned long long)r->lsn, s, r->disk[s], held);
         }
     }
     return true;

@@ -15,6 +15,7 @@ struct tapjudge_change {
     bool zero;
     unsigned sector;
     unsigned count;
+    bool failed; /* the guest was told so: what is there then is the image's affair */
 };
 
 struct tapjudge_far { /* a record that the far side has stored */

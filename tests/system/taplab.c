@@ -317,6 +317,7 @@ static void change(struct taplab *lab, bool zero, unsigned sector, unsigned coun
                    : disk_write(&lab->tap, data, size, offset, false);
     crashcalls_inside(false);
     lab->guest_errors += why != 0 ? 1 : 0;
+    lab->judge.changes[c].failed = why != 0;
     if (why == 0) {
         mark(lab, MARK_DONE, c);
     }

@@ -49,13 +49,13 @@ struct taplab_model {
     uint64_t suspect;  /* a flush failed before one promised it */
     uint64_t synced_lsn;
     uint64_t end_lsn; /* a sync failed: nothing from there on counts after a restart; 0: none did */
-    size_t far;    /* records that the far side has stored */
-    bool served;   /* a change since the last start that was known to be attached */
-    bool closing;  /* a detach was under way */
-    bool unlogged; /* since the base the log was off at some time */
-    bool power;    /* since the base the power was cut */
-    bool fault;    /* a call was made to fail */
-    bool adrift;   /* one of those three, before the base and not mended since */
+    size_t far;       /* records that the far side has stored */
+    bool served;      /* a change since the last start that was known to be attached */
+    bool closing;     /* a detach was under way */
+    bool unlogged;    /* since the base the log was off at some time */
+    bool power;       /* since the base the power was cut */
+    bool fault;       /* a call was made to fail */
+    bool adrift;      /* one of those three, before the base and not mended since */
 };
 
 struct taplab;
