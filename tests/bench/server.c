@@ -287,6 +287,24 @@ void server_settle(const struct server *s)
     } while (state.ring_used > state.ring_bytes / 4);
 }
 
+void server_cool(const struct server *s)
+{
+    char log[192];
+    char file[256];
+    path_of(log, sizeof log, s, true, "log");
+    for (unsigned i = 0; i < TIDE_TAPCTL_RING_FILES_MAX; i++) {
+        (void)snprintf(file, sizeof file, "%s/ring-%03u", log, i);
+        int fd = open(file, O_RDONLY | O_CLOEXEC);
+        if (fd < 0) {
+            return;
+        }
+        if (fdatasync(fd) != 0 || posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) != 0) {
+            server_die(file, "does not leave the page cache");
+        }
+        close(fd);
+    }
+}
+
 uint64_t server_memory(const struct server *s)
 {
     char line[128];

@@ -49,6 +49,9 @@ struct tapctl_state server_state(const struct server *server);
 /* Not measured: image and log on stable storage, and the log free again. */
 void server_settle(const struct server *server);
 
+/* Not measured: the tap's log leaves the page cache, as one does that is larger than it. */
+void server_cool(const struct server *server);
+
 uint64_t server_memory(const struct server *server); /* the most it was, bytes */
 
 _Noreturn void server_die(const char *what, const char *why);
