@@ -5,6 +5,7 @@
 #include "participant/tap/file.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 /* What the copy goes by. */
@@ -118,6 +119,10 @@ int disk_zero(struct tap *tap, uint64_t size, uint64_t offset, bool discard, boo
 static int flush(struct tap *tap)
 {
     bool image = !tap->config.flush_log || tap->unlogged;
+    if (image) {
+        /* On its way while the log is synced; a failure is the fdatasync's to tell. */
+        (void)sync_file_range(tap->image_fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+    }
     if (!tap->failed) {
         pthread_mutex_lock(&tap->head);
         uint64_t lsn = tap->head_lsn;

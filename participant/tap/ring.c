@@ -14,6 +14,8 @@
 
 #define FILE_SIZE_AIM (8U * 1024 * 1024)
 #define FILES_MIN     4U
+#define PAGE          4096U
+#define PARTS_MAX     4
 
 struct log_ring ring_geometry(uint64_t bytes, const struct id *stream)
 {
@@ -148,7 +150,7 @@ struct source ring_source(struct ring *ring)
 int ring_resume(struct ring *ring, uint64_t position, uint64_t lsn, uint64_t incarnation,
                 struct err *err)
 {
-    ring->position = position;
+    ring->position = ring->covered = position;
     ring->incarnation = incarnation;
     ring->empty = position == 0;
     if (ring->empty) {
@@ -185,7 +187,8 @@ int ring_resume(struct ring *ring, uint64_t position, uint64_t lsn, uint64_t inc
 void ring_restart(struct ring *ring, const struct id *stream)
 {
     ring->geometry.stream = *stream;
-    ring->position = ring->incarnation = ring->tail = ring->retired = ring->head = 0;
+    ring->position = ring->covered = ring->incarnation = 0;
+    ring->tail = ring->retired = ring->head = 0;
     ring->empty = true;
 }
 
@@ -211,7 +214,7 @@ bool ring_room(const struct ring *ring, uint64_t size, uint64_t reserve)
 
 static int begin_file(struct ring *ring, uint64_t sequence, uint64_t lsn)
 {
-    uint8_t bytes[TIDE_LOG_HEADER];
+    uint8_t bytes[PAGE] = {0}; /* a whole page: as with records */
     struct log_header header = {.stream = ring->geometry.stream,
                                 .sequence = sequence,
                                 .file_size = ring->geometry.file_size,
@@ -226,6 +229,32 @@ static int begin_file(struct ring *ring, uint64_t sequence, uint64_t lsn)
     ring->head = sequence;
     ring->empty = false;
     ring->position = sequence * ring->geometry.file_size + TIDE_LOG_HEADER;
+    ring->covered = sequence * ring->geometry.file_size + PAGE;
+    return 0;
+}
+
+/* Fills the last page with zeroes where the record begins it. Else a page of a recycled file that
+ * has left the cache would be read first, with all writers waiting. */
+static int write_covering(struct ring *ring, uint64_t at, const struct iovec *parts, int count,
+                          uint64_t size)
+{
+    static const uint8_t zeroes[PAGE];
+    struct iovec all[PARTS_MAX];
+    uint64_t file_size = ring->geometry.file_size;
+    uint64_t offset = at % file_size;
+    uint64_t covered = ring->covered;
+    TIDE_CHECK(count > 0 && count < PARTS_MAX);
+    memcpy(all, parts, (size_t)count * sizeof all[0]);
+    if (covered < at + size) {
+        uint64_t end = (offset + size + PAGE - 1) / PAGE * PAGE;
+        covered = at - offset + (end < file_size ? end : file_size);
+        all[count++] = (struct iovec){.iov_base = (void *)(uintptr_t)zeroes,
+                                      .iov_len = (size_t)(covered - at - size)};
+    }
+    if (file_writev(ring->fds[slot(ring, ring->head)], all, count, offset) != 0) {
+        return -1;
+    }
+    ring->covered = covered;
     return 0;
 }
 
@@ -235,6 +264,7 @@ int ring_append(struct ring *ring, uint64_t lsn, struct iovec *parts, int count,
     TIDE_CHECK(ring_room(ring, size, 0));
     const uint64_t head = ring->head;
     const uint64_t position = ring->position;
+    const uint64_t covered = ring->covered;
     const bool empty = ring->empty;
     uint64_t file_size = ring->geometry.file_size;
     if (ring->empty || (ring->head + 1) * file_size - ring->position < size) {
@@ -243,9 +273,10 @@ int ring_append(struct ring *ring, uint64_t lsn, struct iovec *parts, int count,
         }
     }
     uint64_t at = ring->position;
-    if (file_writev(ring->fds[slot(ring, ring->head)], parts, count, at % file_size) != 0) {
+    if (write_covering(ring, at, parts, count, size) != 0) {
         ring->head = head; /* the end stays where it was: its file must not be freed */
         ring->position = position;
+        ring->covered = covered;
         ring->empty = empty;
         return -1;
     }

@@ -20,6 +20,7 @@ struct ring {
     uint64_t first_lsn[TIDE_LOG_FILES_MAX]; /* of the sequence that each holds, tail to head */
     uint64_t incarnations[TIDE_LOG_FILES_MAX];
     uint64_t position;    /* where the next record goes, but for the end of a file */
+    uint64_t covered;     /* of this round as far as here: the end of a page, or `position` */
     uint64_t incarnation; /* in force there */
     uint64_t tail;        /* sequence of the oldest file that is not free */
     uint64_t retired;     /* files before it can be written over; at most the tail */
@@ -54,7 +55,8 @@ void ring_restart(struct ring *ring, const struct id *stream);
 /* Whether a record of size bytes can be appended and `reserve` bytes would be left after it. */
 bool ring_room(const struct ring *ring, uint64_t size, uint64_t reserve);
 
-/* Appends record `lsn`, whose bytes are in parts (changed). 0 with *ret_position; -1 with errno
+/* Appends record `lsn`, whose bytes are in parts (1 to 3), and zeroes up to the end of the page
+ * behind it, which the next record overwrites. 0 with *ret_position; -1 with errno
  * set: what is then in the file past the record before is undefined, and is not the record. */
 int ring_append(struct ring *ring, uint64_t lsn, struct iovec *parts, int count, uint64_t size,
                 uint64_t *ret_position);
