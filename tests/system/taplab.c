@@ -50,6 +50,7 @@ struct taplab {
     struct tapjudge judge;
     unsigned guest_errors;
     unsigned rounds;
+    struct id stream;  /* that the first start began */
     struct id release; /* the round to release when somebody waits for it */
     char why[640];
 };
@@ -275,6 +276,9 @@ bool taplab_open(struct taplab *lab)
     }
     mark(lab, MARK_OPEN, 0);
     note(lab);
+    if (lab->model.begun == 1 && !lab->model.served && lab->model.far == 0) {
+        lab->stream = lab->tap.state.stream; /* one that nobody has seen may begin anew */
+    }
     return true;
 }
 
@@ -370,6 +374,26 @@ static void round_of(struct taplab *lab, bool write)
     lab->release = (struct id){0};
 }
 
+/* The controller's part of a copy: the far side's blocks against the image's. */
+static void compare(struct taplab *lab)
+{
+    struct tapctl answer = {.type = TAPCTL_STATE};
+    struct taplab_model model = taplab_model(lab, crashdisk_count(lab->disk));
+    orders_state(&lab->tap, &answer.state);
+    const struct tapctl_state *s = &answer.state;
+    if (!s->comparing || s->compare_offset != 0 || model.far < s->copy_lsn) {
+        return;
+    }
+    struct tapctl message = {
+        .type = TAPCTL_COMPARED,
+        .compared = {.begin_lsn = s->copy_lsn, .count = TAPLAB_SIZE / TIDE_TAPCTL_BLOCK}};
+    tapjudge_compare(&lab->judge, lab->disk, model.far, TIDE_TAPCTL_BLOCK / CRASHDISK_SECTOR,
+                     message.compared.differs);
+    crashcalls_inside(true);
+    (void)orders_do(&lab->tap, &message, 1, &answer);
+    crashcalls_inside(false);
+}
+
 static void copy_once(struct taplab *lab)
 {
     crashcalls_inside(true);
@@ -379,6 +403,7 @@ static void copy_once(struct taplab *lab)
         copy_resume();
     }
     crashcalls_inside(false);
+    compare(lab);
 }
 
 static void checkpoint(struct taplab *lab)
@@ -579,6 +604,9 @@ struct taplab_branch *taplab_cut(struct taplab *lab, size_t at, enum crashdisk_c
     struct taplab_model model = taplab_model(lab, at);
     struct taplab_branch *branch = leave(lab);
     model.power = model.power || power;
+    if (power) {
+        model.done &= model.promised;
+    }
     lab->disk = disk;
     lab->model = model;
     crashcalls_mount(disk);
@@ -631,10 +659,11 @@ unsigned taplab_points(const struct taplab *lab)
     return lab->judge.points;
 }
 
-/* What the model says of the image: changes that must be there. */
+/* What the model says of the image: changes that must be there. After a power cut only what was
+ * promised before it is done; what a flush said it could not keep is not. */
 static uint64_t certain(const struct taplab_model *m)
 {
-    return m->power ? m->promised : m->done;
+    return m->done & ~m->suspect;
 }
 
 static bool wrong(struct taplab *lab, const char *text)
@@ -683,6 +712,9 @@ static bool judge_tail(struct taplab *lab)
 static bool judge_content(struct taplab *lab, const struct taplab_model *m)
 {
     struct tapjudge *j = &lab->judge;
+    if (!id_equal(&lab->stream, &lab->tap.state.stream)) {
+        return wrong(lab, "another stream has begun, for nothing");
+    }
     if (!tapjudge_image(j, lab->disk, m->base, m->begun, certain(m)) ||
         !tapjudge_stream(j, lab->disk, m->far, m->synced_lsn, m->end_lsn) ||
         (lab->tap.logging &&
@@ -725,7 +757,16 @@ bool taplab_prove(struct taplab *lab)
     (void)taplab_do(lab, TAPLAB_FLUSH);
     taplab_settle(lab);
     if (!taplab_mend(lab)) {
-        return wrong(lab, "it never becomes whole again");
+        struct tapctl_state state;
+        orders_state(&lab->tap, &state);
+        (void)snprintf(lab->why, sizeof lab->why,
+                       "it never becomes whole again (gap %u, copy %s, begun at %llu, dirty %llu, "
+                       "compared to %llu, ring used %llu of %llu)",
+                       state.gap_reason, tapctl_copy_name(state.copy),
+                       (unsigned long long)state.copy_lsn, (unsigned long long)state.dirty_bytes,
+                       (unsigned long long)state.compare_offset,
+                       (unsigned long long)state.ring_used, (unsigned long long)state.ring_bytes);
+        return false;
     }
     unsigned before = lab->judge.points;
     (void)taplab_do(lab, TAPLAB_HELD);

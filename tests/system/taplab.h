@@ -44,18 +44,18 @@ const char *taplab_start_name(enum taplab_start start);
 struct taplab_model {
     unsigned base;     /* changes below it are in the lab's base */
     unsigned begun;    /* changes so far */
-    uint64_t done;     /* returned 0 */
+    uint64_t done;     /* returned 0, and not undone by a power cut */
     uint64_t promised; /* and then a flush did */
     uint64_t suspect;  /* a flush failed before one promised it */
     uint64_t synced_lsn;
     uint64_t end_lsn; /* a sync failed: nothing from there on counts after a restart; 0: none did */
-    size_t far;    /* records that the far side has stored */
-    bool served;   /* a change since the last start that was known to be attached */
-    bool closing;  /* a detach was under way */
-    bool unlogged; /* since the base the log was off at some time */
-    bool power;    /* since the base the power was cut */
-    bool fault;    /* a call was made to fail */
-    bool adrift;   /* one of those three, before the base and not mended since */
+    size_t far;       /* records that the far side has stored */
+    bool served;      /* a change since the last start that was known to be attached */
+    bool closing;     /* a detach was under way */
+    bool unlogged;    /* since the base the log was off at some time */
+    bool power;       /* since the base the power was cut */
+    bool fault;       /* a call was made to fail */
+    bool adrift;      /* one of those three, before the base and not mended since */
 };
 
 struct taplab;

@@ -20,7 +20,7 @@
 #define DEPTH        3U
 #define PLANTED_PART 4U /* of the sequences of two, for each defect */
 #define BRIM_DEPTH   2U /* its log is large */
-#define KNOWN        2U /* bugs not yet mended */
+#define KNOWN        1U /* bugs not yet mended */
 #define TELL_MAX     20U
 #define AGAIN_EVERY  12U /* recoveries of which one is cut itself */
 #define MEND_EVERY   16U
@@ -59,10 +59,8 @@ static void print_sequence(const struct sequence *s)
 static bool is_known(const char *why)
 {
     static const char *const known[KNOWN] = {
-        /* After a power cut the image's time may be newer than the log's: nothing is replayed. */
-        "last gap: mtime",
-        /* A recycled file's new header is lost and its records are not: it counts as the tail. */
-        "tail: ",
+        /* The note at the image is older than the state twice over: taken for a restored log. */
+        "another stream has begun",
     };
     for (size_t i = 0; getenv("TIDE_TAPLAB_ALL") == NULL && i < KNOWN; i++) {
         if (strstr(why, known[i]) != NULL) {
@@ -235,6 +233,9 @@ static bool walk_life(struct taplab *lab, const struct sequence *s, struct prng 
         bool change = op <= TAPLAB_DISCARD || op == TAPLAB_HELD;
         changes += change ? 1 : 0;
         op = change && changes > WALK_CHANGES ? TAPLAB_COPY : op;
+        if (getenv("TIDE_TAPLAB_TRACE") != NULL) {
+            printf("%zu: %s\n", crashdisk_count(taplab_disk(lab)), taplab_op_name(op));
+        }
         if (!taplab_do(lab, op)) {
             tell(s, "walk", i, CRASHDISK_KILL, taplab_why(lab));
             return false;
@@ -244,11 +245,18 @@ static bool walk_life(struct taplab *lab, const struct sequence *s, struct prng 
     size_t first = crashdisk_first(disk);
     size_t at = first + (size_t)prng_below(prng, crashdisk_count(disk) - first + 1);
     enum crashdisk_cut cut = (enum crashdisk_cut)prng_below(prng, CRASHDISK_CUTS);
+    if (getenv("TIDE_TAPLAB_TRACE") != NULL) {
+        printf("%zu: %s\n", at, crashdisk_cut_name(cut));
+    }
     struct taplab_branch *branch = taplab_cut(lab, at, cut, prng_next(prng), true);
     if (!recover(lab)) {
         tell(s, "walk", at, cut, taplab_why(lab));
         taplab_back(lab, branch);
         return false;
+    }
+    taplab_forget(lab, branch);
+    if (!taplab_tap(lab)->gate.whole && prng_below(prng, 2) == 0) {
+        return true; /* with all that the start left pending: no point before it is mended */
     }
     (void)taplab_do(lab, TAPLAB_FLUSH);
     taplab_settle(lab);
@@ -256,7 +264,6 @@ static bool walk_life(struct taplab *lab, const struct sequence *s, struct prng 
         mend(lab, s, at, cut);
         taplab_settle(lab);
     }
-    taplab_forget(lab, branch);
     return true;
 }
 
@@ -283,13 +290,11 @@ static void print_total(void)
 {
     printf(
         "sequences %llu, places %llu, recoveries %llu (%llu of recoveries cut), made whole again "
-        "%llu, points %llu, known bugs met %llu and %llu, failures "
-        "%llu\n",
+        "%llu, points %llu, known bugs met %llu, failures %llu\n",
         (unsigned long long)total.sequences, (unsigned long long)total.places,
         (unsigned long long)total.recoveries, (unsigned long long)total.again,
         (unsigned long long)total.mended, (unsigned long long)total.points,
-        (unsigned long long)total.known[0], (unsigned long long)total.known[1],
-        (unsigned long long)total.failures);
+        (unsigned long long)total.known[0], (unsigned long long)total.failures);
 }
 
 static int planted(void)

@@ -119,18 +119,13 @@ static bool is_known(const struct run *r, const char *where, const char *why)
     if (getenv("TIDE_TAPLAB_ALL") != NULL) {
         return false;
     }
-    bool power = strncmp(where, "keep-", 5) == 0 || strcmp(where, "lose-all") == 0 ||
-                 strcmp(where, "torn") == 0 || strcmp(where, "random") == 0;
-    bool sync = (faults[r->fault].fault.calls & CRASHCALLS_SYNC) != 0;
-    /* After a log write or sync that failed, at attach too, records that are not durable count. */
-    bool log = strstr(crashcalls_struck_text(), "/ring-") != NULL;
-    return (log && strstr(why, "the log ends at") != NULL) ||
-           (log && strstr(why, "but a sync failed before it") != NULL) ||
-           /* After a power cut the image's time may be newer than the log's: nothing is replayed.
-            */
-           strstr(why, "last gap: mtime") != NULL ||
-           /* A failed sync of the image is tried again, and believed. */
-           (power && sync && r->image);
+    /* The log failed at the start of a file: the file before it, where it ends, is recycled. */
+    return strstr(why, "the log ends in a file without its header") != NULL ||
+           /* Headers of freed files are zeroed, one fails, and the tail stays before them. */
+           (strcmp(where, "running") == 0 && strncmp(why, "tail: ", 6) == 0) ||
+           /* The image's pages are dropped, and then cannot be written anew. */
+           (strcmp(where, "running") == 0 && r->image && faults[r->fault].fault.stays &&
+            strncmp(why, "image: sector", 13) == 0);
 }
 
 static void tell(const struct run *r, const char *where, const char *why)
