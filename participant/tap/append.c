@@ -138,8 +138,9 @@ static int sync_image(struct tap *tap, int fd)
 }
 
 /* After a failed sync the system takes for written what it could not write, and says so once: what
- * it still has of that is dropped, what the log has since the last checkpoint is written anew, and
- * only then a sync counts again. What is in no log is in the map. */
+ * the log has since the last checkpoint is written anew, and only then a sync counts again. What is
+ * in no log is in the map: the system's copy of it is dropped, so that all see what the disk holds.
+ */
 static int mend_image(struct tap *tap)
 {
     struct err err;
@@ -150,7 +151,6 @@ static int mend_image(struct tap *tap)
                             .end_lsn = tap->log_lsn + 1};
     pthread_mutex_unlock(&tap->state_lock);
     range_drain(&tap->range);
-    (void)posix_fadvise(tap->image_fd, 0, 0, POSIX_FADV_DONTNEED);
     if (replay.start_lsn < replay.end_lsn &&
         replay_apply(&tap->ring, tap->image_fd, tap->size, false, &replay, &err) != 0) {
         nbdkit_error("%s", err.text);
@@ -160,6 +160,7 @@ static int mend_image(struct tap *tap)
     if (sync_image(tap, tap->image_fd) != 0) {
         return -1;
     }
+    (void)posix_fadvise(tap->image_fd, 0, 0, POSIX_FADV_DONTNEED);
     tap->image_lost = false;
     return 0;
 }

@@ -26,6 +26,7 @@
 #define BOOT_ID     "/proc/sys/kernel/random/boot_id"
 #define BOOT_FORMAT "%08x-0000-4000-8000-000000000001\n"
 #define BOOT_SIZE   37
+#define OWN_FDS     "/proc/self/fd/"
 
 /* Declares the real one and the one in its place. */
 #define WRAP(type, name, ...)                                                                      \
@@ -336,6 +337,12 @@ int __wrap_open(const char *path, int flags, ...)
     if (strcmp(path, BOOT_ID) == 0) {
         return strikes(CRASHCALLS_OPEN, -1) ? -1 : take(FD_BOOT, -1);
     }
+    if (strncmp(path, OWN_FDS, sizeof OWN_FDS - 1) == 0) {
+        struct fd *f = ours((int)strtol(path + sizeof OWN_FDS - 1, NULL, 10));
+        if (f != NULL) {
+            return strikes(CRASHCALLS_OPEN, f->file) ? -1 : take(f->kind, f->file);
+        }
+    }
     return is_ours(path) ? do_open(path, flags) : __real_open(path, flags, mode);
 }
 
@@ -505,6 +512,18 @@ WRAP(int, fsync, int fd)
     return f == NULL ? __real_fsync(fd) : do_sync(f, false);
 }
 
+WRAP(int, posix_fadvise, int fd, off_t at, off_t size, int advice)
+{
+    struct fd *f = ours(fd);
+    if (f == NULL) {
+        return __real_posix_fadvise(fd, at, size, advice);
+    }
+    if (advice == POSIX_FADV_DONTNEED) {
+        crashdisk_forget(g.disk, f->file);
+    }
+    return 0;
+}
+
 /* Space. */
 
 WRAP(int, fallocate, int fd, int mode, off_t at, off_t size)
@@ -641,7 +660,8 @@ WRAP(int, statx, int fd, const char *path, int flags, unsigned mask, struct stat
         return -1;
     }
     *ret = (struct statx){
-        .stx_mask = mask & STATX_BASIC_STATS,
+        .stx_mask = mask & (STATX_BASIC_STATS | STATX_BTIME),
+        .stx_btime = {.tv_sec = (int64_t)st.st_ino},
         .stx_mode = (uint16_t)st.st_mode,
         .stx_ino = st.st_ino,
         .stx_size = (uint64_t)st.st_size,
@@ -800,6 +820,24 @@ int __wrap_ioctl(int fd, unsigned long request, ...)
     void *to = va_arg(args, void *);
     va_end(args);
     return ours(fd) != NULL ? fail(ENOTTY) : __real_ioctl(fd, request, to);
+}
+
+int __real_fcntl(int fd, int command, ...);
+int __wrap_fcntl(int fd, int command, ...);
+int __wrap_fcntl(int fd, int command, ...)
+{
+    va_list args;
+    va_start(args, command);
+    long value = va_arg(args, long);
+    va_end(args);
+    struct fd *f = ours(fd);
+    if (f == NULL) {
+        return __real_fcntl(fd, command, value);
+    }
+    if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) {
+        return strikes(CRASHCALLS_OPEN, f->file) ? -1 : take(f->kind, f->file);
+    }
+    return command == F_GETFL ? O_RDWR : 0;
 }
 
 /* The control socket: nobody ever connects. */

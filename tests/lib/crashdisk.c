@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-enum kind { WRITE, ZERO, SIZE, TOUCH, XATTR, CREATE, RENAME, UNLINK, SYNC, MARK };
+enum kind { WRITE, ZERO, SIZE, TOUCH, XATTR, CREATE, RENAME, UNLINK, SYNC, FORGET, MARK };
 
 struct blob { /* bytes that several journals hold */
     unsigned holders;
@@ -21,7 +21,7 @@ struct entry {
     bool folder;
     bool data_only;  /* SYNC */
     bool failed;     /* SYNC */
-    bool orphan;     /* pending at a failed sync */
+    size_t orphan;   /* was pending at the failed sync before that entry; 0: at none */
     uint64_t offset; /* SIZE: the size; MARK: what */
     uint64_t size;   /* MARK: the value */
     uint64_t now_ns;
@@ -190,6 +190,7 @@ static void apply_part(struct crashtree *tree, const struct entry *e, uint64_t f
         break;
     case TOUCH:
     case SYNC:
+    case FORGET:
     case MARK:
         break;
     }
@@ -202,7 +203,7 @@ static bool is_name(const struct entry *e)
 
 static bool is_change(const struct entry *e)
 {
-    return e->kind != SYNC && e->kind != MARK;
+    return e->kind != SYNC && e->kind != FORGET && e->kind != MARK;
 }
 
 static bool has_time(const struct entry *e)
@@ -316,10 +317,30 @@ void crashdisk_sync(struct crashdisk *disk, int file, bool data_only, bool faile
         if (e->kind == SYNC && e->file == file && !e->failed) {
             break; /* what lies before it is durable */
         }
-        e->orphan = e->orphan || (e->file == file && is_change(e) && !is_name(e));
+        if (e->orphan == 0 && e->file == file && is_change(e) && !is_name(e)) {
+            e->orphan = disk->count + 1;
+        }
     }
     add(disk,
         &(struct entry){.kind = SYNC, .file = file, .data_only = data_only, .failed = failed});
+}
+
+/* The file as it reads after `at` entries, without those that a failed sync left. */
+static void forget_orphans(struct crashdisk *disk, int file, size_t at)
+{
+    crashtree_copy_file(&disk->live, &disk->base, file);
+    for (size_t i = 0; i < at; i++) {
+        const struct entry *e = &disk->entries[i];
+        if (e->file == file && is_change(e) && !is_name(e) && (e->orphan == 0 || e->orphan > at)) {
+            apply_part(&disk->live, e, 0, e->size);
+        }
+    }
+}
+
+void crashdisk_forget(struct crashdisk *disk, int file)
+{
+    add(disk, &(struct entry){.kind = FORGET, .file = file});
+    forget_orphans(disk, file, disk->count);
 }
 
 void crashdisk_mark(struct crashdisk *disk, unsigned what, uint64_t value)
@@ -346,7 +367,7 @@ enum crashdisk_entry crashdisk_entry(const struct crashdisk *disk, size_t i, uns
         *ret_value = e->size;
         return CRASHDISK_MARK;
     }
-    return e->kind == SYNC ? CRASHDISK_SYNC : CRASHDISK_CHANGE;
+    return e->kind == SYNC || e->kind == FORGET ? CRASHDISK_SYNC : CRASHDISK_CHANGE;
 }
 
 const char *crashdisk_cut_name(enum crashdisk_cut cut)
@@ -374,7 +395,11 @@ static struct crashdisk *survive(const struct crashdisk *disk, size_t at, bool t
             e->size = e->size / 2 / CRASHTREE_PAGE * CRASHTREE_PAGE;
             *ret_same = false;
         }
-        apply(&made->live, e);
+        if (e->kind == FORGET) {
+            forget_orphans(made, e->file, i + 1);
+        } else {
+            apply(&made->live, e);
+        }
     }
     made->first = at;
     return made;
@@ -387,6 +412,7 @@ struct cutting {
     struct prng prng;
     size_t synced[CRASHTREE_FILES_MAX]; /* entries below it are durable */
     size_t full[CRASHTREE_FILES_MAX];   /* times and attributes too */
+    size_t forgot[CRASHTREE_FILES_MAX]; /* what was orphaned before it is gone */
     size_t last_log;                    /* the ring's last write */
     size_t names;                       /* so many pending names are kept */
     bool pending;                       /* something was */
@@ -397,12 +423,16 @@ static void look_back(struct cutting *c)
     size_t names = 0;
     memset(c->synced, 0, sizeof c->synced);
     memset(c->full, 0, sizeof c->full);
+    memset(c->forgot, 0, sizeof c->forgot);
     c->last_log = SIZE_MAX;
     for (size_t i = 0; i < c->at; i++) {
         const struct entry *e = &c->disk->entries[i];
         if (e->kind == SYNC && !e->failed) {
             c->synced[e->file] = i;
             c->full[e->file] = e->data_only ? c->full[e->file] : i;
+        }
+        if (e->kind == FORGET) {
+            c->forgot[e->file] = i + 1;
         }
         if (e->kind == WRITE && c->disk->classes[e->file] == CRASHDISK_IS_RING) {
             c->last_log = i;
@@ -504,10 +534,10 @@ struct crashdisk *crashdisk_cut(const struct crashdisk *disk, size_t at, enum cr
         size_t durable = e->kind == XATTR ? c.full[e->file < 0 ? 0 : e->file]
                                           : c.synced[e->file < 0 ? 0 : e->file];
         names += is_name(e) ? 1 : 0;
-        if (!is_change(e)) {
+        if (!is_change(e) || (e->orphan != 0 && e->orphan <= c.forgot[e->file])) {
             continue;
         }
-        if (i < durable && !e->orphan) {
+        if (i < durable && e->orphan == 0) {
             apply_part(&made->live, e, 0, e->size);
         } else if (!is_name(e) || names <= c.names) {
             apply_pending(&c, &made->live, i);

@@ -87,6 +87,8 @@ void crashdisk_xattr(struct crashdisk *disk, int file, const char *name, const v
 int crashdisk_create(struct crashdisk *disk, const char *path, bool folder, uint64_t now_ns);
 void crashdisk_rename(struct crashdisk *disk, const char *from, const char *to);
 void crashdisk_unlink(struct crashdisk *disk, const char *path);
+/* The page cache lets go of what is not dirty: what a failed sync left reads as it is on disk. */
+void crashdisk_forget(struct crashdisk *disk, int file);
 /* data_only: fdatasync. Failed: what was pending is lost to later syncs. */
 void crashdisk_sync(struct crashdisk *disk, int file, bool data_only, bool failed);
 

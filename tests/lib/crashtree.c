@@ -68,24 +68,41 @@ void crashtree_clear(struct crashtree *tree)
     }
 }
 
+static void share_pages(struct crashtree_file *to, const struct crashtree_file *from)
+{
+    to->pages = NULL;
+    to->pages_count = from->pages_count;
+    if (from->pages_count > 0) {
+        to->pages = crashtree_memory(NULL, from->pages_count * sizeof from->pages[0]);
+        memcpy(to->pages, from->pages, from->pages_count * sizeof from->pages[0]);
+    }
+    for (size_t p = 0; p < to->pages_count; p++) {
+        if (to->pages[p] != NULL) {
+            to->pages[p]->holders++;
+        }
+    }
+}
+
 void crashtree_copy(struct crashtree *to, const struct crashtree *from)
 {
     TIDE_CHECK(to->files_count == 0);
     to->files_count = from->files_count;
     memcpy(to->names, from->names, sizeof to->names);
     for (int i = 0; i < from->files_count; i++) {
-        struct crashtree_file *file = &to->files[i];
-        *file = from->files[i];
-        if (file->pages_count > 0) {
-            file->pages = crashtree_memory(NULL, file->pages_count * sizeof file->pages[0]);
-            memcpy(file->pages, from->files[i].pages, file->pages_count * sizeof file->pages[0]);
-        }
-        for (size_t p = 0; p < file->pages_count; p++) {
-            if (file->pages[p] != NULL) {
-                file->pages[p]->holders++;
-            }
-        }
+        to->files[i] = from->files[i];
+        share_pages(&to->files[i], &from->files[i]);
     }
+}
+
+void crashtree_copy_file(struct crashtree *to, const struct crashtree *from, int number)
+{
+    struct crashtree_file *file = get(to, number);
+    for (size_t p = 0; p < file->pages_count; p++) {
+        page_drop(file->pages[p]);
+    }
+    crashtree_release(file->pages);
+    share_pages(file, look(from, number));
+    file->size = look(from, number)->size;
 }
 
 static struct crashtree_name *find_name(struct crashtree *tree, const char *path)

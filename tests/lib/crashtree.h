@@ -23,7 +23,7 @@ struct crashtree_page {
 
 struct crashtree_xattr {
     char name[64]; /* empty: free */
-    uint8_t value[128];
+    uint8_t value[256];
     size_t size;
 };
 
@@ -49,6 +49,9 @@ struct crashtree {
 
 void crashtree_clear(struct crashtree *tree);
 void crashtree_copy(struct crashtree *to, const struct crashtree *from); /* `to` was cleared */
+
+/* One file's content, as it is there. */
+void crashtree_copy_file(struct crashtree *to, const struct crashtree *from, int file);
 
 int crashtree_find(const struct crashtree *tree, const char *path); /* file; -1: none */
 /* The folder that holds a path; -1: none. */

@@ -50,6 +50,7 @@ struct taplab {
     struct tapjudge judge;
     unsigned guest_errors;
     unsigned rounds;
+    struct id stream;  /* that the first start began */
     struct id release; /* the round to release when somebody waits for it */
     char why[640];
 };
@@ -112,6 +113,9 @@ static void mark(struct taplab *lab, enum mark what, uint64_t value)
 {
     crashdisk_mark(lab->disk, what, value);
 }
+
+/* One step of the copy for whoever drives it by hand, where the engine has such a one. */
+__attribute__((weak)) uint64_t copy_step(struct tap *tap);
 
 static void copy_main_routine(void)
 {
@@ -272,6 +276,9 @@ bool taplab_open(struct taplab *lab)
     }
     mark(lab, MARK_OPEN, 0);
     note(lab);
+    if (lab->model.begun == 1 && !lab->model.served && lab->model.far == 0) {
+        lab->stream = lab->tap.state.stream; /* one that nobody has seen may begin anew */
+    }
     return true;
 }
 
@@ -368,12 +375,36 @@ static void round_of(struct taplab *lab, bool write)
     lab->release = (struct id){0};
 }
 
+/* The controller's part of a copy: the far side's blocks against the image's. */
+static void compare(struct taplab *lab)
+{
+    struct tapctl answer = {.type = TAPCTL_STATE};
+    struct taplab_model model = taplab_model(lab, crashdisk_count(lab->disk));
+    orders_state(&lab->tap, &answer.state);
+    const struct tapctl_state *s = &answer.state;
+    if (!s->comparing || s->compare_offset != 0 || model.far < s->copy_lsn) {
+        return;
+    }
+    struct tapctl message = {
+        .type = TAPCTL_COMPARED,
+        .compared = {.begin_lsn = s->copy_lsn, .count = TAPLAB_SIZE / TIDE_TAPCTL_BLOCK}};
+    tapjudge_compare(&lab->judge, lab->disk, model.far, TIDE_TAPCTL_BLOCK / CRASHDISK_SECTOR,
+                     message.compared.differs);
+    crashcalls_inside(true);
+    (void)orders_do(&lab->tap, &message, 1, &answer);
+    crashcalls_inside(false);
+}
+
 static void copy_once(struct taplab *lab)
 {
     crashcalls_inside(true);
-    copy_resume();
+    if (copy_step != NULL) {
+        (void)copy_step(&lab->tap);
+    } else {
+        copy_resume();
+    }
     crashcalls_inside(false);
-    (void)lab;
+    compare(lab);
 }
 
 static void checkpoint(struct taplab *lab)
@@ -435,41 +466,12 @@ bool taplab_do(struct taplab *lab, enum taplab_op op)
     return true;
 }
 
-/* What the daemon does while a copy compares: here with what the judge reads of the stream. */
-static void compare(struct taplab *lab)
-{
-    static uint8_t image[TAPLAB_SECTORS];
-    const unsigned per = TIDE_TAPCTL_BLOCK / CRASHDISK_SECTOR;
-    struct taplab_model model = taplab_model(lab, crashdisk_count(lab->disk));
-    struct tapctl_state state = {0};
-    struct tapctl answer;
-    copy_progress(&lab->tap, &state);
-    if (!state.comparing || state.compare_offset >= TAPLAB_SIZE ||
-        !tapjudge_stream(&lab->judge, lab->disk, model.far, 0, 0) ||
-        !tapjudge_read_image(&lab->judge, lab->disk, image)) {
-        return;
-    }
-    struct tapctl message = {.type = TAPCTL_COMPARED, .compared = {.begin_lsn = state.copy_lsn}};
-    struct tapctl_compared *c = &message.compared;
-    for (unsigned s = 0; s < TAPLAB_SECTORS; s += per) {
-        unsigned count = TAPLAB_SECTORS - s < per ? TAPLAB_SECTORS - s : per;
-        if (memcmp(image + s, lab->judge.replayed + s, count) != 0) {
-            c->differs[c->count / 8] |= (uint8_t)(1U << c->count % 8);
-        }
-        c->count++;
-    }
-    crashcalls_inside(true);
-    TIDE_CHECK(orders_do(&lab->tap, &message, 1, &answer) == ORDERS_DONE);
-    crashcalls_inside(false);
-}
-
 bool taplab_mend(struct taplab *lab)
 {
     for (unsigned i = 0; i == 0 || (i < MEND_STEPS && !lab->tap.gate.whole); i++) {
         (void)taplab_do(lab, TAPLAB_COPY);
         (void)taplab_do(lab, TAPLAB_FLUSH);
         (void)taplab_do(lab, TAPLAB_RECLAIM);
-        compare(lab);
         (void)taplab_do(lab, TAPLAB_CHECKPOINT);
     }
     lab->model.adrift = lab->model.adrift && !lab->tap.gate.whole;
@@ -603,6 +605,9 @@ struct taplab_branch *taplab_cut(struct taplab *lab, size_t at, enum crashdisk_c
     struct taplab_model model = taplab_model(lab, at);
     struct taplab_branch *branch = leave(lab);
     model.power = model.power || power;
+    if (power) {
+        model.done &= model.promised;
+    }
     lab->disk = disk;
     lab->model = model;
     crashcalls_mount(disk);
@@ -655,10 +660,11 @@ unsigned taplab_points(const struct taplab *lab)
     return lab->judge.points;
 }
 
-/* What the model says of the image: changes that must be there. */
+/* What the model says of the image: changes that must be there. After a power cut only what was
+ * promised before it is done; what a flush said it could not keep is not. */
 static uint64_t certain(const struct taplab_model *m)
 {
-    return m->power ? m->promised : m->done;
+    return m->done & ~m->suspect;
 }
 
 static bool wrong(struct taplab *lab, const char *text)
@@ -707,6 +713,9 @@ static bool judge_tail(struct taplab *lab)
 static bool judge_content(struct taplab *lab, const struct taplab_model *m)
 {
     struct tapjudge *j = &lab->judge;
+    if (!id_equal(&lab->stream, &lab->tap.state.stream)) {
+        return wrong(lab, "another stream has begun, for nothing");
+    }
     if (!tapjudge_image(j, lab->disk, m->base, m->begun, certain(m)) ||
         !tapjudge_stream(j, lab->disk, m->far, m->synced_lsn, m->end_lsn) ||
         (lab->tap.logging &&
@@ -749,7 +758,16 @@ bool taplab_prove(struct taplab *lab)
     (void)taplab_do(lab, TAPLAB_FLUSH);
     taplab_settle(lab);
     if (!taplab_mend(lab)) {
-        return wrong(lab, "it never becomes whole again");
+        struct tapctl_state state;
+        orders_state(&lab->tap, &state);
+        (void)snprintf(lab->why, sizeof lab->why,
+                       "it never becomes whole again (gap %u, copy %s, begun at %llu, dirty %llu, "
+                       "compared to %llu, ring used %llu of %llu)",
+                       state.gap_reason, tapctl_copy_name(state.copy),
+                       (unsigned long long)state.copy_lsn, (unsigned long long)state.dirty_bytes,
+                       (unsigned long long)state.compare_offset,
+                       (unsigned long long)state.ring_used, (unsigned long long)state.ring_bytes);
+        return false;
     }
     unsigned before = lab->judge.points;
     (void)taplab_do(lab, TAPLAB_HELD);

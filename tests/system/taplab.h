@@ -44,7 +44,7 @@ const char *taplab_start_name(enum taplab_start start);
 struct taplab_model {
     unsigned base;     /* changes below it are in the lab's base */
     unsigned begun;    /* changes so far */
-    uint64_t done;     /* returned 0 */
+    uint64_t done;     /* returned 0, and not undone by a power cut */
     uint64_t promised; /* and then a flush did */
     uint64_t suspect;  /* a flush failed before one promised it */
     uint64_t synced_lsn;

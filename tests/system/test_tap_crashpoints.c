@@ -212,6 +212,9 @@ static bool walk_life(struct taplab *lab, const struct sequence *s, struct prng 
         bool change = op <= TAPLAB_DISCARD || op == TAPLAB_HELD;
         changes += change ? 1 : 0;
         op = change && changes > WALK_CHANGES ? TAPLAB_COPY : op;
+        if (getenv("TIDE_TAPLAB_TRACE") != NULL) {
+            printf("%zu: %s\n", crashdisk_count(taplab_disk(lab)), taplab_op_name(op));
+        }
         if (!taplab_do(lab, op)) {
             tell(s, "walk", i, CRASHDISK_KILL, taplab_why(lab));
             return false;
@@ -221,11 +224,18 @@ static bool walk_life(struct taplab *lab, const struct sequence *s, struct prng 
     size_t first = crashdisk_first(disk);
     size_t at = first + (size_t)prng_below(prng, crashdisk_count(disk) - first + 1);
     enum crashdisk_cut cut = (enum crashdisk_cut)prng_below(prng, CRASHDISK_CUTS);
+    if (getenv("TIDE_TAPLAB_TRACE") != NULL) {
+        printf("%zu: %s\n", at, crashdisk_cut_name(cut));
+    }
     struct taplab_branch *branch = taplab_cut(lab, at, cut, prng_next(prng), true);
     if (!recover(lab)) {
         tell(s, "walk", at, cut, taplab_why(lab));
         taplab_back(lab, branch);
         return false;
+    }
+    taplab_forget(lab, branch);
+    if (!taplab_tap(lab)->gate.whole && prng_below(prng, 2) == 0) {
+        return true; /* with all that the start left pending: no point before it is mended */
     }
     (void)taplab_do(lab, TAPLAB_FLUSH);
     taplab_settle(lab);
@@ -233,7 +243,6 @@ static bool walk_life(struct taplab *lab, const struct sequence *s, struct prng 
         mend(lab, s, at, cut);
         taplab_settle(lab);
     }
-    taplab_forget(lab, branch);
     return true;
 }
 
