@@ -15,6 +15,7 @@ struct tapjudge_change {
     bool zero;
     unsigned sector;
     unsigned count;
+    bool failed; /* the guest was told so: what is there then is the image's affair */
 };
 
 struct tapjudge_far { /* a record that the far side has stored */
@@ -63,11 +64,6 @@ unsigned tapjudge_change(struct tapjudge *judge, bool zero, unsigned sector, uns
 void tapjudge_bookmark(struct tapjudge *judge, unsigned number, unsigned from, unsigned to);
 /* The far side stores the stream through lsn; it has `far` records. False: it cannot be read. */
 bool tapjudge_ship(struct tapjudge *judge, const struct crashdisk *disk, size_t far, uint64_t lsn);
-
-/* As a far side that has `far` records compares: bit k is set where block k of that many sectors is
- * not on the image what those records say. */
-void tapjudge_compare(struct tapjudge *judge, const struct crashdisk *disk, size_t far,
-                      unsigned sectors, uint8_t *ret_differs);
 
 /* Which change wrote each sector. False: what is there nobody wrote. */
 bool tapjudge_read_image(struct tapjudge *judge, const struct crashdisk *disk,
