@@ -14,6 +14,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -35,6 +36,17 @@ static int lock_file(int fd, const char *what, const char *path, struct err *err
                        what, path);
     }
     return err_set(err, TIDE_ERR_IO, "cannot lock %s \"%s\": %s", what, path, strerror(errno));
+}
+
+/* Its name durable too, if it is new: a log without one would be a new stream after a power cut. */
+static int make_folder(const char *folder)
+{
+    char parent[PATH_MAX];
+    if (mkdir(folder, 0700) != 0) {
+        return errno == EEXIST ? 0 : -1;
+    }
+    (void)snprintf(parent, sizeof parent, "%s", folder);
+    return file_sync_folder(dirname(parent));
 }
 
 /* The system tells each open file of a failed sync once: the checkpoint has one of its own. */
@@ -65,7 +77,7 @@ static int open_files(struct tap *tap, struct err *err)
         return -1;
     }
     open_sync_fd(tap);
-    if (mkdir(c->folder, 0700) != 0 && errno != EEXIST) {
+    if (make_folder(c->folder) != 0) {
         return err_set(err, TIDE_ERR_IO, "cannot make log folder \"%s\": %s", c->folder,
                        strerror(errno));
     }

@@ -463,7 +463,7 @@ static void clear_equal(struct tap *tap, const struct tapctl_compared *compared)
 {
     uint32_t from = 0;
     for (uint32_t k = 0; k <= compared->count; k++) {
-        if (k < compared->count && (compared->differs[k / 8] >> (k % 8) & 1U) == 0) {
+        if (k < compared->count && ((unsigned)compared->differs[k / 8] >> (k % 8) & 1U) == 0) {
             continue;
         }
         if (k > from) {

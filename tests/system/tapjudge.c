@@ -480,8 +480,10 @@ static bool judge(void *context, const struct record *record, const uint8_t *byt
     return known || feed(&g->reading, record);
 }
 
-static void begin_stream(struct tapjudge *j, uint64_t end_lsn)
+bool tapjudge_stream(struct tapjudge *j, const struct crashdisk *disk, size_t far,
+                     uint64_t synced_lsn, uint64_t end_lsn)
 {
+    struct judging g = {.reading = {.j = j, .next = 1}, .far = far};
     whole_init(&j->whole);
     j->whole_before = false;
     j->last_lsn = 0;
@@ -489,50 +491,22 @@ static void begin_stream(struct tapjudge *j, uint64_t end_lsn)
     j->points = j->gap = 0;
     memset(j->replayed, TAPLAB_ZERO, sizeof j->replayed);
     memset(j->touched, 0, sizeof j->touched);
-}
-
-static bool feed_far(struct reading *r, size_t far)
-{
-    struct tapjudge *j = r->j;
     TIDE_CHECK(far <= j->far_count);
     for (size_t i = 0; i < far; i++) {
         struct record record;
         struct err err;
         size_t size = 0;
         TIDE_CHECK(record_decode(j->far[i].bytes, j->far[i].size, &record, &size, &err) == 0);
-        if (!feed(r, &record)) {
+        if (!feed(&g.reading, &record)) {
             return false;
         }
     }
-    return true;
-}
-
-bool tapjudge_stream(struct tapjudge *j, const struct crashdisk *disk, size_t far,
-                     uint64_t synced_lsn, uint64_t end_lsn)
-{
-    struct judging g = {.reading = {.j = j, .next = 1}, .far = far};
-    begin_stream(j, end_lsn);
-    if (!feed_far(&g.reading, far) ||
-        !each_in_ring(j, disk, far > 0 ? j->far[far - 1].lsn : 0, UINT64_MAX, judge, &g)) {
+    if (!each_in_ring(j, disk, far > 0 ? j->far[far - 1].lsn : 0, UINT64_MAX, judge, &g)) {
         return false;
     }
     return j->last_lsn >= synced_lsn ||
            wrong(j, "the log ends at %llu, synced was %llu: %s", (unsigned long long)j->last_lsn,
                  (unsigned long long)synced_lsn, j->end);
-}
-
-void tapjudge_compare(struct tapjudge *j, const struct crashdisk *disk, size_t far,
-                      unsigned sectors, uint8_t *ret_differs)
-{
-    uint8_t image[TAPLAB_SECTORS];
-    struct reading reading = {.j = j, .next = 1};
-    begin_stream(j, 0);
-    TIDE_CHECK(feed_far(&reading, far) && tapjudge_read_image(j, disk, image));
-    for (unsigned k = 0; k * sectors < TAPLAB_SECTORS; k++) {
-        if (memcmp(image + (size_t)k * sectors, j->replayed + (size_t)k * sectors, sectors) != 0) {
-            ret_differs[k / 8] |= (uint8_t)(1U << k % 8);
-        }
-    }
 }
 
 bool tapjudge_same(struct tapjudge *j, const struct crashdisk *disk, bool touched)

@@ -65,11 +65,6 @@ void tapjudge_bookmark(struct tapjudge *judge, unsigned number, unsigned from, u
 /* The far side stores the stream through lsn; it has `far` records. False: it cannot be read. */
 bool tapjudge_ship(struct tapjudge *judge, const struct crashdisk *disk, size_t far, uint64_t lsn);
 
-/* As a far side that has `far` records compares: bit k is set where block k of that many sectors is
- * not on the image what those records say. */
-void tapjudge_compare(struct tapjudge *judge, const struct crashdisk *disk, size_t far,
-                      unsigned sectors, uint8_t *ret_differs);
-
 /* Which change wrote each sector. False: what is there nobody wrote. */
 bool tapjudge_read_image(struct tapjudge *judge, const struct crashdisk *disk,
                          uint8_t ret[TAPLAB_SECTORS]);

@@ -375,26 +375,6 @@ static void round_of(struct taplab *lab, bool write)
     lab->release = (struct id){0};
 }
 
-/* The controller's part of a copy: the far side's blocks against the image's. */
-static void compare(struct taplab *lab)
-{
-    struct tapctl answer = {.type = TAPCTL_STATE};
-    struct taplab_model model = taplab_model(lab, crashdisk_count(lab->disk));
-    orders_state(&lab->tap, &answer.state);
-    const struct tapctl_state *s = &answer.state;
-    if (!s->comparing || s->compare_offset != 0 || model.far < s->copy_lsn) {
-        return;
-    }
-    struct tapctl message = {
-        .type = TAPCTL_COMPARED,
-        .compared = {.begin_lsn = s->copy_lsn, .count = TAPLAB_SIZE / TIDE_TAPCTL_BLOCK}};
-    tapjudge_compare(&lab->judge, lab->disk, model.far, TIDE_TAPCTL_BLOCK / CRASHDISK_SECTOR,
-                     message.compared.differs);
-    crashcalls_inside(true);
-    (void)orders_do(&lab->tap, &message, 1, &answer);
-    crashcalls_inside(false);
-}
-
 static void copy_once(struct taplab *lab)
 {
     crashcalls_inside(true);
@@ -404,7 +384,6 @@ static void copy_once(struct taplab *lab)
         copy_resume();
     }
     crashcalls_inside(false);
-    compare(lab);
 }
 
 static void checkpoint(struct taplab *lab)
@@ -466,12 +445,41 @@ bool taplab_do(struct taplab *lab, enum taplab_op op)
     return true;
 }
 
+/* What the daemon does while a copy compares: here with what the judge reads of the stream. */
+static void compare(struct taplab *lab)
+{
+    static uint8_t image[TAPLAB_SECTORS];
+    const unsigned per = TIDE_TAPCTL_BLOCK / CRASHDISK_SECTOR;
+    struct taplab_model model = taplab_model(lab, crashdisk_count(lab->disk));
+    struct tapctl_state state = {0};
+    struct tapctl answer;
+    copy_progress(&lab->tap, &state);
+    if (!state.comparing || state.compare_offset >= TAPLAB_SIZE ||
+        !tapjudge_stream(&lab->judge, lab->disk, model.far, 0, 0) ||
+        !tapjudge_read_image(&lab->judge, lab->disk, image)) {
+        return;
+    }
+    struct tapctl message = {.type = TAPCTL_COMPARED, .compared = {.begin_lsn = state.copy_lsn}};
+    struct tapctl_compared *c = &message.compared;
+    for (unsigned s = 0; s < TAPLAB_SECTORS; s += per) {
+        unsigned count = TAPLAB_SECTORS - s < per ? TAPLAB_SECTORS - s : per;
+        if (memcmp(image + s, lab->judge.replayed + s, count) != 0) {
+            c->differs[c->count / 8] |= (uint8_t)(1U << c->count % 8);
+        }
+        c->count++;
+    }
+    crashcalls_inside(true);
+    TIDE_CHECK(orders_do(&lab->tap, &message, 1, &answer) == ORDERS_DONE);
+    crashcalls_inside(false);
+}
+
 bool taplab_mend(struct taplab *lab)
 {
     for (unsigned i = 0; i == 0 || (i < MEND_STEPS && !lab->tap.gate.whole); i++) {
         (void)taplab_do(lab, TAPLAB_COPY);
         (void)taplab_do(lab, TAPLAB_FLUSH);
         (void)taplab_do(lab, TAPLAB_RECLAIM);
+        compare(lab);
         (void)taplab_do(lab, TAPLAB_CHECKPOINT);
     }
     lab->model.adrift = lab->model.adrift && !lab->tap.gate.whole;

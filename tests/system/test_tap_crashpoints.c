@@ -203,6 +203,13 @@ static void run_all(unsigned depth, unsigned shard, unsigned shards)
     }
 }
 
+static void trace(size_t at, const char *what)
+{
+    if (getenv("TIDE_TAPLAB_TRACE") != NULL) {
+        printf("%zu: %s\n", at, what);
+    }
+}
+
 /* One life of a walk; false where it ends. */
 static bool walk_life(struct taplab *lab, const struct sequence *s, struct prng *prng)
 {
@@ -212,9 +219,7 @@ static bool walk_life(struct taplab *lab, const struct sequence *s, struct prng 
         bool change = op <= TAPLAB_DISCARD || op == TAPLAB_HELD;
         changes += change ? 1 : 0;
         op = change && changes > WALK_CHANGES ? TAPLAB_COPY : op;
-        if (getenv("TIDE_TAPLAB_TRACE") != NULL) {
-            printf("%zu: %s\n", crashdisk_count(taplab_disk(lab)), taplab_op_name(op));
-        }
+        trace(crashdisk_count(taplab_disk(lab)), taplab_op_name(op));
         if (!taplab_do(lab, op)) {
             tell(s, "walk", i, CRASHDISK_KILL, taplab_why(lab));
             return false;
@@ -224,9 +229,7 @@ static bool walk_life(struct taplab *lab, const struct sequence *s, struct prng 
     size_t first = crashdisk_first(disk);
     size_t at = first + (size_t)prng_below(prng, crashdisk_count(disk) - first + 1);
     enum crashdisk_cut cut = (enum crashdisk_cut)prng_below(prng, CRASHDISK_CUTS);
-    if (getenv("TIDE_TAPLAB_TRACE") != NULL) {
-        printf("%zu: %s\n", at, crashdisk_cut_name(cut));
-    }
+    trace(at, crashdisk_cut_name(cut));
     struct taplab_branch *branch = taplab_cut(lab, at, cut, prng_next(prng), true);
     if (!recover(lab)) {
         tell(s, "walk", at, cut, taplab_why(lab));
