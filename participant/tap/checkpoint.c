@@ -42,10 +42,10 @@ void checkpoint_wait(struct tap *tap)
 {
     struct timespec until = in_seconds(TIDE_CHECKPOINT_WAIT_S);
     pthread_mutex_lock(&tap->checkpoint);
-    uint64_t seen = tap->checkpoints;
+    uint64_t due = tap->checkpoints + (tap->checkpoint_running ? 2 : 1); /* one that begins now */
     tap->checkpoint_wanted = true;
     pthread_cond_signal(&tap->checkpoint_due);
-    while (tap->checkpoints == seen && !tap->checkpoint_stop &&
+    while (tap->checkpoints < due && !tap->checkpoint_stop &&
            pthread_cond_timedwait(&tap->checkpoint_done, &tap->checkpoint, &until) != ETIMEDOUT) {
     }
     pthread_mutex_unlock(&tap->checkpoint);
@@ -197,11 +197,13 @@ void *checkpoint_main(void *context)
         }
         tap->checkpoint_wanted = false;
         if (!tap->checkpoint_stop) {
+            tap->checkpoint_running = true;
             pthread_mutex_unlock(&tap->checkpoint);
             (void)checkpoint_run(tap);
             stay_alive(tap);
             resize_look(tap, NULL);
             pthread_mutex_lock(&tap->checkpoint);
+            tap->checkpoint_running = false;
             tap->checkpoints++;
             pthread_cond_broadcast(&tap->checkpoint_done);
         }

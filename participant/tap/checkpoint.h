@@ -10,7 +10,8 @@
 #define TIDE_CHECKPOINT_WAIT_S   10 /* a full ring waits so long for one */
 
 void checkpoint_kick(struct tap *tap); /* soon; never blocks on I/O */
-void checkpoint_wait(struct tap *tap); /* until one more has been tried, at most WAIT_S */
+void checkpoint_wait(
+    struct tap *tap); /* until one that begins now has been tried, at most WAIT_S */
 
 /* The bookmark below that LSN that has no seal yet, as the gate knows it: 0 where there is none. */
 uint64_t checkpoint_open_bookmark(struct tap *tap, uint64_t below, struct id *ret_round);

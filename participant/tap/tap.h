@@ -133,6 +133,7 @@ struct tap {
     pthread_cond_t checkpoint_due;
     pthread_cond_t checkpoint_done;
     bool checkpoint_wanted;
+    bool checkpoint_running;
     bool checkpoint_stop;
     uint64_t checkpoints;             /* tried */
     _Atomic uint64_t checkpoint_from; /* log position of the last one */
