@@ -41,6 +41,8 @@ void arrival_check(struct arrival *a)
                                            .last = info.last_lsn,
                                            .hash = info.hash,
                                            .before = info.header.before,
+                                           .incarnation = info.header.incarnation,
+                                           .last_incarnation = info.last_incarnation,
                                            .size = a->size};
 }
 
