@@ -452,16 +452,15 @@ static void a_restored_log(void **state)
     port_restreamed(port, &no);
     UNTIL(status_now().refusal[0] != '\0');
     assert_non_null(strstr(status_now().refusal, "the log is full"));
+    uint64_t failures = status_now().failures;
     port_lost(port);
     attach_tap();
-    uint64_t failures = status_now().failures;
     UNTIL(status_now().failures > failures);
     play();
     assert_int_equal(restreams, 1);
     comes_back_with_another_stream();
 }
 
-/* Two daemons, or a cloned machine: another's bytes are where ours are due. */
 /* The machine is put back to an earlier time with its journal, and its log goes past what is stored
  * before anyone asks: the gap of its restart would never be told. */
 static void a_restored_log_that_went_on(void **state)
@@ -490,6 +489,7 @@ static void a_restored_log_that_went_on(void **state)
     comes_back_with_another_stream();
 }
 
+/* Two daemons, or a cloned machine: another's bytes are where ours are due. */
 static void a_fork(void **state)
 {
     struct far_segment other;
