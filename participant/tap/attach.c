@@ -2,6 +2,7 @@
 #include "participant/tap/attach.h"
 
 #include "common/core/check.h"
+#include "common/core/definition.h"
 #include "participant/tap/append.h"
 #include "participant/tap/copy.h"
 #include "participant/tap/file.h"

@@ -104,10 +104,8 @@ static int refuse(struct tap *tap, uint64_t size, struct err *err)
 {
     uint64_t old = tap->size;
     err_set(err, TIDE_ERR_CONFIG,
-            "image \"%s\" has %llu bytes now, and no disk of that size can be registered: the disk "
-            "keeps its %llu bytes; give the image a multiple of %u, up to 2^60",
-            tap->config.image, (unsigned long long)size, (unsigned long long)old,
-            TIDE_DISK_SIZE_UNIT);
+            "image of %llu bytes: give it a multiple of %u, up to 2^60; the disk keeps its %llu",
+            (unsigned long long)size, TIDE_DISK_SIZE_UNIT, (unsigned long long)old);
     if (tap->refused_size == size) {
         return -1;
     }
@@ -159,7 +157,7 @@ void resize_look(struct tap *tap, struct tapctl_done *ret)
     bool tell = tap->refused_size != 0 && tap->refused_size != refused;
     pthread_mutex_unlock(&tap->resize);
     if (tell) {
-        nbdkit_error("resize: %s", err.text);
+        nbdkit_error("resize: \"%s\": %s", tap->config.image, err.text);
         tap_post(tap, TAP_WORK_STATE);
     }
     if (result < 0) {
