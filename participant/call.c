@@ -6,13 +6,14 @@
 
 #include "common/core/check.h"
 #include "common/io/clock.h"
+#include "common/io/loop.h"
 
 struct call *call_new(void *owner, void (*free_owner)(void *arg))
 {
     struct call *call = calloc(1, sizeof *call);
     pthread_condattr_t attr;
     TIDE_CHECK(call != NULL);
-    TIDE_CHECK(pthread_mutex_init(&call->lock, NULL) == 0);
+    loop_mutex_init(&call->lock); /* the hold thread answers */
     TIDE_CHECK(pthread_condattr_init(&attr) == 0);
     TIDE_CHECK(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);
     TIDE_CHECK(pthread_cond_init(&call->answered, &attr) == 0);

@@ -399,21 +399,14 @@ void comparer_stop(struct comparer *c)
 
 bool comparer_join(struct comparer *c, uint64_t deadline_us)
 {
-    uint64_t now = clock_mono_us();
-    uint64_t left = deadline_us > now ? deadline_us - now : 0;
-    struct timespec until;
-    if (c == NULL) {
-        return true;
+    return c == NULL || daemon_thread_join(c->thread, deadline_us);
+}
+
+void comparer_free(struct comparer *c)
+{
+    if (c != NULL) {
+        drop(c);
     }
-    clock_gettime(CLOCK_REALTIME, &until); /* pthread_timedjoin_np() knows no other clock */
-    uint64_t ns = (uint64_t)until.tv_nsec + left % CLOCK_US_PER_S * 1000;
-    until.tv_sec += (time_t)(left / CLOCK_US_PER_S + ns / 1000000000U);
-    until.tv_nsec = (long)(ns % 1000000000U);
-    if (pthread_timedjoin_np(c->thread, NULL, &until) != 0) {
-        return false;
-    }
-    drop(c);
-    return true;
 }
 
 void comparer_status(struct comparer *c, unsigned disk, struct comparer_status *ret)

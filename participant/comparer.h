@@ -66,9 +66,10 @@ int comparer_start(const struct settings *settings, const struct tls_identity *i
                    struct comparer **ret, struct err *err);
 /* Tells the thread to end; returns at once. NULL: nothing. */
 void comparer_stop(struct comparer *comparer);
-/* Waits until deadline_us and frees it; false: it still runs (then leave the process by _exit).
- * NULL: true. */
+/* Waits until deadline_us; false: it still runs (then leave the process by _exit). Its status may
+ * be asked for still. NULL: true. */
 bool comparer_join(struct comparer *comparer, uint64_t deadline_us);
+void comparer_free(struct comparer *comparer); /* joined, and nobody asks any more; takes NULL */
 
 void comparer_status(struct comparer *comparer, unsigned disk, struct comparer_status *ret);
 

@@ -244,14 +244,7 @@ void control_stop(struct control *c)
 
 bool control_join(struct control *c, uint64_t deadline_us)
 {
-    uint64_t now = clock_mono_us();
-    uint64_t left = deadline_us > now ? deadline_us - now : 0;
-    struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until); /* pthread_timedjoin_np() knows no other clock */
-    uint64_t ns = (uint64_t)until.tv_nsec + left % CLOCK_US_PER_S * 1000;
-    until.tv_sec += (time_t)(left / CLOCK_US_PER_S + ns / 1000000000U);
-    until.tv_nsec = (long)(ns % 1000000000U);
-    return pthread_timedjoin_np(c->thread, NULL, &until) == 0;
+    return daemon_thread_join(c->thread, deadline_us);
 }
 
 void control_status(struct control *c, struct control_status *ret)

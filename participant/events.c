@@ -11,6 +11,7 @@
 #include "common/io/clock.h"
 #include "common/io/file.h"
 #include "common/io/log.h"
+#include "common/io/loop.h"
 
 struct place {
     struct event event;
@@ -29,7 +30,6 @@ struct events {
 struct events *events_new(const struct settings *settings)
 {
     struct events *events = calloc(1, sizeof *events);
-    pthread_mutexattr_t inherit;
     TIDE_CHECK(events != NULL);
     events->settings = settings;
     while (events->run == 0) {
@@ -37,10 +37,7 @@ struct events *events_new(const struct settings *settings)
     }
     memset(events->places, 0, sizeof events->places); /* page faults are not the hold thread's */
     /* Whoever copies while the hold thread waits gets its priority. */
-    TIDE_CHECK(pthread_mutexattr_init(&inherit) == 0);
-    TIDE_CHECK(pthread_mutexattr_setprotocol(&inherit, PTHREAD_PRIO_INHERIT) == 0);
-    TIDE_CHECK(pthread_mutex_init(&events->lock, &inherit) == 0);
-    pthread_mutexattr_destroy(&inherit);
+    loop_mutex_init(&events->lock);
     return events;
 }
 

@@ -257,6 +257,7 @@ static int stop(struct daemon *d)
     for (unsigned i = 0; i < d->settings.disk_count; i++) {
         all = shipper_join(&d->shippers[i], deadline) && all;
     }
+    /* What commands look at is not freed: one may be under way until the process ends. */
     all = comparer_join(d->comparer, deadline) && all;
     holder_set_signer(d->holder, NULL);
     all = holder_stop(d->holder, deadline) && all;

@@ -10,6 +10,7 @@
 
 #include "common/core/check.h"
 #include "common/io/clock.h"
+#include "common/io/loop.h"
 #include "participant/core/rpo.h"
 
 struct port {
@@ -34,16 +35,12 @@ struct port *port_new(void (*kick)(void *arg), void *arg)
 {
     struct port *port = calloc(1, sizeof *port);
     pthread_condattr_t attr;
-    pthread_mutexattr_t inherit;
     TIDE_CHECK(port != NULL);
     port->kick = kick;
     port->arg = arg;
     port->image = -1;
     /* Whoever copies while the hold thread waits gets its priority. */
-    TIDE_CHECK(pthread_mutexattr_init(&inherit) == 0);
-    TIDE_CHECK(pthread_mutexattr_setprotocol(&inherit, PTHREAD_PRIO_INHERIT) == 0);
-    TIDE_CHECK(pthread_mutex_init(&port->lock, &inherit) == 0);
-    pthread_mutexattr_destroy(&inherit);
+    loop_mutex_init(&port->lock);
     TIDE_CHECK(pthread_condattr_init(&attr) == 0);
     TIDE_CHECK(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);
     TIDE_CHECK(pthread_cond_init(&port->news, &attr) == 0);

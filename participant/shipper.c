@@ -107,11 +107,9 @@ static void fail(struct shipper *s, enum shipper_state state, const struct err *
 /* The one thing that mends it, unless it was ordered just now. */
 static void order_restream(struct shipper *s, const struct err *err)
 {
-    uint64_t now = clock_mono_us();
-    if (s->restream_us != 0 && now - s->restream_us < SHIPPER_RESTREAM_US) {
+    if (!restream_due(&s->restream, clock_mono_us())) {
         return;
     }
-    s->restream_us = now;
     s->unreadable = 0;
     pthread_mutex_lock(&s->lock);
     s->status.restreams++;
@@ -133,6 +131,7 @@ static void note_refusal(struct shipper *s)
         return;
     }
     s->refusals = s->view.refusals;
+    restream_refused(&s->restream);
     pthread_mutex_lock(&s->lock);
     snprintf(s->status.refusal, sizeof s->status.refusal, "%s: %s", err_name(refusal->code),
              refusal->text);
@@ -575,8 +574,7 @@ bool shipper_join(struct shipper *s, uint64_t deadline_us)
     }
     uplink_free(s->uplink);
     cutter_close(&s->cutter);
-    pthread_mutex_destroy(&s->lock);
-    return true;
+    return true; /* the lock stays: a command may ask for the status still */
 }
 
 void shipper_status(struct shipper *s, struct shipper_status *ret)

@@ -8,7 +8,7 @@
  * soon stops the stream with a clear error, looked at again every SHIPPER_STOPPED_US. What no retry
  * mends ever (cutlog_compare()'s CONFLICT; a log that does not give a segment that was decided, or
  * gives nothing at SHIPPER_LOOKS looks) is mended by another stream: the tap is ordered to begin
- * one (RESTREAM), at most once in SHIPPER_RESTREAM_US. */
+ * one (RESTREAM), as seldom as participant/core/restream.h says. */
 #ifndef TIDE_PARTICIPANT_SHIPPER_H
 #define TIDE_PARTICIPANT_SHIPPER_H
 
@@ -17,6 +17,7 @@
 
 #include "common/core/prng.h"
 #include "participant/cutlog.h"
+#include "participant/core/restream.h"
 #include "participant/cutter.h"
 #include "participant/events.h"
 #include "participant/flight.h"
@@ -29,7 +30,6 @@
 #define SHIPPER_RETRY_MIN_US 100000U
 #define SHIPPER_RETRY_MAX_US 5000000U
 #define SHIPPER_STOPPED_US   30000000U
-#define SHIPPER_RESTREAM_US  60000000U
 #define SHIPPER_LOOKS        3U
 #define SHIPPER_TEXT_MAX     255
 
@@ -94,10 +94,10 @@ struct shipper {
     uint64_t sync_target;   /* asked for; 0: nothing */
     uint64_t retry_us;      /* not before */
     uint64_t backoff_us;
-    bool hopeless;        /* the error under way is mended by another stream only */
-    unsigned unreadable;  /* looks in a row at which the log gave nothing */
-    uint64_t restream_us; /* when RESTREAM was ordered last; 0: never */
-    uint64_t refusals;    /* of the port's, told */
+    bool hopeless;       /* the error under way is mended by another stream only */
+    unsigned unreadable; /* looks in a row at which the log gave nothing */
+    struct restream restream;
+    uint64_t refusals; /* of the port's, told */
     struct prng jitter;
 };
 

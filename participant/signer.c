@@ -9,6 +9,7 @@
 #include "common/io/clock.h"
 #include "common/io/daemon.h"
 #include "common/io/log.h"
+#include "common/io/loop.h"
 #include "common/wire/certificate.h"
 
 struct job {
@@ -95,16 +96,12 @@ static void *run(void *arg)
 struct signer *signer_new(const struct tls_identity *identity, signer_fn *fn, void *arg)
 {
     struct signer *signer = calloc(1, sizeof *signer);
-    pthread_mutexattr_t inherit;
     TIDE_CHECK(signer != NULL);
     signer->identity = identity;
     signer->fn = fn;
     signer->arg = arg;
     /* Whoever copies while the hold thread waits gets its priority. */
-    TIDE_CHECK(pthread_mutexattr_init(&inherit) == 0);
-    TIDE_CHECK(pthread_mutexattr_setprotocol(&inherit, PTHREAD_PRIO_INHERIT) == 0);
-    TIDE_CHECK(pthread_mutex_init(&signer->lock, &inherit) == 0);
-    pthread_mutexattr_destroy(&inherit);
+    loop_mutex_init(&signer->lock);
     TIDE_CHECK(pthread_cond_init(&signer->news, NULL) == 0);
     TIDE_CHECK(pthread_create(&signer->thread, NULL, run, signer) == 0);
     return signer;

@@ -17,6 +17,8 @@
 #define TIDE_MEMBER_DISKS_MAX 64  /* disks of one member */
 #define TIDE_CANDIDATES_MAX   3   /* members that may lead: the first of the definition */
 #define TIDE_BLOCK_SIZE_MAX   65536U
+#define TIDE_DISK_SIZE_UNIT   512U         /* every size of a disk is a multiple of it, from 1 */
+#define TIDE_DISK_SIZE_MAX    (1ULL << 60) /* bytes */
 #define TIDE_INTERVAL_MS_MIN  1000U
 #define TIDE_INTERVAL_MS_MAX  86400000U
 #define TIDE_INTERVAL_MS      5000U /* default */

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/core/check.h"
+#include "common/io/loop.h"
 
 #define LOG_PROGRAM_MAX  32
 #define LOG_PREFIX_MAX   96
@@ -36,10 +37,20 @@ static struct {
     char program[LOG_PROGRAM_MAX];
     bool stopping;
     bool journal; /* standard error is systemd's */
-} the = {.mutex = PTHREAD_MUTEX_INITIALIZER,
-         .changed = PTHREAD_COND_INITIALIZER,
-         .max = LOG_LEVEL_INFO,
-         .program = "tidemark"};
+} the = {.changed = PTHREAD_COND_INITIALIZER, .max = LOG_LEVEL_INFO, .program = "tidemark"};
+
+static pthread_once_t log_once = PTHREAD_ONCE_INIT;
+
+static void log_init(void)
+{
+    loop_mutex_init(&the.mutex);
+}
+
+static void log_lock(void)
+{
+    TIDE_CHECK(pthread_once(&log_once, log_init) == 0);
+    TIDE_CHECK(pthread_mutex_lock(&the.mutex) == 0);
+}
 
 static const char *log_level_text(enum log_level level)
 {
@@ -88,7 +99,7 @@ static void *log_thread(void *arg)
     (void)arg;
     (void)pthread_setname_np(pthread_self(), "log");
     struct log_slot slot;
-    TIDE_CHECK(pthread_mutex_lock(&the.mutex) == 0);
+    log_lock();
     for (;;) {
         while (the.count == 0 && the.lost == 0 && !the.stopping)
             (void)pthread_cond_wait(&the.changed, &the.mutex);
@@ -108,7 +119,7 @@ static void *log_thread(void *arg)
         }
         (void)pthread_mutex_unlock(&the.mutex);
         log_write(&slot);
-        (void)pthread_mutex_lock(&the.mutex);
+        log_lock();
     }
     (void)pthread_cond_broadcast(&the.changed);
     (void)pthread_mutex_unlock(&the.mutex);
@@ -119,7 +130,7 @@ void log_start(const char *program, enum log_level max)
 {
     sigset_t all;
     sigset_t before;
-    TIDE_CHECK(pthread_mutex_lock(&the.mutex) == 0);
+    log_lock();
     TIDE_CHECK(the.slots == NULL);
     (void)snprintf(the.program, sizeof(the.program), "%s", program);
     the.max = max;
@@ -138,7 +149,7 @@ void log_start(const char *program, enum log_level max)
 void log_stop(void)
 {
     struct timespec until;
-    TIDE_CHECK(pthread_mutex_lock(&the.mutex) == 0);
+    log_lock();
     if (the.slots == NULL) {
         (void)pthread_mutex_unlock(&the.mutex);
         return;
@@ -150,7 +161,7 @@ void log_stop(void)
     until.tv_sec += LOG_STOP_SECONDS;
     if (pthread_timedjoin_np(the.thread, NULL, &until) != 0)
         return; /* its reader does not read; the process is about to end */
-    (void)pthread_mutex_lock(&the.mutex);
+    log_lock();
     free(the.slots);
     the.slots = NULL;
     (void)pthread_mutex_unlock(&the.mutex);
@@ -168,7 +179,7 @@ void log_line(enum log_level level, const char *format, ...)
             *c = '?';
     }
     (void)clock_gettime(CLOCK_REALTIME, &slot.time);
-    TIDE_CHECK(pthread_mutex_lock(&the.mutex) == 0);
+    log_lock();
     bool direct = false;
     if (level > the.max) {
         /* not wanted */

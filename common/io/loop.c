@@ -56,6 +56,15 @@ static void loop_woken(evutil_socket_t fd, short what, void *arg)
         (void)event_base_loopbreak(loop->base);
 }
 
+void loop_mutex_init(pthread_mutex_t *mutex)
+{
+    pthread_mutexattr_t inherit;
+    TIDE_CHECK(pthread_mutexattr_init(&inherit) == 0);
+    TIDE_CHECK(pthread_mutexattr_setprotocol(&inherit, PTHREAD_PRIO_INHERIT) == 0);
+    TIDE_CHECK(pthread_mutex_init(mutex, &inherit) == 0);
+    (void)pthread_mutexattr_destroy(&inherit);
+}
+
 struct loop *loop_new(void)
 {
     struct loop *loop = calloc(1, sizeof(*loop));
@@ -72,7 +81,7 @@ struct loop *loop_new(void)
     loop->calls = calloc(LOOP_POST_MAX, sizeof(*loop->calls));
     loop->batch = calloc(LOOP_POST_MAX, sizeof(*loop->batch));
     TIDE_CHECK(loop->calls != NULL && loop->batch != NULL);
-    TIDE_CHECK(pthread_mutex_init(&loop->mutex, NULL) == 0);
+    loop_mutex_init(&loop->mutex);
     loop->woken = event_new(loop->base, loop->wake_fd, EV_READ | EV_PERSIST, loop_woken, loop);
     TIDE_CHECK(loop->woken != NULL && event_add(loop->woken, NULL) == 0);
     return loop;

@@ -4,6 +4,7 @@
 #ifndef TIDE_COMMON_IO_LOOP_H
 #define TIDE_COMMON_IO_LOOP_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -20,6 +21,10 @@ void loop_free(struct loop *loop);               /* takes NULL; calls still queu
 void loop_run(struct loop *loop);                /* until loop_stop(); the stop is consumed */
 void loop_stop(struct loop *loop);               /* any thread, also before loop_run() */
 struct event_base *loop_base(struct loop *loop); /* for evhttp and the like */
+
+/* A mutex that a loop of a higher priority may wait for: who holds it then has that priority. For
+ * what is held for a copy only. Aborts where it cannot be made. */
+void loop_mutex_init(pthread_mutex_t *mutex);
 
 typedef void loop_fn(void *arg);
 

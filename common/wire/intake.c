@@ -8,8 +8,6 @@
 #include "common/core/sha.h"
 #include "proto/intake.pb-c.h"
 
-#define SIZE_MAX_BYTES (1ULL << 60)
-
 /* ---- small helpers ---- */
 
 static int finish(const ProtobufCMessage *message, uint8_t **ret_bytes, size_t *ret_size,
@@ -127,10 +125,9 @@ static int get_text(const char *from, const char *what, char *ret, size_t room, 
 
 static int check_disk_size(uint64_t size, uint32_t block_size, struct err *err)
 {
-    if (size < 512 || size > SIZE_MAX_BYTES || size % 512 != 0) {
-        return err_set(err, TIDE_ERR_CORRUPT,
-                       "'size' %llu is not a multiple of 512 from 512 to 2^60",
-                       (unsigned long long)size);
+    if (size == 0 || size > TIDE_DISK_SIZE_MAX || size % TIDE_DISK_SIZE_UNIT != 0) {
+        return err_set(err, TIDE_ERR_CORRUPT, "'size' %llu is not a multiple of %u up to 2^60",
+                       (unsigned long long)size, TIDE_DISK_SIZE_UNIT);
     }
     if (block_size < 512 || block_size > TIDE_BLOCK_SIZE_MAX ||
         (block_size & (block_size - 1)) != 0) {

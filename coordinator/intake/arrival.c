@@ -41,6 +41,8 @@ void arrival_check(struct arrival *a)
                                            .last = info.last_lsn,
                                            .hash = info.hash,
                                            .before = info.header.before,
+                                           .incarnation = info.header.incarnation,
+                                           .last_incarnation = info.last_incarnation,
                                            .size = a->size};
 }
 
@@ -108,8 +110,10 @@ void arrival_store(struct arrival *a)
         a->record_count = 0;
     }
     take_staged(a);
-    /* Also where nothing was due: a staged one that was damaged has been dropped meanwhile. */
-    (void)store_stream_get(a->store, &a->about.stream, &a->about, &a->state);
+    /* Also where nothing was due: a staged one that was damaged has been dropped meanwhile. Other
+     * threads read a->about meanwhile. */
+    struct manifest_stream about;
+    (void)store_stream_get(a->store, &a->about.stream, &about, &a->state);
 }
 
 void arrival_close(struct arrival *a)

@@ -11,7 +11,7 @@
 
 struct arrival {
     struct store *store;          /* not owned */
-    struct manifest_stream about; /* the stream as it is registered */
+    struct manifest_stream about; /* the stream as it is registered; stays as it is */
     uint64_t first;               /* LSN, as the path says */
     uint8_t *bytes;               /* heap, owned, as what follows */
     size_t size;

@@ -137,9 +137,11 @@ static int apply_bytes(struct fold *f, const struct manifest *m, const struct ma
         info->header.first_lsn != s->first || info->last_lsn != s->last) {
         return err_set(err, TIDE_ERR_CORRUPT, "it is not the segment that the manifest lists");
     }
-    if (!hash_equal(&info->header.before, &s->before)) {
+    if (!hash_equal(&info->header.before, &s->before) ||
+        (f->incarnation != 0 && info->header.incarnation != f->incarnation)) {
         return err_set(err, TIDE_ERR_CORRUPT, "it does not follow the segment before it");
     }
+    f->incarnation = info->last_incarnation;
     int rc;
     while ((rc = segment_reader_next(&reader, &record, NULL, NULL, err)) == 1) {
         if (record.lsn > f->lsn && record.lsn <= lsn && apply_record(f, &record, err) < 0) {

@@ -35,7 +35,8 @@ struct fold {
     uint64_t records;      /* writes, zeroes and copy blocks */
     uint64_t bytes;        /* data of writes and copy blocks */
 
-    bool gap_due; /* an attach had another size */
+    uint64_t incarnation; /* in force behind the last segment read; 0: none was */
+    bool gap_due;         /* an attach had another size */
     uint8_t *buffer;
 };
 

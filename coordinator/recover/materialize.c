@@ -183,10 +183,15 @@ static bool progress(void *context, uint64_t done, uint64_t total)
 }
 
 /* Whether what was applied is the disk. */
-static int check_whole(const struct fold *f, struct err *err)
+static int check_whole(const struct fold *f, const struct part *base, struct err *err)
 {
     if (f->whole.answer == ROUND_ANSWER_YES) {
         return 0;
+    }
+    if (base->lsn != 0 && f->whole.copy_kind == RECORD_COPY_INITIAL) {
+        return err_set(err, TIDE_ERR_FAILED,
+                       "between the two points the disk was copied anew, and what was zero then is "
+                       "not told to an image that is not empty: export the point without --from");
     }
     if (f->gap_lsn != 0) {
         return err_set(err, TIDE_ERR_FAILED,
@@ -210,7 +215,7 @@ static int apply(struct work *w, struct err *err)
         return err_set(err, TIDE_ERR_CORRUPT, "LSN %" PRIu64 " is not the point's bookmark",
                        w->part.lsn);
     }
-    if (check_whole(f, err) < 0) {
+    if (check_whole(f, &w->base, err) < 0) {
         return -1;
     }
     if (fsync(w->fd) < 0) {

@@ -38,8 +38,10 @@ struct manifest_segment {
     uint64_t first;
     uint64_t last;
     struct hash hash;
-    struct hash before; /* as the segment's header says; only set by store_put() */
-    uint64_t size;      /* bytes of the file */
+    struct hash before;        /* as the segment's header says */
+    uint64_t incarnation;      /* in force before it, as its header says; 0 from a manifest */
+    uint64_t last_incarnation; /* in force after it; 0 from a manifest */
+    uint64_t size;             /* bytes of the file */
 };
 
 /* A stream's part of a point. */

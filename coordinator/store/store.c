@@ -24,6 +24,7 @@ struct stream {
     pthread_mutex_t lock; /* guards what follows `about`, and the manifest file */
     struct manifest_stream about;
     struct store_stream_state state;
+    uint64_t incarnation;                   /* in force behind what is stored; 0: nothing is */
     uint64_t manifest_size;                 /* bytes that are whole and durable */
     struct manifest_segment recent[RECENT]; /* a ring, by count */
     uint64_t count;                         /* segments stored */
@@ -157,6 +158,7 @@ static void remember(struct stream *s, const struct manifest_segment *segment)
 {
     s->recent[s->count % RECENT] = *segment;
     s->count++;
+    s->incarnation = segment->last_incarnation;
     s->state.stored_lsn = segment->last;
     s->state.head = segment->hash;
 }
@@ -256,6 +258,13 @@ static int stage(struct store *store, struct stream *s, const struct manifest_se
     return 0;
 }
 
+/* The hash alone does not do: a log that was restored to an earlier state learns it from here, and
+ * what it has at the LSN that is due does not go on from what is stored. */
+static bool follows(const struct stream *s, const struct manifest_segment *segment)
+{
+    return hash_equal(&segment->before, &s->state.head) && segment->incarnation == s->incarnation;
+}
+
 static int put_locked(struct store *store, struct stream *s, const struct manifest_segment *segment,
                       const void *bytes, enum store_put *ret_put, struct err *err)
 {
@@ -286,10 +295,11 @@ static int put_locked(struct store *store, struct stream *s, const struct manife
                  segment->first);
         return forked(store, s, segment, what, err);
     }
-    if (!hash_equal(&segment->before, &s->state.head)) {
+    if (!follows(s, segment)) {
         snprintf(what, sizeof(what),
-                 "the segment at LSN %" PRIu64 " follows another one than the last stored",
-                 segment->first);
+                 "the segment at LSN %" PRIu64 " follows another %s than the last stored",
+                 segment->first,
+                 hash_equal(&segment->before, &s->state.head) ? "incarnation" : "one");
         return forked(store, s, segment, what, err);
     }
     if (write_segment(store, s, segment, bytes, err) < 0) {
@@ -478,6 +488,8 @@ static int read_back(struct stream *s, const char *path, uint64_t first, uint64_
                                      .last = last,
                                      .hash = info.hash,
                                      .before = info.header.before,
+                                     .incarnation = info.header.incarnation,
+                                     .last_incarnation = info.last_incarnation,
                                      .size = size};
     *ret_bytes = bytes;
     return 0;
@@ -552,9 +564,7 @@ static int adopt(struct store *store, struct stream *s, uint64_t first, uint64_t
     if (first != s->state.stored_lsn + 1) {
         err_set(&e, TIDE_ERR_CORRUPT, "LSN %" PRIu64 " is due", s->state.stored_lsn + 1);
     } else if (verify(store, s, first, last, &segment, &e) == 0) {
-        rc = hash_equal(&segment.before, &s->state.head)
-                 ? 0
-                 : err_set(&e, TIDE_ERR_CORRUPT, "it follows another segment");
+        rc = follows(s, &segment) ? 0 : err_set(&e, TIDE_ERR_CORRUPT, "it follows another segment");
     }
     if (rc < 0) {
         note(store,
@@ -675,6 +685,8 @@ static int recover_stream(struct store *store, struct stream *s, const struct ma
         } else if (!hash_equal(&there.hash, &last->hash)) {
             note(store, "ALARM: stream %s: its last segment is not what the manifest says", hex);
             s->state.damaged = true;
+        } else {
+            s->incarnation = there.last_incarnation;
         }
     }
     int rc = sweep(store, s, m, err);

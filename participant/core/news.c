@@ -59,9 +59,10 @@ static void tell_gap(struct list *list, const struct tapctl_state *before,
     }
 }
 
+/* A disk that is whole is not copied: the end is told before the copy's thread rests. */
 static bool is_copied(const struct tapctl_state *state)
 {
-    return state->copy_total > 0 && state->copy != TAPCTL_COPY_NONE &&
+    return !state->whole && state->copy_total > 0 && state->copy != TAPCTL_COPY_NONE &&
            state->copy != TAPCTL_COPY_OFF;
 }
 

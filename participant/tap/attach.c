@@ -2,6 +2,7 @@
 #include "participant/tap/attach.h"
 
 #include "common/core/check.h"
+#include "common/core/definition.h"
 #include "participant/tap/append.h"
 #include "participant/tap/copy.h"
 #include "participant/tap/file.h"
@@ -72,6 +73,12 @@ static int open_files(struct tap *tap, struct err *err)
     if (size == 0) {
         return err_set(err, TIDE_ERR_CONFIG, "image \"%s\" is empty: give it its size first",
                        c->image);
+    }
+    if (!file_is_disk_size(size)) {
+        return err_set(err, TIDE_ERR_CONFIG,
+                       "image \"%s\" has %llu bytes, and no disk of that size can be registered: "
+                       "give it a multiple of %u, up to 2^60 (`qemu-img resize` or `truncate`)",
+                       c->image, (unsigned long long)size, TIDE_DISK_SIZE_UNIT);
     }
     if (lock_file(tap->image_fd, "image", c->image, err) != 0) {
         return -1;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "participant/tap/file.h"
 
+#include "common/core/definition.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
@@ -160,6 +162,11 @@ int file_size(int fd, uint64_t *ret_size)
         return -1;
     }
     return ioctl(fd, BLKGETSIZE64, ret_size) == 0 ? 0 : -1;
+}
+
+bool file_is_disk_size(uint64_t size)
+{
+    return size > 0 && size <= TIDE_DISK_SIZE_MAX && size % TIDE_DISK_SIZE_UNIT == 0;
 }
 
 bool file_random(void *to, size_t size)

@@ -23,6 +23,7 @@ int file_is_zero(int fd, uint64_t size);
 int file_sync_folder(const char *path);
 uint64_t file_mtime_ns(int fd);            /* 0 for a device, or where it cannot be told */
 int file_size(int fd, uint64_t *ret_size); /* of a regular file or a block device */
+bool file_is_disk_size(uint64_t size);     /* one that a disk can be registered with */
 bool file_random(void *to, size_t size);   /* from the system's generator; never blocks */
 
 #endif

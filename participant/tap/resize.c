@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "participant/tap/resize.h"
 
+#include "common/core/definition.h"
 #include "participant/tap/append.h"
 #include "participant/tap/copy.h"
 #include "participant/tap/file.h"
@@ -97,6 +98,26 @@ static int resize(struct tap *tap, uint64_t size, uint64_t *ret_ticket, struct e
     return 0;
 }
 
+/* Under the append lock: of a size that no disk can be registered with only what was lost is
+ * followed: it is there again, as something else, once the image has its size back. */
+static int refuse(struct tap *tap, uint64_t size, struct err *err)
+{
+    uint64_t old = tap->size;
+    err_set(err, TIDE_ERR_CONFIG,
+            "image of %llu bytes: give it a multiple of %u, up to 2^60; the disk keeps its %llu",
+            (unsigned long long)size, TIDE_DISK_SIZE_UNIT, (unsigned long long)old);
+    if (tap->refused_size == size) {
+        return -1;
+    }
+    tap->refused_size = size;
+    if (size < old) {
+        range_drain(&tap->range);
+        map_set(&tap->map, size, old - size);
+        append_gap_map(tap, RECORD_GAP_SIZE);
+    }
+    return -1;
+}
+
 /* One look. Whether the size changed; -1: it could not be followed. */
 static int look(struct tap *tap, uint64_t *ret_old, uint64_t *ret_size, struct err *err)
 {
@@ -107,8 +128,12 @@ static int look(struct tap *tap, uint64_t *ret_old, uint64_t *ret_size, struct e
     if (file_size(tap->image_fd, ret_size) != 0 || *ret_size == 0) {
         result = err_set(err, TIDE_ERR_IO, "the image's size cannot be read, or is 0");
     } else if (*ret_size == *ret_old) {
+        tap->refused_size = 0;
         (void)map_resize(&tap->map, *ret_size, err);
+    } else if (!file_is_disk_size(*ret_size)) {
+        result = refuse(tap, *ret_size, err);
     } else {
+        tap->refused_size = 0;
         result = resize(tap, *ret_size, &ticket, err) == 0 ? 1 : -1;
     }
     append_unlock(tap);
@@ -127,8 +152,14 @@ void resize_look(struct tap *tap, struct tapctl_done *ret)
     uint64_t size = 0;
     uint64_t old = 0;
     pthread_mutex_lock(&tap->resize);
+    uint64_t refused = tap->refused_size;
     int result = look(tap, &old, &size, &err);
+    bool tell = tap->refused_size != 0 && tap->refused_size != refused;
     pthread_mutex_unlock(&tap->resize);
+    if (tell) {
+        nbdkit_error("resize: \"%s\": %s", tap->config.image, err.text);
+        tap_post(tap, TAP_WORK_STATE);
+    }
     if (result < 0) {
         say(ret, err.code, err.text);
         return;

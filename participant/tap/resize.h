@@ -2,7 +2,10 @@
 /* resize: the image has another size than the disk has here: it was grown or shrunk while the tap
  * served it. The stream gets a RESIZE record and goes on, whole if it was: new blocks that are a
  * hole read as zeroes there and here. Where they are no hole (a device, or somebody wrote there) it
- * gets a gap, and they are copied. Clients see the new size when they connect again. */
+ * gets a gap, and they are copied. Clients see the new size when they connect again.
+ *
+ * A size that no disk can be registered with (file_is_disk_size()) is not followed, which is said
+ * in the log once and to whoever asks (CONFIG). Where it is smaller, what was lost is a gap. */
 #ifndef TIDE_PARTICIPANT_TAP_RESIZE_H
 #define TIDE_PARTICIPANT_TAP_RESIZE_H
 

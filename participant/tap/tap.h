@@ -90,6 +90,7 @@ struct tap {
     _Atomic bool failed;     /* log write or sync failed: it stays off in this incarnation */
     _Atomic bool unlogged;   /* a change went past the log: flushes sync the image from now on */
     bool attached;           /* append: the ATTACH of this incarnation is in the log */
+    uint64_t refused_size;   /* resize: of the image, not followed and told; 0: none */
     uint64_t logged_size;    /* append: of the disk, as ATTACH or the last RESIZE said */
     uint64_t touched_us;     /* append: last sign of life while writes go unlogged */
     _Atomic bool untold;     /* the state could not be told of a gap: a note at the image says it */

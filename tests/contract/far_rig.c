@@ -428,6 +428,13 @@ void far_cut(struct far_stream *s, struct far_segment *ret)
     begin_segment(s);
 }
 
+void far_diverge(struct far_stream *s, uint64_t incarnation)
+{
+    s->incarnation = incarnation;
+    s->next.incarnation = incarnation;
+    begin_segment(s);
+}
+
 void far_segment_free(struct far_segment *s)
 {
     free(s->bytes);

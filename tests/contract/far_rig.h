@@ -87,6 +87,9 @@ void far_resize(struct far_stream *s, uint64_t size);                  /* to at 
 void far_attach(struct far *far, struct far_stream *s, uint64_t size); /* another incarnation */
 void far_gap(struct far_stream *s, enum record_gap_reason reason);
 void far_cut(struct far_stream *s, struct far_segment *ret);
+/* With nothing written since the last cut: as a log whose records there are of another incarnation
+ * than the one in force. */
+void far_diverge(struct far_stream *s, uint64_t incarnation);
 void far_segment_free(struct far_segment *s);
 int far_put(struct far *far, unsigned client, const struct id *stream, uint64_t first,
             const void *bytes, size_t size, struct far_answer *ret); /* -1: no answer */

@@ -490,6 +490,9 @@ static int tear_down(void **state)
     (void)state;
     comparer_stop(comparer);
     assert_true(comparer_join(comparer, clock_mono_us() + 5000000));
+    struct comparer_status ended;
+    comparer_status(comparer, 0, &ended); /* a command that comes while the daemon ends */
+    comparer_free(comparer);
     loop_stop(loop);
     assert_int_equal(pthread_join(thread, NULL), 0);
     port_free(tapset_port(taps, 0));

@@ -122,6 +122,38 @@ static void streams_become_points_and_disks(void **state)
     far_remove(&far);
 }
 
+/* An initial copy leaves out what is zero: only an empty image can take it. */
+static void an_initial_copy_between_two_points_needs_a_whole_export(void **state)
+{
+    struct far far;
+    struct id rounds[2];
+    uint8_t *images = malloc((size_t)FAR_MEMBERS * FAR_DISK_SIZE);
+    struct err err = {0};
+    char whole[160];
+    char step[160];
+    (void)state;
+    ready(&far, 3);
+    point(&far, &rounds[0], images);
+    snprintf(step, sizeof(step), "%s/step.img", far.dir);
+    assert_int_equal(export(&far, &rounds[0], NULL, "app", step, false, &err), 0);
+    struct far_stream *s = &far.streams[1];
+    struct record begin = {.type = RECORD_COPY_BEGIN,
+                           .copy_begin = {.kind = RECORD_COPY_INITIAL, .size = FAR_DISK_SIZE}};
+    far_append(s, &begin);
+    struct record end = {.type = RECORD_COPY_END,
+                         .copy_end = {.begin_lsn = s->lsn, .zeroes = FAR_DISK_SIZE}};
+    far_append(s, &end);
+    point(&far, &rounds[1], images);
+    assert_int_equal(export(&far, &rounds[1], &rounds[0], "app", step, false, &err), -1);
+    assert_int_equal(err.code, TIDE_ERR_FAILED);
+    assert_non_null(strstr(err.text, "without --from"));
+    snprintf(whole, sizeof(whole), "%s/whole.img", far.dir);
+    assert_int_equal(export(&far, &rounds[1], NULL, "app", whole, false, &err), 0);
+    same_image(whole, images + FAR_DISK_SIZE);
+    free(images);
+    far_remove(&far);
+}
+
 /* A point's export has the size that the disk had then; the next one is brought over the resizes.
  */
 static void a_point_has_the_size_of_its_time(void **state)
@@ -512,6 +544,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(streams_become_points_and_disks),
+        cmocka_unit_test(an_initial_copy_between_two_points_needs_a_whole_export),
         cmocka_unit_test(a_point_has_the_size_of_its_time),
         cmocka_unit_test(failed_and_unheld_rounds_are_no_points),
         cmocka_unit_test(bad_segments_are_refused),

@@ -205,6 +205,24 @@ static void a_staged_one_that_does_not_chain_is_a_fork_when_due(void **state)
     far_segment_free(&good);
 }
 
+/* What a log says that was restored to an earlier state and has written past what is stored: it
+ * learns the hash to go on from, and the gap of its restart is behind that. */
+static void another_incarnation_at_what_is_due_is_a_fork(void **state)
+{
+    (void)state;
+    cut(1);
+    put(&cuts[0], 200);
+    far_diverge(&far.streams[0], far.streams[0].incarnation + 1);
+    far_write(&far, 0);
+    far_cut(&far.streams[0], &cuts[1]);
+    far_kill(&far); /* what it has stored says it, not what it remembers */
+    far_start(&far);
+    struct far_answer a = put(&cuts[1], 409);
+    assert_non_null(strstr(a.state.text, "another incarnation"));
+    assert_true(a.state.forked);
+    at(&a, cuts[0].info.last_lsn, cuts[0].info.last_lsn);
+}
+
 /* A staged file that is spoilt is dropped when due, said so, and taken when it comes again. */
 static void a_damaged_staged_file_is_dropped(void **state)
 {
@@ -353,6 +371,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(no_more_than_the_limit_is_staged, setup, teardown),
         cmocka_unit_test_setup_teardown(other_bytes_for_a_staged_place, setup, teardown),
         cmocka_unit_test_setup_teardown(a_staged_one_that_does_not_chain_is_a_fork_when_due, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(another_incarnation_at_what_is_due_is_a_fork, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(a_damaged_staged_file_is_dropped, setup, teardown),
         cmocka_unit_test_setup_teardown(several_at_once, setup, teardown),

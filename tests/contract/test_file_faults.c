@@ -296,6 +296,8 @@ static void give_until_taken(unsigned k, bool restart, uint64_t *stored)
                                  .last = info->last_lsn,
                                  .hash = info->hash,
                                  .before = info->header.before,
+                                 .incarnation = info->header.incarnation,
+                                 .last_incarnation = info->last_incarnation,
                                  .size = info->size};
     struct store_stream_state state = {0};
     struct err err = {0};

@@ -39,6 +39,8 @@ static int fds[FILES];
 static uint8_t *files[FILES];
 static uint64_t position;
 static uint64_t next_lsn;
+static uint64_t incarnation;
+static struct record again; /* an attach of another life */
 static struct tapctl_welcome welcome;
 static uint64_t stored;    /* as last told */
 static unsigned told;      /* how often it grew */
@@ -51,7 +53,7 @@ static void put(struct record *record)
     static uint8_t encoded[TIDE_RECORD_MAX];
     bool new_file = false;
     record->lsn = next_lsn++;
-    record->incarnation = 5;
+    record->incarnation = incarnation;
     record->stream = ring.stream;
     size_t size = record_encode(record, encoded, sizeof encoded);
     position = log_place(&ring, position, size, &new_file);
@@ -61,7 +63,7 @@ static void put(struct record *record)
                                     .sequence = position / FILE_SIZE,
                                     .file_size = FILE_SIZE,
                                     .first_lsn = record->lsn,
-                                    .incarnation = record->lsn == 1 ? 0 : 5};
+                                    .incarnation = record->lsn == 1 ? 0 : incarnation};
         log_header_encode(&header, file);
     }
     memcpy(file + position % FILE_SIZE, encoded, size);
@@ -106,6 +108,7 @@ static void new_log(void)
     }
     position = TIDE_LOG_HEADER;
     next_lsn = 1;
+    incarnation = s->incarnation;
     struct record attach = {.type = RECORD_ATTACH,
                             .attach = {.boot = {{1}},
                                        .disk = s->disk_id,
@@ -116,10 +119,12 @@ static void new_log(void)
                                        .first = true,
                                        .base_zero = true}};
     put(&attach);
+    again = attach;
+    again.attach.first = again.attach.base_zero = again.attach.clean = false;
     welcome = (struct tapctl_welcome){.stream = s->stream,
                                       .timeline = s->timeline,
                                       .disk = s->disk_id,
-                                      .incarnation = 5,
+                                      .incarnation = incarnation,
                                       .size = FAR_DISK_SIZE,
                                       .block_size = 512,
                                       .ring_files = FILES,
@@ -447,12 +452,40 @@ static void a_restored_log(void **state)
     port_restreamed(port, &no);
     UNTIL(status_now().refusal[0] != '\0');
     assert_non_null(strstr(status_now().refusal, "the log is full"));
+    uint64_t failures = status_now().failures;
     port_lost(port);
     attach_tap();
-    uint64_t failures = status_now().failures;
     UNTIL(status_now().failures > failures);
     play();
     assert_int_equal(restreams, 1);
+    comes_back_with_another_stream();
+}
+
+/* The machine is put back to an earlier time with its journal, and its log goes past what is stored
+ * before anyone asks: the gap of its restart would never be told. */
+static void a_restored_log_that_went_on(void **state)
+{
+    struct far_segment before;
+    (void)state;
+    far_write(&far, 0);
+    far_cut(&far.streams[0], &before);
+    far_put_good(&far, 0, &before);
+    uint64_t there = before.info.last_lsn;
+    far_segment_free(&before);
+    start();
+    incarnation++;
+    put(&again);
+    while (next_lsn <= there + 1) {
+        write_one(65536);
+    }
+    attach_tap();
+    UNTIL(restreams == 1);
+    struct manifest m;
+    struct err err = {0};
+    assert_int_equal(manifest_read(far.store, &ring.stream, &m, &err), 0);
+    assert_true(m.forked);
+    assert_int_equal(m.segments[m.segment_count - 1].last, there);
+    manifest_close(&m);
     comes_back_with_another_stream();
 }
 
@@ -535,6 +568,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_bandwidth, setup, teardown),
         cmocka_unit_test_setup_teardown(hours_that_are_off, setup, teardown),
         cmocka_unit_test_setup_teardown(a_restored_log, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_restored_log_that_went_on, setup, teardown),
         cmocka_unit_test_setup_teardown(a_fork, setup, teardown),
         cmocka_unit_test_setup_teardown(a_log_that_begins_too_late, setup, teardown),
         cmocka_unit_test_setup_teardown(a_restored_store, setup, teardown),

@@ -210,7 +210,7 @@ static void killed_in_a_resize(void **state)
     start(OPTIONS);
     write_at(0, MIB, 'a');
     tap_far_follow(&far);
-    poke(20 * MIB, "not zeroes");
+    poke(20 * MIB - 10, "not zeroes");
     fault("die state");
     tap_ctl_send(&ctl, &(struct tapctl){.type = TAPCTL_RESIZE, .serial = 5});
     wait_hung_up();

@@ -499,6 +499,46 @@ static void grown_and_shrunk_under_it(void **state)
     stop();
 }
 
+static void wait_refused(uint64_t size)
+{
+    assert_int_equal(truncate(rig.image, (off_t)size), 0);
+    for (int again = 0; again < 2; again++) {
+        tap_ctl_send(&ctl, &(struct tapctl){.type = TAPCTL_RESIZE, .serial = 6});
+        struct tapctl_done done = tap_ctl_get(&ctl, TAPCTL_DONE).done;
+        assert_int_equal(done.code, TIDE_ERR_CONFIG);
+        assert_non_null(strstr(done.text, "multiple of 512"));
+        assert_int_equal(tap_ctl_state(&ctl).size, SIZE);
+    }
+}
+
+/* A size that no disk can be registered with is not followed; what a smaller one lost is a gap, and
+ * is sent when the image has its size again. */
+static void not_resized_to_what_no_disk_can_have(void **state)
+{
+    (void)state;
+    start_with_data(LARGE_LOG);
+    write_at(SIZE - MIB, MIB);
+    wait_refused(SIZE + 1);
+    assert_true(tap_ctl_state(&ctl).whole);
+    point(1);
+    wait_refused(SIZE - MIB / 2 + 7);
+    wait_reason(RECORD_GAP_SIZE);
+    assert_int_equal(truncate(rig.image, (off_t)SIZE), 0);
+    tap_far_wait_whole(&far, write_some);
+    tap_far_equals(&far);
+    assert_int_equal(far.records[RECORD_RESIZE], 0);
+    resize_to(40 * MIB);
+    point(2);
+    stop();
+    assert_int_equal(truncate(rig.image, (off_t)(SIZE + 100)), 0);
+    assert_false(tap_rig_try(&rig, LARGE_LOG)); /* nor does it begin so */
+    assert_int_equal(truncate(rig.image, (off_t)(40 * MIB)), 0);
+    start(LARGE_LOG);
+    tap_far_wait_whole(&far, write_some);
+    tap_far_equals(&far);
+    stop();
+}
+
 static void grown_with_what_is_no_hole(void **state)
 {
     (void)state;
@@ -659,6 +699,7 @@ int main(void)
         CASE(a_new_stream_by_order),
         CASE(grown_and_shrunk_under_it),
         CASE(grown_with_what_is_no_hole),
+        CASE(not_resized_to_what_no_disk_can_have),
         CASE(resized_while_no_tap_ran),
         CASE(resized_past_the_log),
         CASE(asked_for),

@@ -1,6 +1,7 @@
 tide_test(test_participant_settings SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_participant_settings.c DEPS participant)
 tide_test(test_cutlog SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_cutlog.c DEPS participant)
 tide_test(test_cutter SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_cutter.c DEPS participant)
+tide_test(test_restream SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_restream.c DEPS participant_core)
 tide_test(test_standing SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_standing.c DEPS participant_core)
 tide_test(test_news SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_news.c DEPS participant_core)
 tide_test(test_events SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_events.c DEPS participant)

@@ -90,6 +90,11 @@ static void a_copy(void **state)
     between(&b, &off, "copy-ended ");
     struct tapctl_state whole = good();
     between(&c, &whole, "whole copy-ended comparing-ended ");
+    struct tapctl_state ended = b; /* whole, and its thread does not rest yet */
+    ended.whole = true;
+    ended.copy_lsn = 0;
+    between(&b, &ended, "whole copy-ended ");
+    between(&ended, &whole, "");
 }
 
 static void another_size(void **state)
@@ -113,7 +118,7 @@ static void everything_at_once_fits(void **state)
     a.comparing = true;
     b.size = 1;
     b.whole = b.logging = false;
-    between(&a, &b, "resized log-off gap copy-ended comparing-ended ");
+    between(&a, &b, "resized log-off gap comparing-ended ");
     a.comparing = false;
     b.comparing = true;
     b.copy = TAPCTL_COPY_WAITING;
