@@ -446,7 +446,8 @@ static int local_ask(int fd, char *text, uint64_t until_us, char **ret_bytes, si
         return EMSGSIZE;
     size = (size_t)length - LOCAL_NUMBER;
     char *bytes = malloc(size + 1);
-    TIDE_CHECK(bytes != NULL);
+    if (bytes == NULL)
+        return ENOMEM;
     if ((error = local_move(fd, bytes, size, false, until_us)) != 0) {
         free(bytes);
         return error;
