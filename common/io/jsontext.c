@@ -41,3 +41,15 @@ int jsontext_read(const void *text, size_t size, size_t flags, json_t **ret, str
     *ret = o;
     return 0;
 }
+
+char *jsontext_write(const json_t *value, size_t flags)
+{
+    (void)pthread_once(&once, set);
+    failed = false;
+    char *text = value == NULL ? NULL : json_dumps(value, flags);
+    if (failed) {
+        free(text); /* bytes of it may be missing */
+        return NULL;
+    }
+    return text;
+}

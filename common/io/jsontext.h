@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* jsontext: reads JSON with libjansson, and tells texts that are none from a lack of memory. The
- * library does not: where memory is short it calls a good text wrong, or loses digits of it. */
+/* jsontext: reads and writes JSON with libjansson, and tells when memory was short. The library
+ * does not always: it calls a good text wrong, or leaves bytes out of what it reads or writes. */
 #ifndef TIDE_COMMON_IO_JSONTEXT_H
 #define TIDE_COMMON_IO_JSONTEXT_H
 
@@ -13,5 +13,9 @@
  * memory goes through here (malloc() and free() still). CORRUPT: it is not JSON; LIMIT: no memory.
  */
 int jsontext_read(const void *text, size_t size, size_t flags, json_t **ret, struct err *err);
+
+/* flags: of json_dumps(). The text, heap, to be freed with free(); NULL: value is NULL, or there is
+ * no memory. */
+char *jsontext_write(const json_t *value, size_t flags);
 
 #endif

@@ -157,7 +157,7 @@ char *points_object(const struct align_round *round, const struct definition *de
                   (json_int_t)wall, "kind", round_kind_name((unsigned)round->order.kind), "scope",
                   round_scope_name((unsigned)round->order.scope), "label", label_of(round),
                   "members", members, "missing", missing, "cut", hash_hex(&round->cut, cut));
-    char *text = o == NULL || !all ? NULL : json_dumps(o, JSON_INDENT(1));
+    char *text = !all ? NULL : jsontext_write(o, JSON_INDENT(1));
     json_decref(o);
     *ret_wall_ns = wall;
     return text;
@@ -182,7 +182,7 @@ char *points_failed(const struct align_round *round, const struct definition *de
                           round_kind_name((unsigned)round->order.kind), "scope",
                           round_scope_name((unsigned)round->order.scope), "reason",
                           align_why_text(round->why), "member", member, "disk", disk);
-    char *text = o == NULL ? NULL : json_dumps(o, JSON_COMPACT);
+    char *text = jsontext_write(o, JSON_COMPACT);
     json_decref(o);
     *ret_wall_ns = wall;
     return text;

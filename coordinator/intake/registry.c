@@ -325,7 +325,7 @@ static int save(struct registry *r, const struct group *g, struct err *err)
 {
     char relative[128];
     json_t *o = group_json(g);
-    char *text = o == NULL ? NULL : json_dumps(o, JSON_INDENT(2));
+    char *text = jsontext_write(o, JSON_INDENT(2));
     json_decref(o);
     if (text == NULL) {
         return err_set(err, TIDE_ERR_LIMIT, "no memory to write group '%s'", g->name.s);
@@ -425,7 +425,7 @@ static int put_definition(struct registry *r, const struct group *g, const uint8
         return -1;
     }
     json_t *o = definition_json(d);
-    char *text = o == NULL ? NULL : json_dumps(o, JSON_INDENT(2));
+    char *text = jsontext_write(o, JSON_INDENT(2));
     json_decref(o);
     definition_path(&g->name, d->epoch.number, ".json", path);
     int rc = text == NULL ? err_set(err, TIDE_ERR_LIMIT, "no memory for a definition")

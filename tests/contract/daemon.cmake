@@ -28,4 +28,11 @@ if(TARGET tidemark-coordinator)
   foreach(call IN ITEMS open write pwrite fsync fdatasync rename renameat2 mkdir ftruncate)
     target_link_options(test_file_faults PRIVATE -Wl,--wrap=${call})
   endforeach()
+  tide_test(test_fail_alloc SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_fail_alloc.c
+      ${CMAKE_CURRENT_LIST_DIR}/far_rig.c
+    DEPS participant coordinator_intake common_wire common_io common_hrl common_core
+    LABELS contract TIMEOUT 120)
+  foreach(call IN ITEMS malloc calloc realloc strdup free)
+    target_link_options(test_fail_alloc PRIVATE -Wl,--wrap=${call})
+  endforeach()
 endif()
