@@ -35,4 +35,12 @@ if(TARGET tidemark-coordinator)
   foreach(call IN ITEMS malloc calloc realloc strdup free)
     target_link_options(test_fail_alloc PRIVATE -Wl,--wrap=${call})
   endforeach()
+  tide_test(test_fail_send SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_fail_send.c
+      ${CMAKE_CURRENT_LIST_DIR}/far_rig.c ${CMAKE_CURRENT_LIST_DIR}/io_sites.c
+    DEPS participant coordinator_store common_wire common_io common_hrl common_core
+    LABELS contract TIMEOUT 120)
+  add_dependencies(test_fail_send tidemark-coordinator)
+  foreach(call IN ITEMS send SSL_write SSL_get_error malloc calloc)
+    target_link_options(test_fail_send PRIVATE -Wl,--wrap=${call})
+  endforeach()
 endif()
