@@ -4,9 +4,11 @@
  * outputs alone and nothing behind, never calls good bytes wrong, and the same call then succeeds
  * with the same result.
  *
- * Not here: what aborts without memory by design, while a daemon starts (loop, link, log, TLS
- * identity and policy, HTTP client, seats, ports, signer, throttle, events, senders, comparer:
- * all of them made once, before anything is promised), and the tap's engine
+ * Not here: what aborts without memory by design, since it is made once while a daemon starts,
+ * before anything is promised (loop, link, log, TLS identity and policy, HTTP client, seats, ports,
+ * signer, throttle, events, senders, comparer, tap clients); the table of peers that new
+ * definitions bring, and the few words of a watch or timer (a daemon that went on without its peers
+ * or its timers would be worse than one that is started again); and the tap's engine
  * (tests/system/test_tap_failnth.c). Links that get no memory for a connection:
  * test_fail_send.c. */
 #include <jansson.h>
