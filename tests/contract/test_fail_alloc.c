@@ -15,6 +15,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,8 @@
 
 #include <cmocka.h>
 
+#include "common/core/sha.h"
+#include "common/io/clock.h"
 #include "common/io/file.h"
 #include "common/io/jsontext.h"
 #include "common/wire/certificate.h"
@@ -30,6 +33,7 @@
 #include "coordinator/catalog/catalog.h"
 #include "coordinator/core/align.h"
 #include "coordinator/intake/arrival.h"
+#include "coordinator/intake/hashes.h"
 #include "coordinator/intake/points.h"
 #include "coordinator/intake/registry.h"
 #include "coordinator/recover/materialize.h"
@@ -39,13 +43,14 @@
 #include "tests/contract/far_rig.h"
 #include "tests/unit/hrl_make.h"
 
-/* ---- the layer between: one thread alone allocates here ---- */
+/* ---- the layer between ---- */
 
 #define TABLE (1U << 18)
 
-static long left = -1; /* allocations until one fails; negative: none does */
-static unsigned long asked;
-static void *table[TABLE]; /* what is not freed yet */
+static atomic_long left = -1; /* allocations until one fails; negative: none does */
+static atomic_ulong asked;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of the two below */
+static void *table[TABLE];                               /* what is not freed yet */
 static long live;
 
 void *__real_malloc(size_t size);
@@ -62,7 +67,7 @@ void __wrap_free(void *at);
 static bool fails(void)
 {
     asked++;
-    return left >= 0 && left-- == 0;
+    return left >= 0 && atomic_fetch_sub(&left, 1) == 0;
 }
 
 static size_t slot_of(const void *at)
@@ -78,8 +83,10 @@ static void *note(void *at)
 {
     if (at != NULL) {
         assert_true(live < (long)TABLE / 2);
+        pthread_mutex_lock(&lock);
         table[slot_of(at)] = at;
         live++;
+        pthread_mutex_unlock(&lock);
     }
     return at;
 }
@@ -87,17 +94,18 @@ static void *note(void *at)
 /* What libraries gave is not in the table. */
 static void forget(void *at)
 {
+    pthread_mutex_lock(&lock);
     size_t k = slot_of(at);
-    if (at == NULL || table[k] == NULL) {
-        return;
-    }
-    table[k] = NULL;
-    live--;
-    for (k = (k + 1) % TABLE; table[k] != NULL; k = (k + 1) % TABLE) {
-        void *moved = table[k];
+    if (at != NULL && table[k] != NULL) {
         table[k] = NULL;
-        table[slot_of(moved)] = moved;
+        live--;
+        for (k = (k + 1) % TABLE; table[k] != NULL; k = (k + 1) % TABLE) {
+            void *moved = table[k];
+            table[k] = NULL;
+            table[slot_of(moved)] = moved;
+        }
     }
+    pthread_mutex_unlock(&lock);
 }
 
 void *__wrap_malloc(size_t size)
@@ -482,6 +490,7 @@ static void the_journal_and_the_cutter(void **state)
 #define STORED   67U
 #define STAGED   69U
 
+static unsigned fill = STORED; /* this many */
 static struct far far;
 static struct far_segment segments[SEGMENTS];
 static struct store *store;
@@ -543,7 +552,7 @@ static void store_shut(void)
     store = NULL;
 }
 
-/* Stored through STORED - 1; the one behind is staged, and one further on. */
+/* The first ones, and one that comes too early. */
 static void store_fill(void)
 {
     struct err err = {0};
@@ -554,7 +563,7 @@ static void store_fill(void)
     empty_folder();
     assert_int_equal(store_open(folder, NULL, NULL, &store, &err), 0);
     assert_int_equal(store_stream_create(store, &a, &err), 0);
-    for (unsigned k = 0; k < STORED; k++) {
+    for (unsigned k = 0; k < fill; k++) {
         struct manifest_segment s = listed(k);
         assert_int_equal(store_put(store, &a.stream, &s, segments[k].bytes, &put, &state, &err), 0);
     }
@@ -865,6 +874,90 @@ static void exports_of_a_point(void **state)
     each("export from", exports_on, NULL, 100);
     each("find", finds_point, NULL, 10);
     json_decref(point);
+}
+
+/* ---- hashes ---- */
+
+static struct loop *loop;
+static struct loop_timer tick;
+static struct hashes *cache;
+static bool waits;
+static bool answered;
+static long asking; /* n */
+
+static void on_answer(void *arg, const struct intake_block_hashes *blocks, const struct err *err)
+{
+    (void)arg;
+    waits = false;
+    if (blocks == NULL) {
+        says(err, "hashes", asking);
+        return;
+    }
+    assert_true(blocks->lsn == point_lsn && blocks->count == FAR_DISK_SIZE / TIDE_INTAKE_BLOCK);
+    for (unsigned k = 0; k < blocks->count; k++) {
+        struct hash want = sha_of(image + k * TIDE_INTAKE_BLOCK, TIDE_INTAKE_BLOCK);
+        assert_true(hash_equal(&want, &blocks->hashes[k]));
+    }
+    answered = true;
+    loop_stop(loop);
+}
+
+/* Asks until it is told; what stands between is a lack of memory, or that it is at work. */
+static void on_tick(void *arg)
+{
+    struct intake_hashes_query query = {.lsn = point_lsn,
+                                        .count = FAR_DISK_SIZE / TIDE_INTAKE_BLOCK};
+    struct store_stream_state state;
+    struct manifest_stream a;
+    struct err err = {0};
+    (void)arg;
+    assert_true(store_stream_get(store, &far.streams[0].stream, &a, &state));
+    if (answered) {
+        return; /* another question would outlive the cache */
+    }
+    if (!waits) {
+        waits = true; /* the answer may come at once */
+        if (hashes_ask(cache, &a.stream, &state, &query, on_answer, NULL, &err) != 0) {
+            waits = false;
+            says(&err, "hashes", asking);
+        }
+    }
+    loop_timer_set(&tick, clock_mono_us() + 1000);
+}
+
+static void hashes_of_blocks(void **state)
+{
+    struct pool *pool = NULL;
+    struct err err = {0};
+    char path[96];
+    (void)state;
+    fill = 22;
+    store_fill();
+    fill = STORED;
+    loop = loop_new();
+    loop_timer_init(&tick, loop, on_tick, NULL);
+    assert_int_equal(pool_new(loop, &pool, &err), 0);
+    snprintf(path, sizeof path, "%s/cache", folder);
+    bool met = true;
+    for (asking = 0; met; asking++) {
+        long before = live;
+        assert_int_equal(hashes_new(path, pool, store, &cache, &err), 0);
+        left = asking;
+        answered = false;
+        loop_timer_set(&tick, 0);
+        loop_run(loop);
+        loop_timer_clear(&tick);
+        met = left < 0;
+        left = -1;
+        assert_true(answered);
+        hashes_free(cache);
+        assert_int_equal(live, before);
+    }
+    assert_true(asking > 100);
+    pool_free(pool);
+    loop_timer_close(&tick);
+    loop_free(loop);
+    store_shut();
 }
 
 /* ---- the alignment ---- */
@@ -1237,6 +1330,7 @@ int main(void)
         cmocka_unit_test(the_journal_and_the_cutter),
         cmocka_unit_test(the_store),
         cmocka_unit_test(exports_of_a_point),
+        cmocka_unit_test(hashes_of_blocks),
         cmocka_unit_test(the_alignment),
         cmocka_unit_test(groups),
         cmocka_unit_test(the_object_of_a_point),
