@@ -17,7 +17,7 @@ tide_test(test_tapset SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_tapset.c DEPS parti
   LABELS contract)
 if(TARGET tidemark-coordinator)
   tide_test(test_shipper SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_shipper.c
-      ${CMAKE_CURRENT_LIST_DIR}/far_rig.c
+      ${CMAKE_CURRENT_LIST_DIR}/far_rig.c ${CMAKE_CURRENT_LIST_DIR}/cut_proxy.c
     DEPS participant coordinator_store common_wire common_io common_hrl common_core
     LABELS contract TIMEOUT 120)
   add_dependencies(test_shipper tidemark-coordinator)
@@ -37,6 +37,7 @@ if(TARGET tidemark-coordinator)
   endforeach()
   tide_test(test_fail_send SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_fail_send.c
       ${CMAKE_CURRENT_LIST_DIR}/far_rig.c ${CMAKE_CURRENT_LIST_DIR}/io_sites.c
+      ${CMAKE_CURRENT_LIST_DIR}/cut_proxy.c
     DEPS participant coordinator_store common_wire common_io common_hrl common_core
     LABELS contract TIMEOUT 120)
   add_dependencies(test_fail_send tidemark-coordinator)

@@ -4,6 +4,7 @@
  * daemon does not), and between a participant's uplink and a real coordinator, where a proxy cuts
  * after so many bytes each way. What was not said to have gone is not there twice, what was said to
  * be stored is stored, and the next one gets through. (The tap's side: test_fail_send_tap.c.) */
+#include "tests/contract/cut_proxy.h"
 #include "tests/contract/far_rig.h"
 #include "tests/contract/io_sites.h"
 
@@ -469,97 +470,6 @@ static void a_link(void **state)
 
 static struct far far;
 static struct settings settings;
-static int proxy_fd;
-static struct sockaddr_in proxy_at;
-static struct sockaddr_in far_at;
-static atomic_bool proxy_end;
-static atomic_long up_left = -1; /* bytes to the coordinator until it cuts; negative: it does not */
-static atomic_long down_left = -1;
-static atomic_uint cuts;
-
-struct pair {
-    int near;
-    int far;
-};
-
-static void pair_shut(struct pair *p)
-{
-    const struct linger hard = {.l_onoff = 1}; /* as a lost connection: reset */
-    (void)setsockopt(p->near, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
-    close(p->near);
-    close(p->far);
-    *p = (struct pair){-1, -1};
-}
-
-/* Passes on what is there; false: this pair is over. */
-static bool pass(int from, int to, atomic_long *until)
-{
-    char bytes[16384];
-    long limit = atomic_load(until);
-    size_t most = sizeof bytes;
-    if (limit >= 0 && (size_t)limit < most) {
-        most = (size_t)limit;
-    }
-    ssize_t got = most == 0 ? 0 : recv(from, bytes, most, 0);
-    if (got > 0 && __real_send(to, bytes, (size_t)got, MSG_NOSIGNAL) != got) {
-        return false;
-    }
-    if (got > 0 && limit >= 0) {
-        atomic_store(until, limit - got);
-    }
-    if (limit >= 0 && limit == (got > 0 ? got : 0)) {
-        atomic_store(until, -1);
-        atomic_fetch_add(&cuts, 1);
-        return false;
-    }
-    return got > 0;
-}
-
-static void proxy_accept(struct pair *pairs, unsigned room)
-{
-    struct pair p = {.near = accept(proxy_fd, NULL, NULL)};
-    p.far = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    for (unsigned k = 0; k < room; k++) {
-        if (pairs[k].near < 0 && connect(p.far, (struct sockaddr *)&far_at, sizeof far_at) == 0) {
-            pairs[k] = p;
-            return;
-        }
-    }
-    pair_shut(&p);
-}
-
-static void *proxy_main(void *arg)
-{
-    struct pair pairs[8];
-    (void)arg;
-    for (unsigned k = 0; k < 8; k++) {
-        pairs[k] = (struct pair){-1, -1};
-    }
-    while (!atomic_load(&proxy_end)) {
-        struct pollfd fds[17] = {{.fd = proxy_fd, .events = POLLIN}};
-        for (unsigned k = 0; k < 8; k++) {
-            fds[1 + 2 * k] = (struct pollfd){.fd = pairs[k].near, .events = POLLIN};
-            fds[2 + 2 * k] = (struct pollfd){.fd = pairs[k].far, .events = POLLIN};
-        }
-        (void)poll(fds, 17, 50);
-        for (unsigned k = 0; k < 8; k++) {
-            if ((fds[1 + 2 * k].revents != 0 && !pass(pairs[k].near, pairs[k].far, &up_left)) ||
-                (fds[2 + 2 * k].revents != 0 && !pass(pairs[k].far, pairs[k].near, &down_left))) {
-                pair_shut(&pairs[k]);
-            }
-        }
-        if (fds[0].revents != 0) {
-            proxy_accept(pairs, 8);
-        }
-    }
-    for (unsigned k = 0; k < 8; k++) {
-        if (pairs[k].near >= 0) {
-            pair_shut(&pairs[k]);
-        }
-    }
-    return NULL;
-}
-
 static struct uplink *uplink_open(void)
 {
     struct uplink *up = NULL;
@@ -584,11 +494,9 @@ static void put_one(struct uplink *up, long up_cut, long down_cut)
     far_write_at(s, 0, data, sizeof data); /* each as large as the other */
     far_cut(s, &segment);
     uint64_t first = segment.info.header.first_lsn;
-    atomic_store(&down_left, down_cut);
-    atomic_store(&up_left, up_cut);
+    cut_proxy_arm(up_cut, down_cut);
     int rc = uplink_put(up, &s->stream, first, segment.bytes, segment.info.size, &state, &err);
-    atomic_store(&up_left, -1);
-    atomic_store(&down_left, -1);
+    cut_proxy_arm(-1, -1);
     if (rc != 0) {
         assert_true(err.text[0] != '\0');
         if (err.code != TIDE_ERR_UNREACHABLE && err.code != TIDE_ERR_BUSY) {
@@ -624,9 +532,9 @@ static void each_cut(bool fresh, bool down, long step)
         } else {
             put_one(up, -1, -1);
         }
-        unsigned before = atomic_load(&cuts);
+        unsigned before = cut_proxy_cuts();
         put_one(up, down ? -1 : n, down ? n : -1);
-        if (atomic_load(&cuts) == before) {
+        if (cut_proxy_cuts() == before) {
             break; /* it was over before that */
         }
         assert_true(n < 100000);
@@ -635,26 +543,8 @@ static void each_cut(bool fresh, bool down, long step)
     assert_true(n > step);
 }
 
-static void proxy_open(pthread_t *ret)
-{
-    struct err err = {0};
-    socklen_t size = sizeof proxy_at;
-    assert_int_equal(address_parse(far.address, false, &settings.coordinator, &err), 0);
-    far_at = settings.coordinator.v4;
-    proxy_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    proxy_at = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    assert_int_equal(bind(proxy_fd, (struct sockaddr *)&proxy_at, size), 0);
-    assert_int_equal(listen(proxy_fd, 16), 0);
-    assert_int_equal(getsockname(proxy_fd, (struct sockaddr *)&proxy_at, &size), 0);
-    settings.coordinator.v4 = proxy_at;
-    snprintf(settings.coordinator_uri, sizeof settings.coordinator_uri,
-             "spiffe://lab/coordinator/main");
-    assert_int_equal(pthread_create(ret, NULL, proxy_main, NULL), 0);
-}
-
 static void an_uplink(void **state)
 {
-    pthread_t proxy;
     struct manifest m;
     struct err err = {0};
     (void)state;
@@ -662,21 +552,23 @@ static void an_uplink(void **state)
     far_start(&far);
     far_apply(&far);
     far_register(&far);
-    proxy_open(&proxy);
+    assert_int_equal(address_parse(far.address, false, &settings.coordinator, &err), 0);
+    cut_proxy_open(&settings.coordinator.v4);
+    snprintf(settings.coordinator_uri, sizeof settings.coordinator_uri,
+             "spiffe://lab/coordinator/main");
     each_cut(true, false, 797);
     each_cut(true, true, 331);
     each_cut(false, false, 1499);
     each_cut(false, true, 61);
     assert_true(acknowledged_late > 0); /* an answer was lost: the same PUT is known, not a fork */
-    atomic_store(&proxy_end, true);
-    pthread_join(proxy, NULL);
-    close(proxy_fd);
+    unsigned cuts = cut_proxy_cuts();
+    cut_proxy_close();
     if (manifest_read(far.store, &far.streams[0].stream, &m, &err) != 0) {
         fail_msg("%s", err.text);
     }
     assert_false(m.forked); /* reading checked that one follows the other, each once */
     assert_int_equal(m.segments[m.segment_count - 1].last, far.streams[0].last.last_lsn);
-    print_message("%zu segments, %u cuts, %u answers lost\n", m.segment_count, atomic_load(&cuts),
+    print_message("%zu segments, %u cuts, %u answers lost\n", m.segment_count, cuts,
                   acknowledged_late);
     manifest_close(&m);
     far_remove(&far);
