@@ -79,10 +79,14 @@ static unsigned limit_in(const json_t *request)
     return limit < 0 || limit > (json_int_t)TIDE_CATALOG_LIST_MAX ? 0 : (unsigned)limit;
 }
 
+/* NULL: no memory. */
 static json_t *with(const char *key, json_t *value)
 {
     json_t *answer = local_ok();
-    json_object_set_new(answer, key, value);
+    if (json_object_set_new(answer, key, value) < 0) {
+        json_decref(answer);
+        answer = NULL;
+    }
     return answer;
 }
 

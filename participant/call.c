@@ -12,7 +12,12 @@ struct call *call_new(void *owner, void (*free_owner)(void *arg))
 {
     struct call *call = calloc(1, sizeof *call);
     pthread_condattr_t attr;
-    TIDE_CHECK(call != NULL);
+    if (call == NULL) {
+        if (free_owner != NULL) {
+            free_owner(owner);
+        }
+        return NULL;
+    }
     loop_mutex_init(&call->lock); /* the hold thread answers */
     TIDE_CHECK(pthread_condattr_init(&attr) == 0);
     TIDE_CHECK(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0);

@@ -17,7 +17,7 @@ struct call {
     void (*free_owner)(void *arg); /* frees what `owner` points to; may be NULL */
 };
 
-/* Two holders: who asks and who answers. Aborts without memory. */
+/* Two holders: who asks and who answers. NULL: no memory, and `owner` is freed. */
 struct call *call_new(void *owner, void (*free_owner)(void *arg));
 /* Who answers: the last thing it does with the call. */
 void call_answer(struct call *call);

@@ -482,7 +482,11 @@ static json_t *events(const struct commands *c, const json_t *request)
         return usage("\"since\" must be the number of an event, or 0");
     }
     struct event *list = calloc(COMMANDS_EVENTS_MAX, sizeof *list);
-    TIDE_CHECK(list != NULL);
+    if (list == NULL) {
+        struct err err;
+        err_set(&err, TIDE_ERR_LIMIT, "no memory for the events");
+        return local_error(&err);
+    }
     unsigned count = events_read(c->events, (uint64_t)json_integer_value(since), list,
                                  COMMANDS_EVENTS_MAX, &span);
     json_t *to = local_ok();

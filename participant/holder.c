@@ -271,7 +271,10 @@ static void on_groups(void *arg)
 int holder_set_groups(struct holder *h, struct groups *groups, struct err *err)
 {
     struct groups_job *job = calloc(1, sizeof *job);
-    TIDE_CHECK(job != NULL);
+    if (job == NULL) {
+        groups_free(groups);
+        return err_set(err, TIDE_ERR_LIMIT, "no memory to take the definitions over");
+    }
     job->holder = h;
     job->groups = groups;
     if (loop_post(h->loop, on_groups, job, err) != 0) {
@@ -322,7 +325,9 @@ int holder_take(struct holder *h, const struct name *group, enum round_kind kind
 {
     struct take_question *question = calloc(1, sizeof *question);
     int result = -1;
-    TIDE_CHECK(question != NULL);
+    if (question == NULL) {
+        return err_set(err, TIDE_ERR_LIMIT, "no memory for the question");
+    }
     for (unsigned i = 1; group == NULL && i < h->seat_count; i++) {
         const struct settings_member *members = h->options.settings->members;
         if (!name_equal(&members[i].group, &members[0].group)) {
@@ -333,6 +338,9 @@ int holder_take(struct holder *h, const struct name *group, enum round_kind kind
         }
     }
     struct call *call = call_new(question, free);
+    if (call == NULL) {
+        return err_set(err, TIDE_ERR_LIMIT, "no memory for the question");
+    }
     question->holder = h;
     question->call = call;
     question->any = group == NULL;
@@ -429,13 +437,20 @@ int holder_view(struct holder *h, uint32_t timeout_ms, struct holder_view **ret,
 {
     struct view_question *question = calloc(1, sizeof *question);
     int result = -1;
-    TIDE_CHECK(question != NULL);
+    struct holder_view *view = calloc(1, sizeof *view);
+    if (question == NULL || view == NULL) {
+        free(question);
+        free(view);
+        return err_set(err, TIDE_ERR_LIMIT, "no memory for the question");
+    }
     question->holder = h;
-    question->view = calloc(1, sizeof *question->view);
-    TIDE_CHECK(question->view != NULL);
+    question->view = view;
     memset(question->view, 1, sizeof *question->view); /* page faults are not the hold thread's */
     memset(question->view, 0, sizeof *question->view);
     struct call *call = call_new(question, free_view_question);
+    if (call == NULL) {
+        return err_set(err, TIDE_ERR_LIMIT, "no memory for the question");
+    }
     question->call = call;
     if (loop_post(h->loop, on_view, question, err) != 0) {
         call_drop(call);

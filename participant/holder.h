@@ -38,7 +38,8 @@ int holder_new(const struct holder_options *options, struct holder **ret, struct
  * once it is set; before the first groups. */
 void holder_set_signer(struct holder *holder, struct signer *signer);
 void holder_attest(void *arg, unsigned disk, const struct tapctl_attest *attest);
-/* From then on these are the definitions; takes them (also on failure). */
+/* From then on these are the definitions; takes them (also on failure). BUSY: the loop's queue is
+ * full; LIMIT: no memory. */
 int holder_set_groups(struct holder *holder, struct groups *groups, struct err *err);
 struct port *holder_port(struct holder *holder, unsigned disk); /* the holder's */
 /* Ends the thread and waits at most until deadline_us; false: it still runs. Taps then see their
@@ -47,7 +48,7 @@ bool holder_stop(struct holder *holder, uint64_t deadline_us);
 
 /* Asks for a round now and waits for its end. *ret is the leader's answer. NOT_FOUND: no member of
  * that group here (group may be NULL where all are of one: USAGE otherwise); BUSY; UNREACHABLE:
- * no answer by then. */
+ * no answer by then; LIMIT: no memory. */
 int holder_take(struct holder *holder, const struct name *group, enum round_kind kind,
                 uint32_t timeout_ms, struct msg_taken *ret, struct err *err);
 
@@ -97,7 +98,8 @@ struct holder_view {
     uint64_t queue_lost; /* messages between own members that did not fit */
 };
 
-/* A copy made on the hold thread; holder_view_free() frees it. UNREACHABLE: it did not answer. */
+/* A copy made on the hold thread; holder_view_free() frees it. UNREACHABLE: it did not answer;
+ * LIMIT: no memory. */
 int holder_view(struct holder *holder, uint32_t timeout_ms, struct holder_view **ret,
                 struct err *err);
 void holder_view_free(struct holder_view *view); /* takes NULL */

@@ -108,8 +108,11 @@ int orders_give(struct orders *orders, unsigned disk, const struct tapctl *order
 {
     struct question *question = calloc(1, sizeof *question);
     int result = -1;
-    TIDE_CHECK(question != NULL && disk < orders->settings->disk_count);
-    struct call *call = call_new(question, free);
+    TIDE_CHECK(disk < orders->settings->disk_count);
+    struct call *call = question == NULL ? NULL : call_new(question, free);
+    if (call == NULL) {
+        return err_set(err, TIDE_ERR_LIMIT, "no memory for the question");
+    }
     *question = (struct question){.orders = orders, .call = call, .disk = disk, .order = *order};
     if (loop_post(orders->loop, on_give, question, err) != 0) {
         call_drop(call);

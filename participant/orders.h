@@ -15,7 +15,8 @@ struct orders *orders_new(struct loop *loop, const struct settings *settings, st
 
 /* Any thread: sends it and waits. 0: the tap has answered, with *ret (whose code may be an error).
  * UNREACHABLE: no tap is connected, it went away, or did not answer in time (the order may still
- * be carried out); BUSY: another order to this disk is under way. */
+ * be carried out); BUSY: another order to this disk is under way;
+ * LIMIT: no memory. */
 int orders_give(struct orders *orders, unsigned disk, const struct tapctl *order,
                 struct tapctl_done *ret, struct err *err);
 

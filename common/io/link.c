@@ -105,6 +105,8 @@ struct link {
     struct log_limit log;
 };
 
+static const char link_no_memory[] = "no memory for the connection";
+
 static void link_dial(void *arg);
 static void conn_ready(void *arg, unsigned ready);
 
@@ -306,11 +308,13 @@ static bool conn_flush(struct conn *conn, char reason[LINK_REASON_MAX])
     return true;
 }
 
-static void conn_queue(struct conn *conn, const void *head, const void *bytes, size_t size)
+/* False: no memory for it. */
+static bool conn_queue(struct conn *conn, const void *head, const void *bytes, size_t size)
 {
     size_t head_size = head == NULL ? 0 : SP_HEADER_SIZE;
     struct link_out *out = malloc(sizeof(*out) + head_size + size);
-    TIDE_CHECK(out != NULL);
+    if (out == NULL)
+        return false;
     if (head != NULL)
         memcpy(out->bytes, head, head_size);
     memcpy(out->bytes + head_size, bytes, size);
@@ -318,6 +322,7 @@ static void conn_queue(struct conn *conn, const void *head, const void *bytes, s
     STAILQ_INSERT_TAIL(&conn->out, out, next);
     conn->out_count++;
     conn->out_bytes += out->size;
+    return true;
 }
 
 /* The peer's hello came: this is its connection now. */
@@ -419,8 +424,11 @@ static void conn_known(struct conn *conn)
     }
     conn->peer = peer;
     conn->state = CONN_HELLO;
-    sp_decoder_init(&conn->decoder, LINK_MESSAGE_MAX);
-    conn_queue(conn, NULL, sp_hello, SP_HELLO_SIZE);
+    if (!sp_decoder_init(&conn->decoder, LINK_MESSAGE_MAX) ||
+        !conn_queue(conn, NULL, sp_hello, SP_HELLO_SIZE)) {
+        conn_drop(conn, link_no_memory);
+        return;
+    }
     if (!conn_flush(conn, reason)) {
         conn_drop(conn, reason);
         return;
@@ -492,21 +500,26 @@ static void conn_ready(void *arg, unsigned ready)
     }
 }
 
-/* Takes fd over. */
+/* Takes fd over. NULL: no memory for it, and it is closed. */
 static struct conn *conn_new(struct link *link, int fd, const struct address *remote,
                              struct link_peer_state *dialed)
 {
     const int one = 1;
     struct conn *conn = calloc(1, sizeof(*conn));
-    TIDE_CHECK(conn != NULL);
+    SSL *ssl = SSL_new(link->context);
+    if (conn == NULL || ssl == NULL || SSL_set_fd(ssl, fd) != 1) {
+        SSL_free(ssl);
+        free(conn);
+        (void)close(fd);
+        return NULL;
+    }
     conn->link = link;
     conn->fd = fd;
     conn->remote = *remote;
     conn->dialed = dialed;
     STAILQ_INIT(&conn->out);
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-    conn->ssl = SSL_new(link->context);
-    TIDE_CHECK(conn->ssl != NULL && SSL_set_fd(conn->ssl, fd) == 1);
+    conn->ssl = ssl;
     if (dialed != NULL)
         SSL_set_connect_state(conn->ssl);
     else
@@ -576,6 +589,10 @@ static void link_dial(void *arg)
         return;
     }
     struct conn *conn = conn_new(link, fd, to, peer);
+    if (conn == NULL) {
+        link_dial_failed(peer, "no connection", ENOMEM);
+        return;
+    }
     conn->state = CONN_CONNECTING;
     peer->dialing = conn;
     loop_watch_set(&conn->watch, LOOP_WRITE);
@@ -602,6 +619,17 @@ static void link_make_room(struct link *link)
     }
 }
 
+static void link_pause(struct link *link, int error)
+{
+    char text[LINK_REASON_MAX];
+    char reason[128];
+    (void)snprintf(text, sizeof(text), "cannot accept for now: %s",
+                   strerror_r(error, reason, sizeof(reason)));
+    link_refused(link, NULL, text);
+    loop_watch_set(&link->watch, 0);
+    loop_timer_set(&link->pause, clock_mono_us() + LINK_PAUSE_US);
+}
+
 static void link_accept(void *arg, unsigned ready)
 {
     struct link *link = arg;
@@ -612,14 +640,7 @@ static void link_accept(void *arg, unsigned ready)
         if (fd < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
             return;
         if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
-            int error = errno;
-            char text[LINK_REASON_MAX];
-            char reason[128];
-            (void)snprintf(text, sizeof(text), "cannot accept for now: %s",
-                           strerror_r(error, reason, sizeof(reason)));
-            link_refused(link, NULL, text);
-            loop_watch_set(&link->watch, 0);
-            loop_timer_set(&link->pause, clock_mono_us() + LINK_PAUSE_US);
+            link_pause(link, errno);
             return;
         }
         if (fd < 0)
@@ -627,6 +648,11 @@ static void link_accept(void *arg, unsigned ready)
         link->stats.accepted++;
         link_make_room(link);
         struct conn *conn = conn_new(link, fd, &remote, NULL);
+        if (conn == NULL) {
+            link->stats.refused++;
+            link_pause(link, ENOMEM);
+            return;
+        }
         conn->state = CONN_TLS;
         link->stats.handshakes++;
         loop_watch_set(&conn->watch, LOOP_READ);
@@ -823,7 +849,10 @@ int link_send(struct link *link, size_t peer, const void *bytes, size_t size, st
     }
     bool idle = conn->out_count == 0;
     sp_header(size, head);
-    conn_queue(conn, head, bytes, size);
+    if (!conn_queue(conn, head, bytes, size)) {
+        conn_doom(conn, link_no_memory);
+        return err_set(err, TIDE_ERR_LIMIT, "%s: %s", link->peers[peer]->set.uri, link_no_memory);
+    }
     link->stats.sent++;
     if (idle && !conn_flush(conn, reason))
         conn_doom(conn, reason);

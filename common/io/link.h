@@ -83,7 +83,8 @@ void link_free(struct link *link); /* closes everything; no callback; takes NULL
 int link_set_peers(struct link *link, const struct link_peer *peers, size_t count, struct err *err);
 
 /* Queues one message of 1..LINK_MESSAGE_MAX bytes (copied). UNREACHABLE: not up; LIMIT: the queue
- * is full: nothing is queued and the connection goes down, from the loop, soon. */
+ * is full, or there is no memory: nothing is queued and the connection goes down, from the loop,
+ * soon. */
 int link_send(struct link *link, size_t peer, const void *bytes, size_t size, struct err *err);
 
 bool link_is_up(const struct link *link, size_t peer);

@@ -21,6 +21,7 @@
 #include "common/io/clock.h"
 #include "common/io/daemon.h"
 #include "common/io/file.h"
+#include "common/io/jsontext.h"
 #include "common/io/log.h"
 #include "common/io/sp.h"
 
@@ -146,7 +147,7 @@ static void local_serve(struct local_server *server, nng_msg *message)
         "{\"ok\": false, \"error\": \"LIMIT\", \"text\": \"no memory for the answer\"}";
     struct err err;
     json_t *answer = local_answer(server, nng_msg_body(message), nng_msg_len(message));
-    char *text = answer == NULL ? NULL : json_dumps(answer, JSON_COMPACT);
+    char *text = jsontext_write(answer, JSON_COMPACT);
     if (text != NULL && strlen(text) > LOCAL_MESSAGE_MAX - LOCAL_NUMBER) {
         err_set(&err, TIDE_ERR_LIMIT,
                 "the answer has %zu bytes; at most %u can be sent; ask for "
@@ -155,7 +156,7 @@ static void local_serve(struct local_server *server, nng_msg *message)
         free(text);
         json_decref(answer);
         answer = local_error(&err);
-        text = answer == NULL ? NULL : json_dumps(answer, JSON_COMPACT);
+        text = jsontext_write(answer, JSON_COMPACT);
     }
     const char *send = text == NULL ? no_memory : text;
     nng_msg_clear(message);
@@ -446,7 +447,8 @@ static int local_ask(int fd, char *text, uint64_t until_us, char **ret_bytes, si
         return EMSGSIZE;
     size = (size_t)length - LOCAL_NUMBER;
     char *bytes = malloc(size + 1);
-    TIDE_CHECK(bytes != NULL);
+    if (bytes == NULL)
+        return ENOMEM;
     if ((error = local_move(fd, bytes, size, false, until_us)) != 0) {
         free(bytes);
         return error;
@@ -466,9 +468,9 @@ int local_call(const char *path, const json_t *request, uint32_t timeout_ms, jso
     TIDE_CHECK(timeout_ms > 0 && timeout_ms < INT32_MAX);
     if (local_path_check(path, err) != 0)
         return -1;
-    char *text = json_dumps(request, JSON_COMPACT);
+    char *text = jsontext_write(request, JSON_COMPACT);
     if (text == NULL)
-        return err_set(err, TIDE_ERR_FAILED, "the request cannot be written as JSON");
+        return err_set(err, TIDE_ERR_LIMIT, "no memory to write the request");
     if (strlen(text) > LOCAL_MESSAGE_MAX - LOCAL_NUMBER) {
         free(text);
         return err_set(err, TIDE_ERR_LIMIT, "a request of more than %u bytes",

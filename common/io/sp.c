@@ -14,11 +14,11 @@ void sp_header(uint64_t size, uint8_t ret_header[SP_HEADER_SIZE])
         ret_header[i] = (uint8_t)(size >> (8 * (SP_HEADER_SIZE - 1 - i)));
 }
 
-void sp_decoder_init(struct sp_decoder *decoder, size_t message_max)
+bool sp_decoder_init(struct sp_decoder *decoder, size_t message_max)
 {
     TIDE_CHECK(message_max > 0);
     *decoder = (struct sp_decoder){.message_max = message_max, .buffer = malloc(message_max)};
-    TIDE_CHECK(decoder->buffer != NULL);
+    return decoder->buffer != NULL;
 }
 
 void sp_decoder_close(struct sp_decoder *decoder)

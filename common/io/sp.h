@@ -32,8 +32,8 @@ struct sp_decoder {
     bool in_body;
     bool failed;
 };
-/* message_max > 0; aborts without memory. */
-void sp_decoder_init(struct sp_decoder *decoder, size_t message_max);
+/* message_max > 0. False: no memory; it may be closed all the same. */
+bool sp_decoder_init(struct sp_decoder *decoder, size_t message_max);
 void sp_decoder_close(struct sp_decoder *decoder);
 
 /* A whole message; false: the connection went, what is left is not decoded. */

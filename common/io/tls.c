@@ -519,12 +519,13 @@ void tls_failure(const SSL *ssl, int result, char *ret_text, size_t size)
     ERR_clear_error();
 }
 
-/* context NUL bytes, from malloc. */
+/* context NUL bytes, from malloc. NULL: no memory. */
 static uint8_t *tls_message(const char *context, const void *bytes, size_t size, size_t *ret_size)
 {
     size_t head = strlen(context) + 1;
     uint8_t *message = malloc(head + size);
-    TIDE_CHECK(message != NULL);
+    if (message == NULL)
+        return NULL;
     memcpy(message, context, head);
     if (size > 0)
         memcpy(message + head, bytes, size);
@@ -549,7 +550,11 @@ int tls_sign(const struct tls_identity *identity, const char *context, const voi
     size_t message_size;
     uint8_t *message = tls_message(context, bytes, size, &message_size);
     EVP_MD_CTX *digest = EVP_MD_CTX_new();
-    TIDE_CHECK(digest != NULL);
+    if (message == NULL || digest == NULL) {
+        EVP_MD_CTX_free(digest);
+        free(message);
+        return err_set(err, TIDE_ERR_LIMIT, "no memory for a signature");
+    }
     ERR_clear_error();
     if (EVP_DigestSignInit(digest, NULL, tls_digest(identity->key), NULL, identity->key) == 1 &&
         EVP_DigestSign(digest, signature, &signature_size, message, message_size) == 1) {
@@ -574,7 +579,11 @@ static int tls_verify_signature(X509 *leaf, const char *context, const void *byt
         return err_set(err, TIDE_ERR_CORRUPT, "the signer's certificate has no usable key");
     uint8_t *message = tls_message(context, bytes, size, &message_size);
     EVP_MD_CTX *digest = EVP_MD_CTX_new();
-    TIDE_CHECK(digest != NULL);
+    if (message == NULL || digest == NULL) {
+        EVP_MD_CTX_free(digest);
+        free(message);
+        return err_set(err, TIDE_ERR_LIMIT, "no memory for a signature");
+    }
     bool good = EVP_DigestVerifyInit(digest, NULL, tls_digest(key), NULL, key) == 1 &&
                 EVP_DigestVerify(digest, signature, signature_size, message, message_size) == 1;
     EVP_MD_CTX_free(digest);

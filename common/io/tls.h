@@ -75,7 +75,8 @@ int tls_peer_uri(const SSL *ssl, char ret_uri[TLS_URI_MAX + 1], struct err *err)
  * one, else OpenSSL's error queue (which it empties). `result` is what SSL_get_error() said. */
 void tls_failure(const SSL *ssl, int result, char *ret_text, size_t size);
 
-/* Signs `context` NUL `bytes` with the identity's key (ECDSA with SHA-256, or Ed25519). */
+/* Signs `context` NUL `bytes` with the identity's key (ECDSA with SHA-256, or Ed25519). LIMIT: no
+ * memory. */
 int tls_sign(const struct tls_identity *identity, const char *context, const void *bytes,
              size_t size, uint8_t ret_signature[TLS_SIGNATURE_MAX], size_t *ret_size,
              struct err *err);
@@ -85,8 +86,8 @@ size_t tls_identity_chain(const struct tls_identity *identity,
 
 /* Checks a signature of tls_sign() by the leaf of `der` (leaf first), and that the chain ends at
  * the CA of `identity`; validity in time is not looked at, since evidence outlives its certificate.
- * *ret_uri is the signer. DENIED: chain or name; CORRUPT: not a certificate, or a wrong signature.
- */
+ * *ret_uri is the signer. DENIED: chain or name; CORRUPT: not a certificate, or a wrong signature;
+ * LIMIT: no memory. */
 int tls_verify(const struct tls_identity *identity, const uint8_t *const *der,
                const size_t *der_size, size_t count, const char *context, const void *bytes,
                size_t size, const uint8_t *signature, size_t signature_size,

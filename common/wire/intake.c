@@ -29,6 +29,21 @@ static int finish(const ProtobufCMessage *message, uint8_t **ret_bytes, size_t *
     return 0;
 }
 
+/* protobuf-c says only that it failed: whether for want of memory, its allocator knows. */
+static void *take(void *context, size_t size)
+{
+    bool *failed = context;
+    void *at = malloc(size);
+    *failed = *failed || at == NULL;
+    return at;
+}
+
+static void give(void *context, void *at)
+{
+    (void)context;
+    free(at);
+}
+
 static void *unpack(const ProtobufCMessageDescriptor *descriptor, const void *bytes, size_t size,
                     const char *what, struct err *err)
 {
@@ -37,8 +52,12 @@ static void *unpack(const ProtobufCMessageDescriptor *descriptor, const void *by
                 TIDE_INTAKE_BODY_MAX);
         return NULL;
     }
-    ProtobufCMessage *m = protobuf_c_message_unpack(descriptor, NULL, size, bytes);
-    if (m == NULL) {
+    bool failed = false;
+    ProtobufCAllocator allocator = {.alloc = take, .free = give, .allocator_data = &failed};
+    ProtobufCMessage *m = protobuf_c_message_unpack(descriptor, &allocator, size, bytes);
+    if (m == NULL && failed) {
+        err_set(err, TIDE_ERR_LIMIT, "no memory to read %s of %zu bytes", what, size);
+    } else if (m == NULL) {
         err_set(err, TIDE_ERR_CORRUPT, "%zu bytes are not a protobuf %s", size, what);
     }
     return m;
@@ -47,7 +66,9 @@ static void *unpack(const ProtobufCMessageDescriptor *descriptor, const void *by
 static void drop(void *message)
 {
     if (message != NULL) {
-        protobuf_c_message_free_unpacked(message, NULL);
+        bool failed = false;
+        ProtobufCAllocator allocator = {.alloc = take, .free = give, .allocator_data = &failed};
+        protobuf_c_message_free_unpacked(message, &allocator);
     }
 }
 

@@ -211,7 +211,6 @@ static int make_start(struct hashes *h, struct image *image, uint64_t lsn, bool 
                       struct err *err)
 {
     image->target = lsn;
-    image->owed = owed;
     image->err = (struct err){0};
     image->no_room = false;
     atomic_store(&image->done, 0);
@@ -219,6 +218,7 @@ static int make_start(struct hashes *h, struct image *image, uint64_t lsn, bool 
     if (pool_submit(h->pool, make_work, make_done, image, err) < 0) {
         return -1;
     }
+    image->owed = owed;
     image->state = IMAGE_MAKING;
     h->making = true;
     return being_made(image, err);

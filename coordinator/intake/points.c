@@ -9,6 +9,7 @@
 
 #include "common/core/check.h"
 #include "common/io/clock.h"
+#include "common/io/jsontext.h"
 #include "common/io/log.h"
 #include "coordinator/store/segment_file.h"
 
@@ -98,17 +99,24 @@ static json_t *disk_object(const struct align_entry *e, const struct definition_
                      round_outcome_name((unsigned)e->outcome));
 }
 
+/* NULL: no memory. What could not be added must not be left out silently: it is a part of a point.
+ */
 static json_t *member_object(const struct align_round *round, const struct definition *d,
                              unsigned member)
 {
     const struct definition_member *m = &d->members[member];
     json_t *disks = json_array();
+    bool all = true;
     for (unsigned k = 0; k < m->disk_count; k++) {
         unsigned index = m->disk_first + k;
         const struct align_entry *e = align_entry(round, &d->disks[index].stream);
         if (e != NULL && set_has(&round->order.set, index)) {
-            json_array_append_new(disks, disk_object(e, &d->disks[index]));
+            all = json_array_append_new(disks, disk_object(e, &d->disks[index])) == 0 && all;
         }
+    }
+    if (!all) {
+        json_decref(disks);
+        return NULL;
     }
     return json_pack("{s:s, s:o}", "member", m->name.s, "disks", disks);
 }
@@ -132,11 +140,13 @@ char *points_object(const struct align_round *round, const struct definition *de
     uint64_t wall = wall_of(round);
     json_t *members = json_array();
     json_t *missing = json_array();
+    bool all = true;
     for (unsigned k = 0; k < definition->member_count; k++) {
         if (definition_set_has_member(definition, k, &round->order.set)) {
-            json_array_append_new(members, member_object(round, definition, k));
+            all = json_array_append_new(members, member_object(round, definition, k)) == 0 && all;
         } else {
-            json_array_append_new(missing, json_string(definition->members[k].name.s));
+            const char *name = definition->members[k].name.s;
+            all = json_array_append_new(missing, json_string(name)) == 0 && all;
         }
     }
     json_t *o =
@@ -147,7 +157,7 @@ char *points_object(const struct align_round *round, const struct definition *de
                   (json_int_t)wall, "kind", round_kind_name((unsigned)round->order.kind), "scope",
                   round_scope_name((unsigned)round->order.scope), "label", label_of(round),
                   "members", members, "missing", missing, "cut", hash_hex(&round->cut, cut));
-    char *text = o == NULL ? NULL : json_dumps(o, JSON_INDENT(1));
+    char *text = !all ? NULL : jsontext_write(o, JSON_INDENT(1));
     json_decref(o);
     *ret_wall_ns = wall;
     return text;
@@ -172,7 +182,7 @@ char *points_failed(const struct align_round *round, const struct definition *de
                           round_kind_name((unsigned)round->order.kind), "scope",
                           round_scope_name((unsigned)round->order.scope), "reason",
                           align_why_text(round->why), "member", member, "disk", disk);
-    char *text = o == NULL ? NULL : json_dumps(o, JSON_COMPACT);
+    char *text = jsontext_write(o, JSON_COMPACT);
     json_decref(o);
     *ret_wall_ns = wall;
     return text;
@@ -606,7 +616,11 @@ static int refill_one(struct points *p, const char *group, const char *name, str
     if (object_get(store_path(p->store), relative, POINT_MAX, &text, &size, err) < 0) {
         return -1;
     }
-    json_t *o = json_loadb((const char *)text, size, 0, NULL);
+    json_t *o = NULL;
+    if (jsontext_read(text, size, 0, &o, err) < 0 && err->code == TIDE_ERR_LIMIT) {
+        free(text);
+        return err_wrap(err, "'%s'", relative);
+    }
     struct catalog_point row = {.point = json_string_value(json_object_get(o, "point")),
                                 .group = json_string_value(json_object_get(o, "group")),
                                 .label = json_string_value(json_object_get(o, "label")),

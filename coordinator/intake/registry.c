@@ -10,6 +10,7 @@
 #include "common/core/check.h"
 #include "common/core/sha.h"
 #include "common/io/file.h"
+#include "common/io/jsontext.h"
 
 #define DEFINITION_MAX (2U * 1024 * 1024)
 
@@ -290,34 +291,41 @@ static json_t *disk_json(const struct disk *d)
                      "block_size", (json_int_t)d->block_size);
 }
 
+/* NULL: no memory. Nothing is left out silently: the next start would take it for removed. */
 static json_t *group_json(const struct group *g)
 {
     char id[TIDE_ID_HEX];
     json_t *members = json_array();
+    bool all = true;
     for (unsigned k = 0; k < g->member_count; k++) {
         const struct member *m = &g->members[k];
         json_t *disks = json_array();
         for (unsigned j = 0; j < g->disk_count; j++) {
             if (g->disks[j].member == k) {
-                json_array_append_new(disks, disk_json(&g->disks[j]));
+                all = json_array_append_new(disks, disk_json(&g->disks[j])) == 0 && all;
             }
         }
-        json_array_append_new(members,
-                              json_pack("{s:s, s:s, s:s, s:o}", "name", m->name.s, "participant",
-                                        m->identity, "address", m->address, "disks", disks));
+        json_t *member = json_pack("{s:s, s:s, s:s, s:o}", "name", m->name.s, "participant",
+                                   m->identity, "address", m->address, "disks", disks);
+        all = json_array_append_new(members, member) == 0 && all;
     }
-    return json_pack("{s:s, s:s, s:I, s:I, s:s, s:o}", "group", g->name.s, "id", id_hex(&g->id, id),
-                     "interval_ms", (json_int_t)g->policy.interval_ms, "hold_us_max",
-                     (json_int_t)g->policy.hold_us_max, "missing",
-                     g->policy.missing == POLICY_MISSING_PARTIAL ? "partial" : "strict", "members",
-                     members);
+    json_t *o = json_pack("{s:s, s:s, s:I, s:I, s:s, s:o}", "group", g->name.s, "id",
+                          id_hex(&g->id, id), "interval_ms", (json_int_t)g->policy.interval_ms,
+                          "hold_us_max", (json_int_t)g->policy.hold_us_max, "missing",
+                          g->policy.missing == POLICY_MISSING_PARTIAL ? "partial" : "strict",
+                          "members", members);
+    if (!all) {
+        json_decref(o);
+        o = NULL;
+    }
+    return o;
 }
 
 static int save(struct registry *r, const struct group *g, struct err *err)
 {
     char relative[128];
     json_t *o = group_json(g);
-    char *text = o == NULL ? NULL : json_dumps(o, JSON_INDENT(2));
+    char *text = jsontext_write(o, JSON_INDENT(2));
     json_decref(o);
     if (text == NULL) {
         return err_set(err, TIDE_ERR_LIMIT, "no memory to write group '%s'", g->name.s);
@@ -359,29 +367,36 @@ static int build(const struct group *g, uint64_t epoch, struct definition *ret, 
     return definition_check(ret, err);
 }
 
+/* NULL: no memory. */
 static json_t *definition_json(const struct definition *d)
 {
     char hash[TIDE_HASH_HEX];
     char id[TIDE_ID_HEX];
     json_t *members = json_array();
+    bool all = true;
     for (unsigned k = 0; k < d->member_count; k++) {
         const struct definition_member *m = &d->members[k];
         json_t *disks = json_array();
         for (unsigned j = 0; j < m->disk_count; j++) {
             const struct definition_disk *disk = &d->disks[m->disk_first + j];
             char stream[TIDE_ID_HEX];
-            json_array_append_new(disks, json_pack("{s:s, s:s, s:I, s:I}", "disk", disk->name.s,
-                                                   "stream", id_hex(&disk->stream, stream), "size",
-                                                   (json_int_t)disk->size, "block_size",
-                                                   (json_int_t)disk->block_size));
+            json_t *o = json_pack("{s:s, s:s, s:I, s:I}", "disk", disk->name.s, "stream",
+                                  id_hex(&disk->stream, stream), "size", (json_int_t)disk->size,
+                                  "block_size", (json_int_t)disk->block_size);
+            all = json_array_append_new(disks, o) == 0 && all;
         }
-        json_array_append_new(members,
-                              json_pack("{s:s, s:s, s:s, s:o}", "member", m->name.s, "participant",
-                                        m->identity, "address", m->address, "disks", disks));
+        json_t *member = json_pack("{s:s, s:s, s:s, s:o}", "member", m->name.s, "participant",
+                                   m->identity, "address", m->address, "disks", disks);
+        all = json_array_append_new(members, member) == 0 && all;
     }
-    return json_pack("{s:s, s:s, s:I, s:s, s:o}", "group", d->group_name.s, "group_id",
-                     id_hex(&d->group, id), "epoch", (json_int_t)d->epoch.number, "hash",
-                     hash_hex(&d->epoch.hash, hash), "members", members);
+    json_t *whole = json_pack("{s:s, s:s, s:I, s:s, s:o}", "group", d->group_name.s, "group_id",
+                              id_hex(&d->group, id), "epoch", (json_int_t)d->epoch.number, "hash",
+                              hash_hex(&d->epoch.hash, hash), "members", members);
+    if (!all) {
+        json_decref(whole);
+        whole = NULL;
+    }
+    return whole;
 }
 
 /* Takes over bytes and definition. */
@@ -410,7 +425,7 @@ static int put_definition(struct registry *r, const struct group *g, const uint8
         return -1;
     }
     json_t *o = definition_json(d);
-    char *text = o == NULL ? NULL : json_dumps(o, JSON_INDENT(2));
+    char *text = jsontext_write(o, JSON_INDENT(2));
     json_decref(o);
     definition_path(&g->name, d->epoch.number, ".json", path);
     int rc = text == NULL ? err_set(err, TIDE_ERR_LIMIT, "no memory for a definition")
@@ -554,8 +569,11 @@ static int load_group(struct registry *r, const char *name, struct err *err)
     if (object_get(store_path(r->store), path, TIDE_REGISTRY_GROUP_MAX, &text, &size, err) < 0) {
         return -1;
     }
-    json_t *o = json_loadb((const char *)text, size, JSON_REJECT_DUPLICATES, NULL);
-    int rc = o == NULL ? err_set(err, TIDE_ERR_CORRUPT, "is not JSON") : group_new(o, &g, err);
+    json_t *o = NULL;
+    int rc = jsontext_read(text, size, JSON_REJECT_DUPLICATES, &o, err);
+    if (rc == 0) {
+        rc = group_new(o, &g, err);
+    }
     if (rc == 0 && !id_parse(text_of(o, "id"), &g->id)) {
         rc = err_set(err, TIDE_ERR_CORRUPT, "its 'id' is wrong");
     }
@@ -871,10 +889,13 @@ json_t *registry_list(const struct registry *registry)
     for (size_t k = 0; list != NULL && k < registry->count; k++) {
         const struct group *g = registry->groups[k];
         json_t *o = group_json(g);
-        json_object_set_new(
-            o, "epoch",
-            json_integer(g->definition == NULL ? 0 : (json_int_t)g->definition->epoch.number));
-        json_array_append_new(list, o);
+        json_t *epoch =
+            json_integer(g->definition == NULL ? 0 : (json_int_t)g->definition->epoch.number);
+        int failed = json_object_set_new(o, "epoch", epoch);
+        if (json_array_append_new(list, o) < 0 || failed < 0) {
+            json_decref(list);
+            list = NULL;
+        }
     }
     return list;
 }

@@ -58,7 +58,8 @@ const char *registry_owner(const struct registry *registry, const struct manifes
 /* Whether the identity has a member in the group. */
 bool registry_has(const struct registry *registry, const char *identity, const struct id *group);
 
-/* Array of the groups as applied, with epoch, and each disk's stream where registered. */
+/* Array of the groups as applied, with epoch, and each disk's stream where registered. NULL: no
+ * memory. */
 json_t *registry_list(const struct registry *registry);
 
 /* The definition of that epoch, from the store if need be; *ret is good until the next call. */

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/io/file.h"
+#include "common/io/jsontext.h"
 #include "coordinator/recover/fold.h"
 #include "coordinator/store/manifest.h"
 #include "coordinator/store/object.h"
@@ -34,8 +35,13 @@ static int load_point(const char *store, const char *relative, json_t **ret, str
     if (object_get(store, relative, POINT_MAX, &text, &size, err) < 0) {
         return -1;
     }
-    json_t *o = json_loadb((const char *)text, size, JSON_REJECT_DUPLICATES, NULL);
+    json_t *o = NULL;
+    struct err e = {0};
+    int rc = jsontext_read(text, size, JSON_REJECT_DUPLICATES, &o, &e);
     free(text);
+    if (rc < 0 && e.code == TIDE_ERR_LIMIT) {
+        return err_set(err, e.code, "'%s/%s': %s", store, relative, e.text);
+    }
     struct id id;
     if (!id_parse(text_of(o, "point"), &id) || !json_is_array(json_object_get(o, "members"))) {
         json_decref(o);
@@ -262,8 +268,13 @@ static int sidecar_check(const struct work *w, uint64_t *ret_size, struct err *e
         return err_wrap(err, "'%s' was not exported here; export it whole, without --from",
                         w->m->to);
     }
-    json_t *o = json_loadb((const char *)text, size, 0, NULL);
+    json_t *o = NULL;
+    struct err e = {0};
+    int rc = jsontext_read(text, size, 0, &o, &e);
     free(text);
+    if (rc < 0 && e.code == TIDE_ERR_LIMIT) {
+        return err_set(err, e.code, "'%s': %s", path, e.text);
+    }
     bool complete = strcmp(text_of(o, "state"), "complete") == 0;
     json_int_t lsn = json_integer_value(json_object_get(o, "lsn"));
     json_int_t bytes = json_integer_value(json_object_get(o, "size"));

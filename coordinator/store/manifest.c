@@ -10,6 +10,7 @@
 
 #include "common/core/check.h"
 #include "common/io/file.h"
+#include "common/io/jsontext.h"
 
 void manifest_path(const char *store, const struct id *stream, char *ret_path)
 {
@@ -223,8 +224,11 @@ static int read_tag(struct reading *r, const json_t *o, struct err *err)
 
 static int read_line(struct reading *r, const char *at, size_t size, struct err *err)
 {
-    json_error_t error;
-    json_t *o = json_loadb(at, size, JSON_REJECT_DUPLICATES, &error);
+    json_t *o = NULL;
+    struct err e = {0};
+    if (jsontext_read(at, size, JSON_REJECT_DUPLICATES, &o, &e) < 0 && e.code == TIDE_ERR_LIMIT) {
+        return err_set(err, e.code, "line %lu: %s", r->line, e.text);
+    }
     if (!json_is_object(o)) {
         json_decref(o);
         return bad(r, "is not a JSON object", err);

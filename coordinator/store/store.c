@@ -374,6 +374,9 @@ static bool is_left_out(const struct store *store, const struct id *stream, stru
         err_set(&e, TIDE_ERR_CONFLICT, "it was not there at the start; start again");
     } else if (e.code == TIDE_ERR_NOT_FOUND) {
         return false;
+    } else if (e.code == TIDE_ERR_LIMIT) {
+        err_set(err, e.code, "%s", e.text);
+        return true;
     }
     err_set(err, TIDE_ERR_CONFLICT,
             "stream '%s' is in the store and could not be opened; mend it and start the "
@@ -463,13 +466,22 @@ int store_check_segment(const void *bytes, size_t size, struct segment_info *ret
 
 /* ---- recovery at start ---- */
 
+static bool is_over(const char *path, uint64_t limit)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && (uint64_t)st.st_size > limit;
+}
+
 /* Reads and verifies a segment file of stream s that spans first..last. *ret_bytes is from malloc.
- */
+ * LIMIT: no memory, which says nothing of the file. */
 static int read_back(struct stream *s, const char *path, uint64_t first, uint64_t last,
                      struct manifest_segment *ret, uint8_t **ret_bytes, struct err *err)
 {
     uint8_t *bytes = NULL;
     size_t size = 0;
+    if (is_over(path, TIDE_SEGMENT_MAX)) {
+        return err_set(err, TIDE_ERR_CORRUPT, "'%s' is larger than any segment", path);
+    }
     if (file_read(path, TIDE_SEGMENT_MAX, &bytes, &size, err) < 0) {
         return -1;
     }
@@ -565,6 +577,8 @@ static int adopt(struct store *store, struct stream *s, uint64_t first, uint64_t
         err_set(&e, TIDE_ERR_CORRUPT, "LSN %" PRIu64 " is due", s->state.stored_lsn + 1);
     } else if (verify(store, s, first, last, &segment, &e) == 0) {
         rc = follows(s, &segment) ? 0 : err_set(&e, TIDE_ERR_CORRUPT, "it follows another segment");
+    } else if (e.code == TIDE_ERR_LIMIT) {
+        return err_set(err, e.code, "%s", e.text);
     }
     if (rc < 0) {
         note(store,
@@ -680,6 +694,9 @@ static int recover_stream(struct store *store, struct stream *s, const struct ma
         struct manifest_segment there;
         struct err e = {0};
         if (verify(store, s, last->first, last->last, &there, &e) < 0) {
+            if (e.code == TIDE_ERR_LIMIT) {
+                return err_set(err, e.code, "%s", e.text);
+            }
             note(store, "ALARM: stream %s: its last segment: %s", hex, e.text);
             s->state.damaged = true;
         } else if (!hash_equal(&there.hash, &last->hash)) {
@@ -703,6 +720,11 @@ static int recover_one(struct store *store, const char *name, struct err *err)
         return 0;
     }
     if (manifest_read(store->path, &id, &m, &e) < 0) {
+        char path[PATH_MAX];
+        manifest_path(store->path, &id, path);
+        if (e.code == TIDE_ERR_LIMIT && !is_over(path, TIDE_MANIFEST_MAX)) {
+            return err_set(err, e.code, "%s", e.text); /* no memory */
+        }
         if (e.code == TIDE_ERR_NOT_FOUND) {
             note(store, "stream %s: its registration was never finished; passed over", name);
         } else {

@@ -49,7 +49,8 @@ struct store_stream_state {
  *   CONFLICT  another process has it open (the text names it)
  * A stream whose folder contradicts itself in a way that no crash explains is noted and stopped
  * (damaged); the others go on.
- *   IO, FULL  the system refused */
+ *   IO, FULL  the system refused
+ *   LIMIT     no memory, or over a limit: no stream is called damaged for that */
 int store_open(const char *path, store_note_fn *note, void *context, struct store **ret,
                struct err *err);
 void store_close(struct store *store); /* takes NULL */
@@ -58,7 +59,7 @@ const char *store_path(const struct store *store);
 /* Makes the stream's folder and `created` line, durable on return. The same again: nothing to do.
  * Another size of the disk alone is the same again, and the first one stays. Another timeline, disk
  * id or block size for a known stream: CONFLICT, as for one whose manifest is there and could not
- * be read at the start. */
+ * be read at the start. LIMIT: no memory, or over a limit. */
 int store_stream_create(struct store *store, const struct manifest_stream *stream, struct err *err);
 bool store_stream_get(struct store *store, const struct id *stream,
                       struct manifest_stream *ret_stream, struct store_stream_state *ret_state);

@@ -17,7 +17,7 @@ tide_test(test_tapset SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_tapset.c DEPS parti
   LABELS contract)
 if(TARGET tidemark-coordinator)
   tide_test(test_shipper SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_shipper.c
-      ${CMAKE_CURRENT_LIST_DIR}/far_rig.c
+      ${CMAKE_CURRENT_LIST_DIR}/far_rig.c ${CMAKE_CURRENT_LIST_DIR}/cut_proxy.c
     DEPS participant coordinator_store common_wire common_io common_hrl common_core
     LABELS contract TIMEOUT 120)
   add_dependencies(test_shipper tidemark-coordinator)
@@ -27,5 +27,21 @@ if(TARGET tidemark-coordinator)
     LABELS contract TIMEOUT 120)
   foreach(call IN ITEMS open write pwrite fsync fdatasync rename renameat2 mkdir ftruncate)
     target_link_options(test_file_faults PRIVATE -Wl,--wrap=${call})
+  endforeach()
+  tide_test(test_fail_alloc SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_fail_alloc.c
+      ${CMAKE_CURRENT_LIST_DIR}/far_rig.c
+    DEPS participant coordinator_intake common_wire common_io common_hrl common_core
+    LABELS contract TIMEOUT 120)
+  foreach(call IN ITEMS malloc calloc realloc strdup free)
+    target_link_options(test_fail_alloc PRIVATE -Wl,--wrap=${call})
+  endforeach()
+  tide_test(test_fail_send SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_fail_send.c
+      ${CMAKE_CURRENT_LIST_DIR}/far_rig.c ${CMAKE_CURRENT_LIST_DIR}/io_sites.c
+      ${CMAKE_CURRENT_LIST_DIR}/cut_proxy.c
+    DEPS participant coordinator_store common_wire common_io common_hrl common_core
+    LABELS contract TIMEOUT 120)
+  add_dependencies(test_fail_send tidemark-coordinator)
+  foreach(call IN ITEMS send SSL_write SSL_get_error malloc calloc)
+    target_link_options(test_fail_send PRIVATE -Wl,--wrap=${call})
   endforeach()
 endif()

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* participant/shipper against a real coordinator, with a tap played through its port and a ring in
  * memory: several segments under way, in order at the far side and told to the tap as they are
- * stored; daemons and coordinators that die; a bandwidth; and streams that cannot go on. */
+ * stored; a line that breaks; daemons and coordinators that die; a bandwidth; and streams that
+ * cannot go on. */
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,6 +21,7 @@
 #include "coordinator/store/manifest.h"
 #include "participant/events.h"
 #include "participant/shipper.h"
+#include "tests/contract/cut_proxy.h"
 #include "tests/contract/far_rig.h"
 
 #define FILES     2U
@@ -359,6 +361,36 @@ static void restarts(void **state)
     stream_is_whole();
 }
 
+/* The line breaks again and again, anywhere in what goes either way, several PUTs on it. */
+static void a_line_that_breaks(void **state)
+{
+    (void)state;
+    cut_proxy_open(&settings.coordinator.v4);
+    start();
+    for (unsigned k = 0; k < 12; k++) {
+        write_one(65536);
+    }
+    attach_tap();
+    for (unsigned broken = 0; broken < 8; broken++) {
+        long at = (long)prng_below(&far.prng, broken % 2 == 0 ? 80000 : 3000);
+        cut_proxy_arm(broken % 2 == 0 ? at : -1, broken % 2 == 0 ? -1 : at);
+        for (unsigned k = 0; k < 4; k++) {
+            write_one(65536);
+        }
+        UNTIL(cut_proxy_cuts() == broken + 1 || stored == next_lsn - 1);
+        if (cut_proxy_cuts() == broken) {
+            broken--; /* all went through before so many bytes: again */
+        }
+    }
+    cut_proxy_arm(-1, -1);
+    UNTIL(stored == next_lsn - 1);
+    stop();
+    assert_int_equal(restreams, 0);
+    assert_int_equal(cut_proxy_cuts(), 8);
+    stream_is_whole(); /* and has each LSN once: the reader of the manifest checks it */
+    cut_proxy_close();
+}
+
 /* Never more than the limit and a quarter of a second's bytes, however many are under way. */
 static void a_bandwidth(void **state)
 {
@@ -565,6 +597,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(all_is_stored_and_told, setup, teardown),
         cmocka_unit_test_setup_teardown(restarts, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_line_that_breaks, setup, teardown),
         cmocka_unit_test_setup_teardown(a_bandwidth, setup, teardown),
         cmocka_unit_test_setup_teardown(hours_that_are_off, setup, teardown),
         cmocka_unit_test_setup_teardown(a_restored_log, setup, teardown),

@@ -89,7 +89,7 @@ static void stream_comes_apart_however_it_is_cut(void **state)
     for (size_t step = 1; step <= sizeof(stream); step++) {
         struct sp_decoder decoder;
         struct heard heard = {0};
-        sp_decoder_init(&decoder, 600);
+        assert_true(sp_decoder_init(&decoder, 600));
         for (size_t at = 0; at < sizeof(stream); at += step) {
             size_t size = sizeof(stream) - at < step ? sizeof(stream) - at : step;
             assert_int_equal(sp_decode(&decoder, stream + at, size, hear, &heard, &err), 0);
@@ -125,7 +125,7 @@ static void bad_frames_are_refused(void **state)
         struct sp_decoder decoder;
         struct heard heard = {0};
         struct err err = {0};
-        sp_decoder_init(&decoder, 100);
+        assert_true(sp_decoder_init(&decoder, 100));
         assert_int_equal(
             sp_decode(&decoder, (const uint8_t *)rows[i].bytes, rows[i].size, hear, &heard, &err),
             -1);
@@ -148,7 +148,7 @@ static void largest_message_passes_and_stop_stops(void **state)
     memcpy(stream, sp_hello, 8);
     for (size_t i = 0; i < 3; i++)
         sp_header(100, stream + 8 + i * 108);
-    sp_decoder_init(&decoder, 100);
+    assert_true(sp_decoder_init(&decoder, 100));
     assert_int_equal(sp_decode(&decoder, stream, sizeof(stream), hear, &heard, &err), 0);
     assert_int_equal(heard.count, 2);
     assert_int_equal(heard.size, 100);
