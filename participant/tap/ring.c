@@ -306,7 +306,7 @@ void ring_free(struct ring *ring, uint64_t lsn)
 
 int ring_retire(const struct ring *ring, uint64_t end)
 {
-    static const uint8_t zeroes[TIDE_LOG_HEADER];
+    static const uint8_t zeroes[PAGE]; /* whole: else the page may have to be read first */
     for (uint64_t s = ring->retired; s < end; s++) {
         int fd = ring->fds[slot(ring, s)];
         if (file_write(fd, zeroes, sizeof zeroes, 0) != 0 || fdatasync(fd) != 0) {

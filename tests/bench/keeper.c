@@ -20,7 +20,7 @@ static struct id round_id(uint64_t number)
     return id;
 }
 
-static void send_hold(struct keeper *k, uint64_t now)
+static void send_hold(struct keeper *k)
 {
     struct tapctl message = {.type = TAPCTL_HOLD,
                              .hold = {.order = {.round = round_id(++k->rounds),
@@ -32,8 +32,9 @@ static void send_hold(struct keeper *k, uint64_t now)
                                       .budget_us = BUDGET_US}};
     set_init(&message.hold.order.set, 1);
     set_add(&message.hold.order.set, 0);
-    k->mark_due = now + k->mark_ms * UINT64_C(1000000);
     k->hold_sent = server_now_ns();
+    k->sent_late = (double)(k->hold_sent - k->mark_due) / 1e9;
+    k->mark_due = k->hold_sent + k->mark_ms * UINT64_C(1000000);
     server_send(k->server, &message);
 }
 
@@ -70,6 +71,7 @@ static void take(struct keeper *k, const struct tapctl *message)
     struct tapctl stored = {.type = TAPCTL_STORED};
     if (message->type == TAPCTL_HELD) {
         if (k->held_count < KEEPER_MARKS_MAX) {
+            k->late[k->held_count] = k->sent_late;
             k->held[k->held_count++] = (double)(now - k->hold_sent) / 1e9;
         }
         k->hold_sent = 0;
@@ -98,7 +100,7 @@ static uint64_t act(struct keeper *k, uint64_t now)
         send_release(k);
     }
     if (may_mark(k) && now >= k->mark_due) {
-        send_hold(k, now);
+        send_hold(k);
     }
     if (!k->syncing && !k->stop && now >= k->sync_due) {
         send_sync(k, now);

@@ -28,7 +28,10 @@ struct keeper {
 
     /* Good after keeper_stop(). */
     double held[KEEPER_MARKS_MAX]; /* seconds from HOLD sent to HELD read */
+    double late[KEEPER_MARKS_MAX]; /* seconds from when that HOLD was due to when it was sent: what
+                                    * a wake-up takes, of any thread */
     unsigned held_count;
+    double sent_late;
     unsigned refused;
 
     uint64_t mark_due;

@@ -505,7 +505,9 @@ static struct manifest_segment listed(unsigned k)
                                      .last = info->last_lsn,
                                      .hash = info->hash,
                                      .before = info->header.before,
-                                     .size = info->size};
+                                     .size = info->size,
+                                     .incarnation = info->header.incarnation,
+                                     .last_incarnation = info->last_incarnation};
 }
 
 static struct manifest_stream about(void)
