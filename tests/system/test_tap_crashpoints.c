@@ -253,7 +253,7 @@ static void walk(uint64_t seed)
 {
     struct prng prng;
     prng_init(&prng, seed);
-    struct sequence s = {.start = prng_below(&prng, TAPLAB_STARTS),
+    struct sequence s = {.start = (enum taplab_start)prng_below(&prng, TAPLAB_STARTS),
                          .flush_log = prng_below(&prng, 2) == 0};
     struct taplab *lab = taplab_new(s.start, s.flush_log);
     uint64_t before = total.failures;
