@@ -15,12 +15,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <ucontext.h>
 
 #define FILE_SMALL (288U * 1024) /* a copy block and little more */
 #define FILE_LARGE (1152U * 1024)
 #define BATCH      256U /* sectors of a write that fills the log */
-#define STACK      (256U * 1024)
 #define MS         UINT64_C(1000000)
 #define MEND_STEPS 400U
 #define BLOCK      (TIDE_COPY_BLOCK / CRASHDISK_SECTOR)
@@ -56,16 +54,6 @@ struct taplab {
 };
 
 static struct taplab *lab_now; /* for the calls that come back from the engine */
-
-/* The copy's thread, as a coroutine: it runs until it would wait. */
-static struct {
-    ucontext_t main;
-    ucontext_t copy;
-    _Alignas(16) char stack[STACK];
-    bool begun;
-    bool inside;
-    bool ended;
-} routine;
 
 const char *taplab_op_name(enum taplab_op op)
 {
@@ -114,34 +102,6 @@ static void mark(struct taplab *lab, enum mark what, uint64_t value)
     crashdisk_mark(lab->disk, what, value);
 }
 
-/* One step of the copy for whoever drives it by hand, where the engine has such a one. */
-__attribute__((weak)) uint64_t copy_step(struct tap *tap);
-
-static void copy_main_routine(void)
-{
-    (void)copy_main(&lab_now->tap);
-    routine.ended = true;
-    routine.inside = false;
-    (void)swapcontext(&routine.copy, &routine.main);
-}
-
-static void copy_resume(void)
-{
-    if (!routine.begun) {
-        TIDE_CHECK(getcontext(&routine.copy) == 0);
-        routine.copy.uc_stack.ss_sp = routine.stack;
-        routine.copy.uc_stack.ss_size = STACK;
-        routine.copy.uc_link = NULL;
-        makecontext(&routine.copy, copy_main_routine, 0);
-        routine.begun = true;
-        routine.ended = false;
-    }
-    if (!routine.ended) {
-        routine.inside = true;
-        TIDE_CHECK(swapcontext(&routine.main, &routine.copy) == 0);
-    }
-}
-
 static void release(struct taplab *lab)
 {
     struct tapctl answer;
@@ -156,10 +116,7 @@ static bool instead_of_waiting(pthread_cond_t *cond, pthread_mutex_t *mutex)
     struct tap *tap = &lab_now->tap;
     bool done = true;
     pthread_mutex_unlock(mutex);
-    if (cond == &tap->copy_due && routine.inside) {
-        routine.inside = false;
-        (void)swapcontext(&routine.copy, &routine.main);
-    } else if (cond == &tap->checkpoint_done) {
+    if (cond == &tap->checkpoint_done) {
         (void)checkpoint_run(tap);
         tap->checkpoints++;
     } else if (cond == &tap->let_go && !id_is_zero(&lab_now->release)) {
@@ -264,7 +221,6 @@ bool taplab_open(struct taplab *lab)
     (void)snprintf(config.image, sizeof config.image, "%s", CRASHDISK_IMAGE);
     (void)snprintf(config.folder, sizeof config.folder, "%s", CRASHDISK_LOG);
     (void)snprintf(config.control, sizeof config.control, "%s", CRASHDISK_CONTROL);
-    routine.begun = routine.inside = false;
     TIDE_CHECK(!lab->running);
     crashcalls_inside(true);
     lab->running = tap_open(&lab->tap, &config, &err) == 0;
@@ -286,22 +242,15 @@ void taplab_close(struct taplab *lab)
 {
     mark(lab, MARK_CLOSING, 0);
     crashcalls_inside(true);
-    if (routine.begun && !routine.ended) {
-        copy_stop(&lab->tap);
-        copy_resume();
-        TIDE_CHECK(routine.ended);
-    }
     tap_close(&lab->tap);
     crashcalls_inside(false);
     lab->running = false;
-    routine.begun = false;
 }
 
 void taplab_drop(struct taplab *lab)
 {
     crashcalls_end_process();
     lab->running = false;
-    routine.begun = routine.inside = false;
 }
 
 static uint64_t done_so_far(const struct taplab *lab)
@@ -378,11 +327,7 @@ static void round_of(struct taplab *lab, bool write)
 static void copy_once(struct taplab *lab)
 {
     crashcalls_inside(true);
-    if (copy_step != NULL) {
-        (void)copy_step(&lab->tap);
-    } else {
-        copy_resume();
-    }
+    (void)copy_step(&lab->tap);
     crashcalls_inside(false);
 }
 
