@@ -92,6 +92,12 @@ struct load_sample load_run(const struct server *server, const struct load *load
             server_die(server->name, nbd_get_error());
         }
     }
+    if (load->end) {
+        if (nbd_flush(server->nbd, 0) != 0) {
+            server_die(server->name, nbd_get_error());
+        }
+        now = server_now_ns();
+    }
     return (struct load_sample){.rate = count / ((double)(now - from) / 1e9),
                                 .p50 = stats_quantile(latency, count, 0.5),
                                 .p99 = stats_quantile(latency, count, 0.99)};

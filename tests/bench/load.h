@@ -16,6 +16,7 @@ struct load {
     unsigned ops;    /* at most, up to LOAD_OPS_MAX */
     unsigned ms;     /* no write is begun later */
     bool flush;      /* after each write; the latency is that of both */
+    bool end;        /* the last answer is that of a flush */
     bool sequential; /* round the disk from its start; else random, by seed */
 };
 
