@@ -160,7 +160,9 @@ struct seat *seat_new(const struct seat_options *options)
     seat->options = *options;
     seat->own = &options->settings->members[options->index];
     policy_init(&seat->policy);
-    struct leader_config leader = {.name = seat->own->name, .incarnation = options->incarnation};
+    struct leader_config leader = {.name = seat->own->name,
+                                   .incarnation = options->incarnation,
+                                   .retries = TIDE_LEADER_RETRIES};
     struct member_config member = {.name = seat->own->name,
                                    .incarnation = options->incarnation,
                                    .unsafe_no_hold = options->unsafe_no_hold,

@@ -86,6 +86,8 @@ struct leader {
     uint64_t due_us;       /* next round of the interval, while leading */
     uint64_t gap_until_us; /* no round before, whoever asks */
     uint64_t back_off_us;  /* no round of the interval before */
+    uint64_t retry_us;     /* a failed round is tried again; 0: none is */
+    unsigned retries;      /* in a row, so far */
     unsigned fails;        /* rounds failed in a row */
     uint64_t yield_until_us;
     struct id yield_round; /* zero: does not yield */
@@ -103,6 +105,7 @@ struct leader {
 struct leader *leader_new(const struct leader_config *config)
 {
     TIDE_CHECK(config->incarnation != 0);
+    TIDE_CHECK(config->retries <= TIDE_LEADER_RETRIES_MAX);
     struct leader *leader = calloc(1, sizeof *leader);
     if (leader == NULL) {
         return NULL;
@@ -394,6 +397,12 @@ static void expire_requests(struct leader *l)
     }
 }
 
+static void forget_retry(struct leader *l)
+{
+    l->retry_us = 0;
+    l->retries = 0;
+}
+
 /* ---- the end of a round ---- */
 
 static void tell_round(struct leader *l)
@@ -447,10 +456,15 @@ static void learn_from(struct leader *l)
     const struct msg_sum *sum = &l->told.sum;
     if (sum->reason == ROUND_REASON_NONE) {
         l->fails = 0;
+        l->retries = 0;
         return;
     }
     l->fails++;
     bool contended = sum->reason == ROUND_REASON_BUSY || sum->reason == ROUND_REASON_DUTY;
+    if (!contended && l->retries < l->config.retries) {
+        l->retries++;
+        l->retry_us = l->now_us + TIDE_LEADER_RETRY_US;
+    }
     if (contended && l->self > 0) { /* perhaps an earlier candidate leads too: let it */
         l->back_off_us = l->now_us + TIDE_LEADER_BACKOFF * l->policy.interval_ms * 1000;
     }
@@ -972,6 +986,7 @@ static void on_definition(struct leader *l, const struct definition *definition,
     memset(l->taps, 0, sizeof l->taps);
     l->fails = 0;
     l->back_off_us = 0;
+    forget_retry(l);
     l->yield_round = (struct id){{0}};
     if (l->leads >= 0) {
         l->leads = -1;
@@ -1042,6 +1057,7 @@ static void look_around(struct leader *l)
         return;
     }
     l->leads = leads;
+    forget_retry(l);
     if (leading(l)) {
         l->fails = 0;
         l->due_us = l->now_us + (l->policy.missing == POLICY_MISSING_STRICT ? START_STRICT_US
@@ -1067,7 +1083,8 @@ static uint64_t next_round_us(const struct leader *l)
     if (!leading(l) || l->running.phase != PHASE_IDLE) {
         return UINT64_MAX;
     }
-    uint64_t at = l->due_us > l->back_off_us ? l->due_us : l->back_off_us;
+    uint64_t at = l->retry_us != 0 && l->retry_us < l->due_us ? l->retry_us : l->due_us;
+    at = at > l->back_off_us ? at : l->back_off_us;
     if (has_waiting(l)) {
         at = l->now_us;
     }
@@ -1090,10 +1107,15 @@ static void on_tick(struct leader *l, const struct id *random)
         }
     }
     if (l->now_us >= next_round_us(l)) {
-        l->due_us += l->policy.interval_ms * 1000;
+        bool due = l->now_us >= l->due_us;
+        l->due_us += due ? l->policy.interval_ms * 1000 : 0;
         if (has_waiting(l) || l->due_us <= l->now_us) { /* a round asked for counts as one */
             l->due_us = l->now_us + l->policy.interval_ms * 1000;
         }
+        if (due) {
+            l->retries = 0;
+        }
+        l->retry_us = 0;
         begin_round(l, random);
     }
 }

@@ -9,6 +9,10 @@
  * for a time, if another is heard that reaches as many; one that is answered BUSY and is not the
  * first in the order holds back for a few intervals.
  *
+ * A round that began and failed is tried again half a second later, `retries` times in a row; then
+ * it is the next interval's turn. One that was answered BUSY or DUTY is not: another round is the
+ * reason, and trying again at once would only disturb it.
+ *
  *            due: interval or request      HELD from every member of the set
  *   IDLE -------------------------> HOLDING -------------------------> SEALING ----> IDLE
  *     ^        HOLD to all             |            RELEASE to all      SEALED from all,
@@ -36,6 +40,9 @@
 #define TIDE_LEADER_DEAD_US          3000000U /* without a heartbeat */
 #define TIDE_LEADER_SEAL_US          2000000U /* for SEALED from all */
 #define TIDE_LEADER_GAP_US           250000U  /* from the end of a round's hold to the next round */
+#define TIDE_LEADER_RETRY_US         500000U  /* from a failed round to when it is tried again */
+#define TIDE_LEADER_RETRIES          2 /* the daemon's: with them the duty limit still fits */
+#define TIDE_LEADER_RETRIES_MAX      8
 #define TIDE_LEADER_FAILS_MAX        5
 #define TIDE_LEADER_YIELD_US         30000000U
 #define TIDE_LEADER_BACKOFF          3         /* intervals held back after BUSY */
@@ -46,6 +53,7 @@
 struct leader_config {
     struct name name;     /* of this member */
     uint64_t incarnation; /* of the daemon, never 0 */
+    unsigned retries; /* 0..TIDE_LEADER_RETRIES_MAX: of a round that failed, before its interval */
 };
 
 enum leader_event_type {

@@ -1043,7 +1043,8 @@ static void make_node(struct roundlab *lab, unsigned m)
                                            .unsafe_no_hold = lab->config.unsafe_no_hold,
                                            .hold_delay_us_max = lab->config.hold_delay_us_max,
                                            .hold_delay_seed = lab->config.seed});
-    node->leader = leader_new(&(struct leader_config){.name = name, .incarnation = m + 1});
+    node->leader = leader_new(&(struct leader_config){
+        .name = name, .incarnation = m + 1, .retries = lab->config.retries});
     TIDE_CHECK(node->member != NULL && node->leader != NULL);
     step_leader(lab, m,
                 (struct leader_event){.type = LEADER_POLICY, .policy = &lab->config.policy});

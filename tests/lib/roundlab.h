@@ -31,7 +31,8 @@ struct roundlab_config {
     unsigned again_percent; /* delivered twice */
     uint32_t hold_delay_us_max;
     bool unsafe_no_hold;
-    bool silent; /* no narration */
+    unsigned retries; /* of a round that failed: leader.h */
+    bool silent;      /* no narration */
     void (*fate)(struct roundlab *lab, unsigned from, unsigned to, struct msg *msg,
                  struct roundlab_fate *fate, void *context);
     void *context;

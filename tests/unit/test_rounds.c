@@ -493,6 +493,59 @@ static void fails_and_yields(void **state)
     roundlab_free(lab);
 }
 
+/* What failed by bad luck is tried again at once, not an interval later. */
+static void failed_round_is_retried(void **state)
+{
+    (void)state;
+    struct script script = {MSG_RELEASE, WEB, APP, 2, {.drop = true}, NULL};
+    struct roundlab_config config = three();
+    config.retries = 2;
+    struct roundlab *lab = scripted(&script, config);
+    roundlab_run(lab, 5 * SECOND);
+    says(lab, "round r1 failed: expired at app");
+    says(lab, "round r2 failed: expired at app");
+    says(lab, "web      > round r3 is sealed by all of 3 (full)");
+    points(lab, 1);
+    roundlab_free(lab);
+}
+
+/* Twice, and then it is the interval's turn, which gives it two again. */
+static void retries_are_bounded(void **state)
+{
+    (void)state;
+    struct script script = {MSG_RELEASE, WEB, APP, 1000, {.drop = true}, NULL};
+    struct roundlab_config config = three();
+    config.retries = 2;
+    config.policy.interval_ms = 60 * 1000;
+    struct roundlab *lab = scripted(&script, config);
+    roundlab_run(lab, 60 * SECOND);
+    assert_int_equal(roundlab_judge(lab).rounds, 3);
+    roundlab_run(lab, 63 * SECOND);
+    assert_true(roundlab_judge(lab).rounds > 3);
+    assert_int_equal(roundlab_judge(lab).over_budget, 0);
+    roundlab_free(lab);
+}
+
+/* Refused as busy by another's round: no second try into the same wall, also not by the first of
+ * the order, which does not hold back. */
+static void busy_is_not_retried(void **state)
+{
+    (void)state;
+    struct roundlab_config config = three();
+    config.members = 4;
+    config.retries = 2;
+    config.policy.missing = POLICY_MISSING_PARTIAL;
+    struct roundlab *lab = roundlab_new(&config);
+    roundlab_link(lab, WEB, DB, false);
+    roundlab_link(lab, APP, 3, false);
+    roundlab_run(lab, 3 * SECOND - 100);
+    roundlab_take(lab, DB, ROUND_KIND_CRASH);
+    roundlab_run(lab, 9 * SECOND);
+    says(lab, "web      > round r2 failed: busy");
+    says_not(lab, "r3");
+    roundlab_free(lab);
+}
+
 static void lose_heartbeats(struct roundlab *lab, unsigned from, unsigned to, struct msg *msg,
                             struct roundlab_fate *fate, void *context)
 {
@@ -621,7 +674,8 @@ int main(void)
         cmocka_unit_test(most_reached_leads),  cmocka_unit_test(fails_and_yields),
         cmocka_unit_test(leader_falls_silent), cmocka_unit_test(strict_takes_none),
         cmocka_unit_test(partial_goes_on),     cmocka_unit_test(requests),
-        cmocka_unit_test(repeated_request),
+        cmocka_unit_test(repeated_request),    cmocka_unit_test(failed_round_is_retried),
+        cmocka_unit_test(retries_are_bounded), cmocka_unit_test(busy_is_not_retried),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,7 +16,7 @@
 
 #include <cmocka.h>
 
-#define SEEDS   200U
+#define SEEDS   500U
 #define RUN_US  6000000U
 #define STEP_US 50000U
 
@@ -30,6 +30,7 @@ static struct roundlab_config draw(uint64_t seed, struct prng *prng)
         .jitter_us = prng_below(prng, 2) * prng_below(prng, 20000),
         .loss_percent = (unsigned)(prng_below(prng, 2) * prng_below(prng, 8)),
         .again_percent = (unsigned)(prng_below(prng, 2) * prng_below(prng, 20)),
+        .retries = (unsigned)prng_below(prng, 3),
         .hold_delay_us_max = (uint32_t)prng_below(prng, 20000),
         .silent = true,
     };
