@@ -249,13 +249,13 @@ local = {self.local}
 
 
 class Cluster:
-    def __init__(self, members, disks=("data", "log"), interval="1s", size=8 << 20):
+    def __init__(self, members, disks=("data", "log"), interval="1s", size=8 << 20, net=None):
         self.build = os.environ["TIDE_BUILD"]
         self.base = tempfile.mkdtemp(prefix="tidemark-test-")
         self.processes = []
         self.interval = interval
         a, b = os.getpid() // 250 % 120 + 100, os.getpid() % 250 + 1
-        self.net = f"127.{a}.{b}"
+        self.net = net or f"127.{a}.{b}"
         self.coordinator_address = f"{self.net}.10:9443"
         self.coordinator_local = self.path("coordinator.ipc")
         self.coordinator = None
