@@ -3,6 +3,8 @@
 
 #include "common/core/check.h"
 #include "common/hrl/record.h"
+#include "participant/core/gate.h"
+#include "participant/core/share.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -88,6 +90,7 @@ struct leader {
     uint64_t back_off_us;  /* no round of the interval before */
     uint64_t retry_us;     /* a failed round is tried again; 0: none is */
     unsigned retries;      /* in a row, so far */
+    struct share share;    /* of time that the group was held, whoever led */
     unsigned fails;        /* rounds failed in a row */
     uint64_t yield_until_us;
     struct id yield_round; /* zero: does not yield */
@@ -476,6 +479,13 @@ static void learn_from(struct leader *l)
     }
 }
 
+/* No tap holds for longer, whatever a member says. */
+static void count_hold(struct leader *l, uint64_t hold_us)
+{
+    share_add(&l->share, l->now_us,
+              hold_us < TIDE_GATE_CAP_MAX_US ? hold_us : TIDE_GATE_CAP_MAX_US);
+}
+
 /* Sums up and tells everyone. What was wrong is in told.sum already, or else found here. */
 static void end_round(struct leader *l)
 {
@@ -507,6 +517,9 @@ static void end_round(struct leader *l)
     told->budget_us = r->budget_us;
     told->hold_us = r->hold_us;
     told->total_us = l->now_us - r->began_us;
+    uint64_t at_most = told->total_us < r->budget_us ? told->total_us : r->budget_us;
+    bool known = sum->sealed_by_all || sum->hold_us_max > at_most;
+    count_hold(l, known ? sum->hold_us_max : at_most);
     r->phase = PHASE_IDLE;
     compose(l, MSG_SUM)->sum = *sum;
     for (unsigned m = 0; m < l->definition->member_count; m++) {
@@ -880,6 +893,7 @@ static void on_sum(struct leader *l, unsigned member, const struct msg *msg)
     l->told.own = false;
     l->told.leader = member;
     l->told.sum = msg->sum;
+    count_hold(l, msg->sum.hold_us_max);
     put(l, &(struct leader_effect){.type = LEADER_ROUND, .round = &l->told});
 }
 
@@ -1077,6 +1091,20 @@ static bool has_waiting(const struct leader *l)
     return false;
 }
 
+/* Says that a round of the interval is skipped, and why. */
+static void spare(struct leader *l)
+{
+    char text[TIDE_MSG_TEXT_MAX + 1];
+    snprintf(text, sizeof text,
+             "the group was held for %llu ms in the last %u s, %llu more are expected, %u are the "
+             "limit: this round is skipped",
+             (unsigned long long)share_held_us(&l->share, l->now_us) / 1000, TIDE_SHARE_WINDOW_S,
+             (unsigned long long)share_expected_us(&l->share) / 1000, TIDE_SHARE_LIMIT_US / 1000);
+    init_told(l, false);
+    set_wrong(l, ROUND_REASON_DUTY, l->self, text);
+    tell_round(l);
+}
+
 /* When the next round may begin; UINT64_MAX: not here, or not before this one is over. */
 static uint64_t next_round_us(const struct leader *l)
 {
@@ -1116,7 +1144,11 @@ static void on_tick(struct leader *l, const struct id *random)
             l->retries = 0;
         }
         l->retry_us = 0;
-        begin_round(l, random);
+        if (has_waiting(l) || share_allows(&l->share, l->now_us)) {
+            begin_round(l, random);
+        } else {
+            spare(l);
+        }
     }
 }
 

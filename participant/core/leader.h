@@ -19,6 +19,10 @@
  *     +--------------------------------+            or 2 s; then SUM to all
  *        refused, late, lost, wrong: ABORT to all, SUM
  *
+ * A group that was held for much of the last minute (share.h) is spared: the interval's round and
+ * retries are skipped, with reason DUTY and the figures, until a round fits again. What somebody
+ * asks for is taken all the same.
+ *
  * A member takes part if it is heard, has the same epoch, and its taps are attached and whole. If
  * one does not: strict takes no round and reports the member and why; partial leaves it out.
  *

@@ -546,6 +546,37 @@ static void busy_is_not_retried(void **state)
     roundlab_free(lab);
 }
 
+static void lose_releases(struct roundlab *lab, unsigned from, unsigned to, struct msg *msg,
+                          struct roundlab_fate *fate, void *context)
+{
+    (void)lab;
+    (void)from;
+    (void)context;
+    fate->drop = to == 3 && msg->type == MSG_RELEASE;
+}
+
+/* Rounds that all go on to the end of their budget are not taken for ever at full speed. */
+static void held_group_is_spared(void **state)
+{
+    (void)state;
+    struct roundlab_config config = three();
+    config.members = 4; /* the last is no candidate: whoever leads, it expires */
+    config.retries = 2;
+    config.fate = lose_releases;
+    config.policy.interval_ms = 1000;
+    struct roundlab *lab = roundlab_new(&config);
+    roundlab_run(lab, 180 * SECOND);
+    says(lab, "ms in the last 60 s");
+    uint64_t held_us = 0;
+    for (const char *at = roundlab_text(lab); (at = strstr(at, "failed: expired at")) != NULL;
+         at++) {
+        held_us += config.policy.hold_us_max;
+    }
+    assert_true(held_us <= 3 * 1500000); /* the limit, for each of three minutes */
+    assert_true(held_us > 2 * 1500000);  /* and not much less: rounds were tried */
+    roundlab_free(lab);
+}
+
 static void lose_heartbeats(struct roundlab *lab, unsigned from, unsigned to, struct msg *msg,
                             struct roundlab_fate *fate, void *context)
 {
@@ -663,19 +694,20 @@ static void repeated_request(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(good_round),          cmocka_unit_test(late_member),
-        cmocka_unit_test(expired_hold),        cmocka_unit_test(aborted_round),
-        cmocka_unit_test(repeated_hold),       cmocka_unit_test(tap_restarts),
-        cmocka_unit_test(other_release),       cmocka_unit_test(idle_release),
-        cmocka_unit_test(refused_by_one),      cmocka_unit_test(refused_by_one_tap),
-        cmocka_unit_test(forged_marks),        cmocka_unit_test(forged_nonce_is_no_point),
-        cmocka_unit_test(hold_delay),          cmocka_unit_test(unheld),
-        cmocka_unit_test(leader_dies),         cmocka_unit_test(two_leaders),
-        cmocka_unit_test(most_reached_leads),  cmocka_unit_test(fails_and_yields),
-        cmocka_unit_test(leader_falls_silent), cmocka_unit_test(strict_takes_none),
-        cmocka_unit_test(partial_goes_on),     cmocka_unit_test(requests),
-        cmocka_unit_test(repeated_request),    cmocka_unit_test(failed_round_is_retried),
-        cmocka_unit_test(retries_are_bounded), cmocka_unit_test(busy_is_not_retried),
+        cmocka_unit_test(good_round),           cmocka_unit_test(late_member),
+        cmocka_unit_test(expired_hold),         cmocka_unit_test(aborted_round),
+        cmocka_unit_test(repeated_hold),        cmocka_unit_test(tap_restarts),
+        cmocka_unit_test(other_release),        cmocka_unit_test(idle_release),
+        cmocka_unit_test(refused_by_one),       cmocka_unit_test(refused_by_one_tap),
+        cmocka_unit_test(forged_marks),         cmocka_unit_test(forged_nonce_is_no_point),
+        cmocka_unit_test(hold_delay),           cmocka_unit_test(unheld),
+        cmocka_unit_test(leader_dies),          cmocka_unit_test(two_leaders),
+        cmocka_unit_test(most_reached_leads),   cmocka_unit_test(fails_and_yields),
+        cmocka_unit_test(leader_falls_silent),  cmocka_unit_test(strict_takes_none),
+        cmocka_unit_test(partial_goes_on),      cmocka_unit_test(requests),
+        cmocka_unit_test(repeated_request),     cmocka_unit_test(failed_round_is_retried),
+        cmocka_unit_test(retries_are_bounded),  cmocka_unit_test(busy_is_not_retried),
+        cmocka_unit_test(held_group_is_spared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
