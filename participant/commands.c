@@ -211,6 +211,8 @@ static json_t *round_object(const struct commands *c, const struct holder_round 
     put_text(to, "member", sum->member.s);
     put_text(to, "text", sum->text);
     put_number(to, "hold_us_max", sum->hold_us_max);
+    put_text(to, "slowest", round->round.slowest.s);
+    put_number(to, "slowest_us", round->round.slowest_us);
     for (unsigned i = 0; i < sum->member_count; i++) {
         const struct msg_member_sum *m = &sum->members[i];
         const char *outcome = round_outcome_name(m->outcome);

@@ -272,7 +272,12 @@ static int print_rounds(const json_t *status)
             used += (size_t)n;
         }
         if (is_set(round, "sealed")) {
-            snprintf(result, sizeof result, "sealed by all");
+            char last[CELL];
+            const char *slowest = cli_text(round, "slowest");
+            snprintf(result, sizeof result, "sealed by all%s%s%s%s",
+                     slowest[0] != '\0' ? ", last " : "", slowest,
+                     slowest[0] != '\0' ? " after " : "",
+                     slowest[0] != '\0' ? milliseconds(number_of(round, "slowest_us"), last) : "");
         } else {
             const char *member_name = cli_text(round, "member");
             const char *text = cli_text(round, "text");

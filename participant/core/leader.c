@@ -43,6 +43,8 @@ struct running {
     uint32_t budget_us;
     uint64_t began_us;
     uint64_t hold_us; /* until the last HELD; 0: never complete */
+    unsigned slowest; /* whose HELD came last so far, with slowest_us */
+    uint64_t slowest_us;
     uint64_t deadline_us;
     struct seat seats[TIDE_MEMBERS_MAX];
     struct msg_member_sum sums[TIDE_MEMBERS_MAX]; /* by member index */
@@ -516,6 +518,10 @@ static void end_round(struct leader *l)
     told->full = set_is_full(&r->order.set);
     told->budget_us = r->budget_us;
     told->hold_us = r->hold_us;
+    if (r->slowest_us != 0) {
+        told->slowest = l->definition->members[r->slowest].name;
+        told->slowest_us = r->slowest_us;
+    }
     told->total_us = l->now_us - r->began_us;
     uint64_t at_most = told->total_us < r->budget_us ? told->total_us : r->budget_us;
     bool known = sum->sealed_by_all || sum->hold_us_max > at_most;
@@ -749,6 +755,8 @@ static void on_held(struct leader *l, unsigned member, const struct msg *msg)
     }
     bool first = true;
     seat->held = true;
+    r->slowest = member;
+    r->slowest_us = l->now_us - r->began_us;
     bool all = true;
     for (unsigned m = 0; m < l->definition->member_count; m++) {
         const struct seat *other = &r->seats[m];

@@ -103,10 +103,12 @@ struct leader_round {
     unsigned set_disks; /* own: disks in the set, and members; full: all of the definition */
     unsigned set_members;
     bool full;
-    uint32_t budget_us; /* own */
-    uint64_t hold_us;   /* own, began: HOLD sent to last HELD heard; 0: never complete */
-    uint64_t total_us;  /* own, began: HOLD sent to the sum */
-    struct msg_sum sum; /* round is zero unless began */
+    uint32_t budget_us;  /* own */
+    uint64_t hold_us;    /* own, began: HOLD sent to last HELD heard; 0: never complete */
+    uint64_t total_us;   /* own, began: HOLD sent to the sum */
+    struct name slowest; /* own, began: whose HELD was heard last: the others were held for it */
+    uint64_t slowest_us; /* HOLD sent to that HELD; 0: nobody's was heard */
+    struct msg_sum sum;  /* round is zero unless began */
 };
 
 struct leader_effect {

@@ -356,9 +356,12 @@ static void leader_put(void *context, const struct leader_effect *effect)
             say(lab, self, -1, "takes no round: %s at %s: %s",
                 round_reason_name((unsigned)sum->reason), sum->member.s, sum->text);
         } else if (sum->sealed_by_all) {
-            say(lab, self, -1, "round %s is sealed by all of %u (%s), longest hold %" PRIu64 " us",
+            bool waited = effect->round->slowest_us > 10 * lab->config.latency_us;
+            say(lab, self, -1,
+                "round %s is sealed by all of %u (%s), longest hold %" PRIu64 " us%s%s",
                 round_text(lab, &sum->round, r), effect->round->set_members,
-                effect->round->full ? "full" : "partial", sum->hold_us_max);
+                effect->round->full ? "full" : "partial", sum->hold_us_max, waited ? ", last " : "",
+                waited ? effect->round->slowest.s : "");
         } else {
             say(lab, self, -1, "round %s failed: %s at %s: %s", round_text(lab, &sum->round, r),
                 round_reason_name((unsigned)sum->reason), sum->member.s, sum->text);

@@ -546,6 +546,19 @@ static void busy_is_not_retried(void **state)
     roundlab_free(lab);
 }
 
+/* Whom the others waited for is named, in a round that went well too. */
+static void slowest_is_named(void **state)
+{
+    (void)state;
+    struct script script = {MSG_HELD, DB, WEB, 1, {.delay_us = 20000}, NULL};
+    struct roundlab_config config = three();
+    struct roundlab *lab = scripted(&script, config);
+    roundlab_run(lab, 2 * SECOND);
+    says(lab, "round r1 is sealed by all of 3 (full)");
+    says(lab, " us, last db\n");
+    roundlab_free(lab);
+}
+
 static void lose_releases(struct roundlab *lab, unsigned from, unsigned to, struct msg *msg,
                           struct roundlab_fate *fate, void *context)
 {
@@ -707,7 +720,7 @@ int main(void)
         cmocka_unit_test(partial_goes_on),      cmocka_unit_test(requests),
         cmocka_unit_test(repeated_request),     cmocka_unit_test(failed_round_is_retried),
         cmocka_unit_test(retries_are_bounded),  cmocka_unit_test(busy_is_not_retried),
-        cmocka_unit_test(held_group_is_spared),
+        cmocka_unit_test(held_group_is_spared), cmocka_unit_test(slowest_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
