@@ -134,6 +134,12 @@ static int walk(struct pieces *p, FTS *fts, const char *prefix, struct err *err)
     return errno == 0 ? 0 : file_err(err, errno, "cannot go through the folder");
 }
 
+/* The same folder is always gone through in the same order. */
+static int by_name(const FTSENT **a, const FTSENT **b)
+{
+    return strcmp((*a)->fts_name, (*b)->fts_name);
+}
+
 static int compare(const void *left, const void *right)
 {
     const struct piece *a = left;
@@ -153,7 +159,7 @@ int pieces_find(const char *folder, const char *prefix, struct pieces *ret, stru
     char *path = strdup(folder);
     TIDE_CHECK(path != NULL);
     char *roots[] = {path, NULL};
-    FTS *fts = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
+    FTS *fts = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, by_name);
     int rc = fts == NULL ? file_err(err, errno, "'%s': cannot open", folder)
                          : walk(&p, fts, prefix, err);
     if (fts != NULL) {

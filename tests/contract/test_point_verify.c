@@ -16,6 +16,8 @@
 #include <cmocka.h>
 #include <jansson.h>
 
+#include "common/core/bytes.h"
+#include "common/hrl/crc.h"
 #include "common/hrl/segment.h"
 #include "common/io/clock.h"
 #include "common/io/file.h"
@@ -50,6 +52,7 @@ enum spoil {
     STREAM_GONE,
     SEGMENT_REMADE,
     SEGMENT_BIT,
+    SEGMENT_BIT_STAMPED,
     DEFINITION_SWAPPED,
     DEFINITION_GONE,
     DEFINITION_OF_OTHER_EPOCH,
@@ -310,6 +313,14 @@ static bool is_gone(const struct lab *lab, const struct stream *s)
            (lab->spoil == LAST_SEGMENT_GONE && s->segments == 2);
 }
 
+/* Other data of a write, and a record whose checksum is right. */
+static void stamped_bit(uint8_t *record)
+{
+    record[TIDE_RECORD_HEADER + TIDE_RECORD_WRITE_PREFIX + 7] ^= 1;
+    struct bytes_writer w = bytes_writer(record + 4, 4);
+    bytes_put_u32(&w, crc32c(record + 8, TIDE_RECORD_HEADER - 8 + TIDE_RECORD_WRITE_PREFIX + 512));
+}
+
 static void cut(struct lab *lab, struct stream *s)
 {
     char path[PATH_ROOM + 128];
@@ -323,6 +334,9 @@ static void cut(struct lab *lab, struct stream *s)
              (unsigned long long)info.header.first_lsn, (unsigned long long)info.last_lsn);
     if (lab->spoil == SEGMENT_BIT && s->segments == 1) {
         s->buffer[TIDE_SEGMENT_HEADER + TIDE_RECORD_HEADER + 20] ^= 1;
+    }
+    if (lab->spoil == SEGMENT_BIT_STAMPED && s->segments == 1) {
+        stamped_bit(s->buffer + TIDE_SEGMENT_HEADER);
     }
     if (!is_gone(lab, s)) {
         assert_int_equal(file_replace(path, s->buffer, info.size, 0600, &err), 0);
@@ -517,14 +531,14 @@ static void attest_all(struct lab *lab)
 }
 
 /* A stream that is in no definition and borrows the round's id under another order. */
-static void strange_stream(struct lab *lab)
+static void strange_stream(struct lab *lab, unsigned n)
 {
     static struct stream s;
     struct round_order mine = lab->order;
-    stream_init(&s, 100);
-    attach(&s, 100, true);
+    stream_init(&s, n);
+    attach(&s, n, true);
     lab->order.epoch.number = 9;
-    bookmark(lab, &s, 100);
+    bookmark(lab, &s, n);
     lab->order = mine;
     cut(lab, &s);
 }
@@ -566,7 +580,8 @@ static void lab_make(struct lab *lab, enum spoil spoil)
         cut(lab, &lab->streams[k]);
     }
     if (spoil == STRANGE_STREAM) {
-        strange_stream(lab);
+        strange_stream(lab, 0U - 5U); /* found before the others, and after them */
+        strange_stream(lab, 200);
     }
 }
 
@@ -690,6 +705,10 @@ static void what_cannot_be_read_is_no_verdict(void **state)
     assert_int_equal(judge(&lab, POINT, "pki", &e, &err), -1);
     assert_int_equal(err.code, TIDE_ERR_CORRUPT);
     assert_non_null(strstr(err.text, ".hrl'"));
+    lab_remove(&lab);
+    lab_make(&lab, SEGMENT_BIT_STAMPED);
+    assert_int_equal(judge(&lab, POINT, "pki", &e, &err), -1);
+    assert_int_equal(err.code, TIDE_ERR_CORRUPT);
     lab_remove(&lab);
     lab_make(&lab, DEFINITION_GONE);
     assert_int_equal(judge(&lab, POINT, "pki", &e, &err), -1);
