@@ -373,7 +373,7 @@ static int check_attestation(const struct evidence *e, const struct trust *trust
                        e->definition->members[at->member].name.s, at->lsn, id_hex(&at->stream, hex),
                        inner.text,
                        inner.code == TIDE_ERR_DENIED
-                           ? "give the CA of the site with --ca, or do not believe it"
+                           ? "give the CA that the site had with --ca; else do not believe it"
                            : "it was changed: take the stream from another copy");
     }
     if (verify_statement(e->round, e->definition, at->member, &s, uri, err) < 0) {

@@ -193,13 +193,19 @@ void pieces_close(struct pieces *p)
 
 const struct piece *pieces_of(const struct pieces *p, const struct id *stream, size_t *ret_count)
 {
-    const struct piece *first = NULL;
-    *ret_count = 0;
-    for (size_t k = 0; k < p->segment_count; k++) {
-        if (id_equal(&p->segments[k].info.header.stream, stream)) {
-            first = first == NULL ? &p->segments[k] : first;
-            (*ret_count)++;
+    size_t from = 0;
+    size_t to = p->segment_count;
+    while (from < to) {
+        size_t middle = from + (to - from) / 2;
+        if (id_compare(&p->segments[middle].info.header.stream, stream) < 0) {
+            from = middle + 1;
+        } else {
+            to = middle;
         }
     }
-    return first;
+    while (to < p->segment_count && id_equal(&p->segments[to].info.header.stream, stream)) {
+        to++;
+    }
+    *ret_count = to - from;
+    return to > from ? &p->segments[from] : NULL;
 }

@@ -46,7 +46,7 @@ struct pieces {
 int pieces_find(const char *folder, const char *prefix, struct pieces *ret, struct err *err);
 void pieces_close(struct pieces *pieces);
 
-/* The segments of one stream; *ret_count 0: there are none. */
+/* The segments of one stream, *ret_count of them; NULL: there are none. */
 const struct piece *pieces_of(const struct pieces *pieces, const struct id *stream,
                               size_t *ret_count);
 
