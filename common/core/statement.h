@@ -20,7 +20,7 @@ struct statement {
     struct id round;
     struct epoch epoch;
     struct hash cut;
-    uint64_t wall_ns;    /* since 1970, for people; the machine leaves 0 for the daemon to fill */
+    uint64_t wall_ns;    /* since 1970, when it was signed; the machine leaves 0 for the daemon to fill */
     unsigned disk_count; /* 1..TIDE_MEMBER_DISKS_MAX */
     struct statement_disk disks[TIDE_MEMBER_DISKS_MAX];
 };

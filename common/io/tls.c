@@ -260,7 +260,7 @@ static int tls_read_key(const char *path, EVP_PKEY **ret, struct err *err)
     return 0;
 }
 
-static int tls_read_ca(const char *path, X509_STORE **ret, struct err *err)
+int tls_read_ca(const char *path, X509_STORE **ret, struct err *err)
 {
     X509 *certs[TLS_CA_MAX];
     size_t count;
@@ -567,74 +567,5 @@ int tls_sign(const struct tls_identity *identity, const char *context, const voi
     }
     EVP_MD_CTX_free(digest);
     free(message);
-    return status;
-}
-
-static int tls_verify_signature(X509 *leaf, const char *context, const void *bytes, size_t size,
-                                const uint8_t *signature, size_t signature_size, struct err *err)
-{
-    size_t message_size;
-    EVP_PKEY *key = X509_get0_pubkey(leaf);
-    if (key == NULL)
-        return err_set(err, TIDE_ERR_CORRUPT, "the signer's certificate has no usable key");
-    uint8_t *message = tls_message(context, bytes, size, &message_size);
-    EVP_MD_CTX *digest = EVP_MD_CTX_new();
-    if (message == NULL || digest == NULL) {
-        EVP_MD_CTX_free(digest);
-        free(message);
-        return err_set(err, TIDE_ERR_LIMIT, "no memory for a signature");
-    }
-    bool good = EVP_DigestVerifyInit(digest, NULL, tls_digest(key), NULL, key) == 1 &&
-                EVP_DigestVerify(digest, signature, signature_size, message, message_size) == 1;
-    EVP_MD_CTX_free(digest);
-    free(message);
-    ERR_clear_error();
-    if (!good)
-        return err_set(err, TIDE_ERR_CORRUPT, "the signature is not the signer's over these bytes");
-    return 0;
-}
-
-int tls_verify(const struct tls_identity *identity, const uint8_t *const *der,
-               const size_t *der_size, size_t count, const char *context, const void *bytes,
-               size_t size, const uint8_t *signature, size_t signature_size,
-               char ret_uri[TLS_URI_MAX + 1], struct err *err)
-{
-    int status = -1;
-    X509 *certs[TLS_CHAIN_MAX] = {NULL};
-    char uri[TLS_URI_MAX + 1];
-    struct tls_name name;
-    if (count == 0 || count > TLS_CHAIN_MAX)
-        return err_set(err, TIDE_ERR_CORRUPT, "a chain of %zu certificates; 1 to %d are taken",
-                       count, TLS_CHAIN_MAX);
-    for (size_t i = 0; i < count; i++) {
-        const uint8_t *at = der[i];
-        if (der_size[i] <= TLS_CERT_DER_MAX)
-            certs[i] = d2i_X509(NULL, &at, (long)der_size[i]);
-        if (certs[i] == NULL || at != der[i] + der_size[i]) {
-            ERR_clear_error();
-            err_set(err, TIDE_ERR_CORRUPT, "part %zu of the chain is not a certificate", i + 1);
-            goto out;
-        }
-    }
-    int code = tls_chain_check(identity->store, certs, count, X509_V_FLAG_NO_CHECK_TIME);
-    if (code != 0) {
-        err_set(err, TIDE_ERR_DENIED, "the signer's chain is not good: %s",
-                X509_verify_cert_error_string(code));
-        goto out;
-    }
-    if (tls_certificate_uri(certs[0], uri, err) != 0)
-        goto out;
-    TIDE_CHECK(tls_name_parse(uri, &name, NULL) == 0);
-    if (strcmp(name.site, identity->name.site) != 0) {
-        err_set(err, TIDE_ERR_DENIED, "the signer %s is of another site", uri);
-        goto out;
-    }
-    if (tls_verify_signature(certs[0], context, bytes, size, signature, signature_size, err) != 0)
-        goto out;
-    memcpy(ret_uri, uri, sizeof(uri));
-    status = 0;
-out:
-    for (size_t i = 0; i < count; i++)
-        X509_free(certs[i]);
     return status;
 }

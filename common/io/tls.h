@@ -43,6 +43,10 @@ const char *tls_role_text(enum tls_role role); /* "participant" ... */
  * above. */
 int tls_certificate_uri(X509 *certificate, char ret_uri[TLS_URI_MAX + 1], struct err *err);
 
+/* The CA certificates (PEM, 1 to 16) of a file as a store, for the caller to free. CONFIG: it holds
+ * none, too many or something else; or as file_read(). */
+int tls_read_ca(const char *path, X509_STORE **ret, struct err *err);
+
 /* Our own chain (PEM, leaf first), key (PEM, no pass phrase) and the site's CA (PEM, one or
  * several). CONFIG, with the file named: not readable as such, key of another certificate, key file
  * open to others (mode & 0007, or group-writable), no or more than one URI name, expired or not yet
@@ -83,14 +87,5 @@ int tls_sign(const struct tls_identity *identity, const char *context, const voi
 /* Our chain in DER, leaf first; the bytes belong to the identity. Returns how many there are. */
 size_t tls_identity_chain(const struct tls_identity *identity,
                           const uint8_t *ret_der[TLS_CHAIN_MAX], size_t ret_size[TLS_CHAIN_MAX]);
-
-/* Checks a signature of tls_sign() by the leaf of `der` (leaf first), and that the chain ends at
- * the CA of `identity`; validity in time is not looked at, since evidence outlives its certificate.
- * *ret_uri is the signer. DENIED: chain or name; CORRUPT: not a certificate, or a wrong signature;
- * LIMIT: no memory. */
-int tls_verify(const struct tls_identity *identity, const uint8_t *const *der,
-               const size_t *der_size, size_t count, const char *context, const void *bytes,
-               size_t size, const uint8_t *signature, size_t signature_size,
-               char ret_uri[TLS_URI_MAX + 1], struct err *err);
 
 #endif

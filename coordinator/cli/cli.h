@@ -30,7 +30,8 @@ int cli_point(int argc, char **argv);
 int cli_hrl(int argc, char **argv);
 int cli_canary(int argc, char **argv);
 
-/* The verb `point take` lives in a file of its own (take.c), since it speaks to a participant. */
+/* Two verbs of `point` live in files of their own: `take` (take.c), since it speaks to a
+ * participant, and `verify` (point_verify.c), since it speaks to nobody. */
 
 struct cli_verb {
     const char *name;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tidemark point list|show|take|export: recovery points. list and show ask the coordinator of this
- * machine; export reads its store's folder; take speaks to a participant (take.c). */
+/* tidemark point list|show|take|export|verify: recovery points. list and show ask the coordinator
+ * of this machine; export reads its store's folder; take speaks to a participant (take.c); verify
+ * reads files alone (point_verify.c). */
 #include "coordinator/cli/cli.h"
 
 #include <limits.h>
@@ -8,6 +9,7 @@
 #include <string.h>
 
 #include "common/io/local.h"
+#include "coordinator/cli/point_verify.h"
 #include "coordinator/cli/take.h"
 #include "coordinator/recover/materialize.h"
 
@@ -420,6 +422,7 @@ int cli_point(int argc, char **argv)
         {"show", point_show_run, "one point, its members and disks"},
         {"take", take_run, "a point now (on a participant's machine)"},
         {"export", point_export_run, "a disk at a point, as an image file"},
+        {"verify", point_verify_run, "is it one, and do all its members attest it (offline)"},
         {NULL, NULL, NULL}};
     return cli_dispatch("point", verbs, argc, argv);
 }

@@ -11,6 +11,7 @@
 #include "common/io/pki.h"
 #include "common/io/sp.h"
 #include "common/io/tls.h"
+#include "common/io/trust.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -487,56 +488,75 @@ static void identities_load_or_say_why(void **state)
     assert_non_null(strstr(err.text, "does not hold 1 to 4 certificates"));
 }
 
+/* At what time, under which CA, which bytes. */
+static int verify(const struct trust *trust, const struct trust_signed *what, const char *message,
+                  size_t size, char uri[TLS_URI_MAX + 1], struct err *err)
+{
+    struct trust_signed changed = *what;
+    changed.message = message;
+    changed.message_size = size;
+    return trust_verify(trust, &changed, uri, err);
+}
+
 static void signatures_are_of_one_signer_context_and_text(void **state)
 {
     (void)state;
     struct err err = {0};
     struct tls_identity *web;
     struct tls_identity *coordinator;
+    struct trust *trust;
     char ca[160];
-    char uri[TLS_URI_MAX + 1];
+    char uri[TLS_URI_MAX + 1] = "untouched";
     uint8_t signature[TLS_SIGNATURE_MAX];
-    size_t size;
-    const uint8_t *der[TLS_CHAIN_MAX];
-    size_t der_size[TLS_CHAIN_MAX];
+    struct trust_signed s = {.signature = signature,
+                             .at_s = (int64_t)(clock_wall_ns() / 1000000000U)};
     snprintf(ca, sizeof(ca), "%s/pki/ca.crt", folder);
     assert_int_equal(load_identity("web", ca, &web, &err), 0);
     assert_int_equal(load_identity("main", ca, &coordinator, &err), 0);
-    assert_int_equal(tls_sign(web, "context 1", "text", 4, signature, &size, &err), 0);
-    size_t count = tls_identity_chain(web, der, der_size);
-    assert_int_equal(count, 1);
-    assert_int_equal(tls_verify(coordinator, der, der_size, count, "context 1", "text", 4,
-                                signature, size, uri, &err),
-                     0);
+    assert_int_equal(trust_load(ca, &trust, &err), 0);
+    assert_int_equal(tls_sign(web, "context 1", "text", 4, signature, &s.signature_size, &err), 0);
+    s.count = tls_identity_chain(web, s.der, s.der_size);
+    assert_int_equal(s.count, 1);
+    assert_int_equal(verify(trust, &s, "context 2\0text", 14, uri, &err), -1);
+    assert_int_equal(err.code, TIDE_ERR_CORRUPT);
+    assert_int_equal(verify(trust, &s, "context 1\0texT", 14, uri, &err), -1);
+    assert_int_equal(verify(trust, &s, "context 1\0text", 13, uri, &err), -1);
+    signature[s.signature_size - 1] ^= 1;
+    assert_int_equal(verify(trust, &s, "context 1\0text", 14, uri, &err), -1);
+    assert_int_equal(err.code, TIDE_ERR_CORRUPT);
+    signature[s.signature_size - 1] ^= 1;
+    assert_string_equal(uri, "untouched");
+    assert_int_equal(verify(trust, &s, "context 1\0text", 14, uri, &err), 0);
     assert_string_equal(uri, "spiffe://lab/participant/web");
-    assert_int_equal(tls_verify(coordinator, der, der_size, count, "context 2", "text", 4,
-                                signature, size, uri, &err),
-                     -1);
+    struct trust_signed other = s;
+    other.signature_size = 0;
+    assert_int_equal(verify(trust, &other, "context 1\0text", 14, uri, &err), -1);
+    other = s;
+    other.count = tls_identity_chain(coordinator, other.der, other.der_size);
+    assert_int_equal(verify(trust, &other, "context 1\0text", 14, uri, &err), -1);
     assert_int_equal(err.code, TIDE_ERR_CORRUPT);
-    assert_int_equal(tls_verify(coordinator, der, der_size, count, "context 1", "texT", 4,
-                                signature, size, uri, &err),
-                     -1);
-    assert_int_equal(tls_verify(coordinator, der, der_size, count, "context 1", "text", 4,
-                                signature, 0, uri, &err),
-                     -1);
-    signature[size - 1] ^= 1;
-    assert_int_equal(tls_verify(coordinator, der, der_size, count, "context 1", "text", 4,
-                                signature, size, uri, &err),
-                     -1);
-    signature[size - 1] ^= 1;
-    count = tls_identity_chain(coordinator, der, der_size);
-    assert_int_equal(tls_verify(coordinator, der, der_size, count, "context 1", "text", 4,
-                                signature, size, uri, &err),
-                     -1);
-    assert_int_equal(err.code, TIDE_ERR_CORRUPT);
-    der_size[0]--;
-    assert_int_equal(tls_verify(coordinator, der, der_size, count, "context 1", "text", 4,
-                                signature, size, uri, &err),
-                     -1);
+    other = s;
+    other.der_size[0]--;
+    assert_int_equal(verify(trust, &other, "context 1\0text", 14, uri, &err), -1);
     assert_non_null(strstr(err.text, "is not a certificate"));
-    assert_int_equal(tls_verify(coordinator, der, der_size, 0, "context 1", "text", 4, signature,
-                                size, uri, &err),
-                     -1);
+    other = s;
+    other.count = 0;
+    assert_int_equal(verify(trust, &other, "context 1\0text", 14, uri, &err), -1);
+    other = s;
+    other.at_s -= 365 * 86400;
+    assert_int_equal(verify(trust, &other, "context 1\0text", 14, uri, &err), -1);
+    assert_int_equal(err.code, TIDE_ERR_DENIED);
+    assert_non_null(strstr(err.text, "is valid from"));
+    trust_free(trust);
+    snprintf(ca, sizeof(ca), "%s/other/ca.crt", folder);
+    assert_int_equal(trust_load(ca, &trust, &err), 0);
+    assert_int_equal(verify(trust, &s, "context 1\0text", 14, uri, &err), -1);
+    assert_int_equal(err.code, TIDE_ERR_DENIED);
+    assert_non_null(strstr(err.text, "does not end at the CA"));
+    trust_free(trust);
+    snprintf(ca, sizeof(ca), "%s/web.key", folder);
+    assert_int_equal(trust_load(ca, &trust, &err), -1);
+    assert_int_equal(err.code, TIDE_ERR_CONFIG);
     tls_identity_free(web);
     tls_identity_free(coordinator);
 }
