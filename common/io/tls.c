@@ -461,6 +461,8 @@ int tls_context_apply(SSL_CTX *context, const struct tls_identity *identity, tls
                                      SSL_OP_NO_COMPRESSION | SSL_OP_SINGLE_ECDH_USE);
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
+    /* Else one SSL_read() goes on for as long as a peer sends new keys and nothing else. */
+    SSL_CTX_clear_mode(context, SSL_MODE_AUTO_RETRY);
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, tls_verify_peer);
     SSL_CTX_set_verify_depth(context, TLS_VERIFY_MAX);
     return 0;
