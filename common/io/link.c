@@ -506,7 +506,7 @@ static struct conn *conn_new(struct link *link, int fd, const struct address *re
 {
     const int one = 1;
     struct conn *conn = calloc(1, sizeof(*conn));
-    SSL *ssl = SSL_new(link->context);
+    SSL *ssl = tls_connection(&link->context);
     if (conn == NULL || ssl == NULL || SSL_set_fd(ssl, fd) != 1) {
         SSL_free(ssl);
         free(conn);
