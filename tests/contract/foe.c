@@ -17,6 +17,14 @@
 
 #include <cmocka.h>
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define FOE_SANITIZED 1
+#elif defined(__has_feature)
+#define FOE_SANITIZED (__has_feature(address_sanitizer) || __has_feature(thread_sanitizer))
+#else
+#define FOE_SANITIZED 0
+#endif
+
 #define FOE_ALARM_S 25
 #define FOE_WAIT_S  8
 #define FOE_READS   1000000U
@@ -182,7 +190,7 @@ size_t foe_descriptors(void)
 
 size_t foe_memory(void)
 {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if FOE_SANITIZED
     return 0;
 #else
     unsigned long all = 0;

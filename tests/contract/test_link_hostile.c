@@ -40,8 +40,9 @@ static void connect_and_reset(void *arg)
 static void thousand_that_reset(void **state)
 {
     (void)state;
+    uint64_t before = siege.turns;
     siege_run(connect_and_reset, NULL);
-    assert_true(siege.turns > 200); /* they went on meanwhile */
+    assert_true(siege.turns > before); /* they went on meanwhile */
     siege_assert_unhurt();
 }
 
