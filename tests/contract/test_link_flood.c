@@ -148,6 +148,37 @@ static void bytes_one_by_one(void **state)
     siege_assert_unhurt();
 }
 
+#define RETURNS 300U
+
+static void come_again(void *arg)
+{
+    struct foe_tls tls[2];
+    int fds[2] = {-1, -1};
+    for (unsigned i = 0; i < RETURNS; i++) {
+        unsigned k = i % 2;
+        if (fds[k] >= 0) {
+            foe_check(foe_closed(fds[k]), "the newer one replaces it");
+            foe_tls_close(&tls[k]);
+            close(fds[k]);
+        }
+        fds[k] = member_open(&tls[k], arg);
+    }
+}
+
+static void a_member_that_comes_again_and_again(void **state)
+{
+    (void)state;
+    SSL_CTX *context = sites_raw_context("raw");
+    unsigned ups = siege.a.ups;
+    unsigned downs = siege.a.downs;
+    siege_run(come_again, context);
+    sites_wait(siege.loop, siege_calm, NULL, "the last has gone");
+    assert_int_equal(siege.a.ups, ups + RETURNS);
+    assert_int_equal(siege.a.downs, downs + RETURNS);
+    SSL_CTX_free(context);
+    siege_assert_unhurt();
+}
+
 #define UPDATES 60000U
 
 /* The hello, then records that carry nothing but new keys, all at once. */
@@ -300,8 +331,10 @@ int main(void)
 {
 #define SIEGE(test) cmocka_unit_test_setup_teardown(test, siege_open, siege_close)
     const struct CMUnitTest tests[] = {
-        SIEGE(messages_faster_than_read), SIEGE(answers_not_read), SIEGE(lengths_that_are_none),
-        SIEGE(bytes_one_by_one),          SIEGE(keys_without_end), SIEGE(replay_of_a_session),
+        SIEGE(messages_faster_than_read), SIEGE(answers_not_read),
+        SIEGE(lengths_that_are_none),     SIEGE(bytes_one_by_one),
+        SIEGE(keys_without_end),          SIEGE(a_member_that_comes_again_and_again),
+        SIEGE(replay_of_a_session),
     };
     return cmocka_run_group_tests(tests, sites_make, sites_remove);
 }
