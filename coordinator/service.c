@@ -35,6 +35,7 @@ struct service {
     struct server *server;
     struct local_server *local;
     struct daemon_signals signals;
+    struct daemon_renewal renewal;
     bool catalog_fresh;
 };
 
@@ -286,8 +287,10 @@ int service_run(const struct settings *settings, struct err *err)
     struct service s = {0};
     s.loop = loop_new();
     daemon_signals_init(&s.signals, s.loop, stop, &s);
+    daemon_renewal_init(&s.renewal, s.loop);
     int rc = start(&s, settings, err);
     if (rc == 0) {
+        daemon_renewal_begin(&s.renewal, s.identity);
         daemon_notify("READY=1");
         loop_run(s.loop);
     }

@@ -45,6 +45,7 @@ struct daemon {
     struct tls_identity *identity;
     struct loop *loop;
     struct daemon_signals signals;
+    struct daemon_renewal renewal;
     int lock_fd;
     struct events *events;
     struct holder *holder;
@@ -282,6 +283,8 @@ int main(int argc, char **argv)
     say_switches(&d.arguments);
     d.loop = loop_new();
     daemon_signals_init(&d.signals, d.loop, on_end, &d);
+    daemon_renewal_init(&d.renewal, d.loop);
+    daemon_renewal_begin(&d.renewal, d.identity);
     log_start(PROGRAM, LOG_LEVEL_INFO);
     if (start(&d, &err) != 0) {
         log_stop();

@@ -31,8 +31,8 @@ struct signer {
     struct job queue[SIGNER_QUEUE_MAX];
 };
 
-static int sign(const struct signer *signer, const struct job *job, struct tapctl_attest *ret,
-                struct err *err)
+static int sign(const struct tls_identity *identity, const struct job *job,
+                struct tapctl_attest *ret, struct err *err)
 {
     uint8_t statement[TIDE_STATEMENT_MAX];
     uint8_t signature[TLS_SIGNATURE_MAX];
@@ -40,15 +40,15 @@ static int sign(const struct signer *signer, const struct job *job, struct tapct
     size_t der_size[TLS_CHAIN_MAX];
     size_t signature_size = 0;
     size_t size = certificate_statement_encode(&job->statement, statement);
-    if (tls_sign(signer->identity, TIDE_STATEMENT_CONTEXT, statement, size, signature,
-                 &signature_size, err) != 0) {
+    if (tls_sign(identity, TIDE_STATEMENT_CONTEXT, statement, size, signature, &signature_size,
+                 err) != 0) {
         return -1;
     }
     struct certificate_attestation attestation = {
         .statement = {statement, size},
         .signature = {signature, signature_size},
     };
-    size_t chain = tls_identity_chain(signer->identity, der, der_size);
+    size_t chain = tls_identity_chain(identity, der, der_size);
     for (size_t i = 0; i < chain && i < TIDE_ATTESTATION_CHAIN_MAX; i++) {
         attestation.chain[i] = (struct certificate_bytes){der[i], der_size[i]};
         attestation.chain_count++;
@@ -60,6 +60,19 @@ static int sign(const struct signer *signer, const struct job *job, struct tapct
     ret->round = job->statement.round;
     ret->size = (uint32_t)used;
     return 0;
+}
+
+/* By one copy: the identity may be reloaded between the signature and its chain. */
+static int sign_now(const struct signer *signer, const struct job *job, struct tapctl_attest *ret,
+                    struct err *err)
+{
+    struct tls_identity *identity = tls_identity_copy(signer->identity);
+    if (identity == NULL) {
+        return err_set(err, TIDE_ERR_LIMIT, "no memory for a signature");
+    }
+    int result = sign(identity, job, ret, err);
+    tls_identity_free(identity);
+    return result;
 }
 
 static void *run(void *arg)
@@ -80,7 +93,7 @@ static void *run(void *arg)
         pthread_mutex_unlock(&signer->lock);
         struct tapctl_attest attest = {0};
         struct err err = {0};
-        int result = sign(signer, &job, &attest, &err);
+        int result = sign_now(signer, &job, &attest, &err);
         if (result == 0) {
             signer->fn(signer->arg, job.disk, &attest);
         } else {

@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define ADDRESS_PORT_MAX 65535U
+#define ADDRESS_NET_BYTES 8 /* of IPv6: what one machine may choose from is a /64 */
+#define ADDRESS_PORT_MAX  65535U
 
 static bool address_port(const char *text, bool any_port, uint16_t *ret)
 {
@@ -86,4 +87,13 @@ bool address_equal(const struct address *a, const struct address *b)
     if (a->any.sa_family == AF_INET)
         return a->v4.sin_port == b->v4.sin_port && a->v4.sin_addr.s_addr == b->v4.sin_addr.s_addr;
     return false;
+}
+
+bool address_same_host(const struct address *a, const struct address *b)
+{
+    if (a->any.sa_family != b->any.sa_family)
+        return false;
+    if (a->any.sa_family == AF_INET6)
+        return memcmp(&a->v6.sin6_addr, &b->v6.sin6_addr, ADDRESS_NET_BYTES) == 0;
+    return a->any.sa_family == AF_INET && a->v4.sin_addr.s_addr == b->v4.sin_addr.s_addr;
 }

@@ -26,5 +26,7 @@ struct address {
 int address_parse(const char *text, bool any_port, struct address *ret, struct err *err);
 char *address_text(const struct address *address, char ret_text[ADDRESS_TEXT_MAX]);
 bool address_equal(const struct address *a, const struct address *b); /* IP and port */
+/* Likely one machine's: the same IPv4 address, or the same /64 of IPv6. */
+bool address_same_host(const struct address *a, const struct address *b);
 
 #endif

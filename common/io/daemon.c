@@ -74,6 +74,31 @@ void daemon_signals_close(struct daemon_signals *signals)
     loop_signal_close(&signals->interrupt);
 }
 
+static void daemon_hangup_seen(void *arg)
+{
+    struct daemon_renewal *renewal = arg;
+    struct err err;
+    if (renewal->identity == NULL)
+        return;
+    if (tls_identity_reload(renewal->identity, &err) == 0)
+        log_info("SIGHUP: the certificate, key and CA of %s were read again; new connections have "
+                 "them",
+                 tls_identity_uri(renewal->identity));
+    else
+        log_error("SIGHUP: %s; the certificate, key and CA of before stay in use", err.text);
+}
+
+void daemon_renewal_init(struct daemon_renewal *renewal, struct loop *loop)
+{
+    renewal->identity = NULL;
+    loop_signal_init(&renewal->hangup, loop, SIGHUP, daemon_hangup_seen, renewal);
+}
+
+void daemon_renewal_begin(struct daemon_renewal *renewal, struct tls_identity *identity)
+{
+    renewal->identity = identity;
+}
+
 void daemon_thread_init(const char *name)
 {
     sigset_t all;

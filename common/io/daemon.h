@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* daemon: what every daemon of ours does alike. It stays in the foreground, tells its supervisor
- * when it is ready (the notify protocol, written by hand), and ends on SIGTERM or SIGINT.
- * Exit status: err_status() of the error's code (common/core/err.h), 0 after an orderly end. */
+ * when it is ready (the notify protocol, written by hand), reads its certificate again on SIGHUP,
+ * and ends on SIGTERM or SIGINT. Exit status: err_status() of the error's code (common/core/err.h),
+ * 0 after an orderly end. */
 #ifndef TIDE_COMMON_IO_DAEMON_H
 #define TIDE_COMMON_IO_DAEMON_H
 
@@ -11,6 +12,7 @@
 #include "common/core/err.h"
 #include "common/io/log.h"
 #include "common/io/loop.h"
+#include "common/io/tls.h"
 
 /* First thing in main(): descriptors 0 to 2 open, SIGPIPE ignored, umask 0027. Aborts otherwise. */
 void daemon_init(void);
@@ -30,6 +32,16 @@ struct daemon_signals {
 };
 void daemon_signals_init(struct daemon_signals *signals, struct loop *loop, loop_fn *fn, void *arg);
 void daemon_signals_close(struct daemon_signals *signals);
+
+/* SIGHUP reads the identity's files again (tls_identity_reload()) and logs that it did, or why what
+ * is there cannot be used; then that of before stays. Init before any thread is started, begin once
+ * there is an identity (until then SIGHUP does nothing). */
+struct daemon_renewal {
+    struct loop_signal hangup;
+    struct tls_identity *identity; /* NULL: none yet; must outlive it */
+};
+void daemon_renewal_init(struct daemon_renewal *renewal, struct loop *loop);
+void daemon_renewal_begin(struct daemon_renewal *renewal, struct tls_identity *identity);
 
 /* Threads other than the loop's: block all signals so that the loop's thread gets them. Call it in
  * each thread first. */

@@ -506,7 +506,7 @@ static struct conn *conn_new(struct link *link, int fd, const struct address *re
 {
     const int one = 1;
     struct conn *conn = calloc(1, sizeof(*conn));
-    SSL *ssl = SSL_new(link->context);
+    SSL *ssl = tls_connection(&link->context);
     if (conn == NULL || ssl == NULL || SSL_set_fd(ssl, fd) != 1) {
         SSL_free(ssl);
         free(conn);
@@ -604,19 +604,36 @@ static void link_resume(void *arg)
     loop_watch_set(&link->watch, LOOP_READ);
 }
 
-/* Makes room for one more handshake: the oldest goes. */
+/* Makes room for one more handshake: of the host that has most of them, the oldest goes. So a host
+ * that floods us only drives out its own, and members get in meanwhile. */
 static void link_make_room(struct link *link)
 {
+    struct conn *shaking[LINK_HANDSHAKES_MAX];
     struct conn *conn;
+    size_t count = 0;
+    size_t chosen = 0;
+    size_t most = 0;
     if (link->stats.handshakes < LINK_HANDSHAKES_MAX)
         return;
     TAILQ_FOREACH(conn, &link->conns, next)
     {
         if (conn->dialed == NULL && conn->state != CONN_LIVE) {
-            conn_drop(conn, "too many connections are in their handshake; this one was the oldest");
-            return;
+            TIDE_CHECK(count < LINK_HANDSHAKES_MAX);
+            shaking[count++] = conn;
         }
     }
+    for (size_t i = 0; i < count; i++) {
+        size_t same = 0;
+        for (size_t k = i; k < count; k++)
+            same += address_same_host(&shaking[i]->remote, &shaking[k]->remote);
+        if (same > most) {
+            most = same;
+            chosen = i;
+        }
+    }
+    TIDE_CHECK(most > 0);
+    conn_drop(shaking[chosen], "too many connections are in their handshake; this one was the "
+                               "oldest of the host with most of them");
 }
 
 static void link_pause(struct link *link, int error)

@@ -21,13 +21,15 @@
 
 #define LINK_PEERS_MAX      1024U
 #define LINK_MESSAGE_MAX    65536U          /* bytes of a body; 1 at least */
-#define LINK_HANDSHAKES_MAX 64U             /* accepted, not yet authenticated; the oldest goes */
+#define LINK_HANDSHAKES_MAX 64U             /* accepted, not yet authenticated; see below */
 #define LINK_HANDSHAKE_US   5000000U        /* from accept or dial to the peer's hello */
 #define LINK_QUEUE_MESSAGES 1024U           /* a peer's send queue; over it the connection goes */
 #define LINK_QUEUE_BYTES    (4096U * 1024U) /* the same, in bytes */
 #define LINK_REDIAL_MIN_US  100000U
 #define LINK_REDIAL_MAX_US  5000000U
 #define LINK_IDLE_US        3000000U /* the default of idle_us */
+/* Over LINK_HANDSHAKES_MAX the oldest goes of the host (IPv4 address, IPv6 /64) that has most of
+ * them: who floods us drives out its own. */
 
 /* One peer that may connect, and where it is. Of the two ends exactly one must have `dial`: of two
  * members of a definition the later one dials. Where daemons share several groups the caller must

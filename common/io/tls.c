@@ -7,6 +7,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 
 #include "common/core/check.h"
 #include "common/io/file.h"
+#include "common/io/loop.h"
 
 #define TLS_SCHEME      "spiffe://"
 #define TLS_VERIFY_MAX  3 /* certificates between a leaf and the CA */
@@ -22,19 +24,37 @@
 #define TLS_REASON_MAX  320
 #define TLS_OPENSSL_MAX 256
 
-struct tls_identity {
+/* What was read at one time; not changed afterwards. */
+struct tls_keys {
+    atomic_uint holders;
+    unsigned turn; /* how often the identity was read before */
     X509 *chain[TLS_CHAIN_MAX];
     uint8_t *der[TLS_CHAIN_MAX];
     size_t der_size[TLS_CHAIN_MAX];
     size_t chain_count;
     EVP_PKEY *key;
     X509_STORE *store;
+};
+
+struct tls_slot {
+    pthread_mutex_t lock;
+    struct tls_keys *now; /* under the lock */
+    atomic_uint turn;     /* that of now */
+};
+
+struct tls_identity {
+    char *cert_path;
+    char *key_path;
+    char *ca_path;
     char uri[TLS_URI_MAX + 1];
     struct tls_name name;
+    struct tls_slot *slot;
 };
 
 /* What the verify callback finds by its SSL_CTX. */
 struct tls_policy {
+    const struct tls_identity *identity;
+    unsigned turn;
     tls_allow_fn *allow;
     void *arg;
     char site[TLS_LABEL_MAX + 1];
@@ -277,7 +297,7 @@ int tls_read_ca(const char *path, X509_STORE **ret, struct err *err)
 }
 
 /* Is the chain good under the CA in store? 0, or the code of what is wrong with it. */
-static int tls_chain_check(X509_STORE *store, X509 *const *certs, size_t count, unsigned long flags)
+static int tls_chain_check(X509_STORE *store, X509 *const *certs, size_t count)
 {
     STACK_OF(X509) *more = sk_X509_new_null();
     X509_STORE_CTX *check = X509_STORE_CTX_new();
@@ -285,7 +305,6 @@ static int tls_chain_check(X509_STORE *store, X509 *const *certs, size_t count, 
     for (size_t i = 1; i < count; i++)
         TIDE_CHECK(sk_X509_push(more, certs[i]) > 0);
     TIDE_CHECK(X509_STORE_CTX_init(check, store, certs[0], more) == 1);
-    X509_STORE_CTX_set_flags(check, flags);
     X509_STORE_CTX_set_depth(check, TLS_VERIFY_MAX);
     int code = 0;
     if (X509_verify_cert(check) != 1) {
@@ -299,69 +318,170 @@ static int tls_chain_check(X509_STORE *store, X509 *const *certs, size_t count, 
     return code;
 }
 
-static int tls_identity_check(struct tls_identity *identity, const char *cert_path,
-                              const char *key_path, const char *ca_path, struct err *err)
+static int tls_keys_check(struct tls_keys *keys, const struct tls_identity *paths,
+                          char ret_uri[TLS_URI_MAX + 1], struct err *err)
 {
     struct err inner;
-    if (X509_check_private_key(identity->chain[0], identity->key) != 1) {
+    if (X509_check_private_key(keys->chain[0], keys->key) != 1) {
         ERR_clear_error();
         return err_set(err, TIDE_ERR_CONFIG, "key \"%s\" is not that of certificate \"%s\"",
-                       key_path, cert_path);
+                       paths->key_path, paths->cert_path);
     }
-    if (tls_certificate_uri(identity->chain[0], identity->uri, &inner) != 0 ||
-        tls_name_parse(identity->uri, &identity->name, &inner) != 0)
-        return err_set(err, TIDE_ERR_CONFIG, "\"%s\": %s", cert_path, inner.text);
-    int code = tls_chain_check(identity->store, identity->chain, identity->chain_count, 0);
+    if (tls_certificate_uri(keys->chain[0], ret_uri, &inner) != 0)
+        return err_set(err, TIDE_ERR_CONFIG, "\"%s\": %s", paths->cert_path, inner.text);
+    int code = tls_chain_check(keys->store, keys->chain, keys->chain_count);
     if (code != 0)
         return err_set(err, TIDE_ERR_CONFIG,
                        "certificate \"%s\" is not good under CA \"%s\": %s; issue it anew with "
                        "`tidemark pki issue`",
-                       cert_path, ca_path, X509_verify_cert_error_string(code));
-    for (size_t i = 0; i < identity->chain_count; i++) {
-        int size = i2d_X509(identity->chain[i], &identity->der[i]);
+                       paths->cert_path, paths->ca_path, X509_verify_cert_error_string(code));
+    for (size_t i = 0; i < keys->chain_count; i++) {
+        int size = i2d_X509(keys->chain[i], &keys->der[i]);
         TIDE_CHECK(size > 0);
-        identity->der_size[i] = (size_t)size;
-        if (identity->der_size[i] > TLS_CERT_DER_MAX)
+        keys->der_size[i] = (size_t)size;
+        if (keys->der_size[i] > TLS_CERT_DER_MAX)
             return err_set(err, TIDE_ERR_CONFIG,
-                           "\"%s\" has a certificate of %d bytes; at most %u are taken", cert_path,
-                           size, TLS_CERT_DER_MAX);
+                           "\"%s\" has a certificate of %d bytes; at most %u are taken",
+                           paths->cert_path, size, TLS_CERT_DER_MAX);
     }
     return 0;
+}
+
+static void tls_keys_drop(struct tls_keys *keys)
+{
+    if (keys == NULL || atomic_fetch_sub(&keys->holders, 1) > 1)
+        return;
+    for (size_t i = 0; i < keys->chain_count; i++) {
+        X509_free(keys->chain[i]);
+        OPENSSL_free(keys->der[i]);
+    }
+    EVP_PKEY_free(keys->key);
+    X509_STORE_free(keys->store);
+    free(keys);
+}
+
+/* Those of now, until tls_keys_drop(). */
+static struct tls_keys *tls_keys_hold(const struct tls_identity *identity)
+{
+    pthread_mutex_lock(&identity->slot->lock);
+    struct tls_keys *keys = identity->slot->now;
+    atomic_fetch_add(&keys->holders, 1);
+    pthread_mutex_unlock(&identity->slot->lock);
+    return keys;
+}
+
+/* Reads the three files. */
+static struct tls_keys *tls_keys_read(const struct tls_identity *paths,
+                                      char ret_uri[TLS_URI_MAX + 1], struct err *err)
+{
+    struct tls_keys *keys = calloc(1, sizeof(*keys));
+    size_t count = 0;
+    if (keys == NULL) {
+        err_set(err, TIDE_ERR_LIMIT, "no memory for an identity");
+        return NULL;
+    }
+    atomic_init(&keys->holders, 1);
+    if (tls_read_certs(paths->cert_path, keys->chain, TLS_CHAIN_MAX, &count, err) != 0)
+        goto bad;
+    keys->chain_count = count;
+    if (tls_read_key(paths->key_path, &keys->key, err) != 0 ||
+        tls_read_ca(paths->ca_path, &keys->store, err) != 0 ||
+        tls_keys_check(keys, paths, ret_uri, err) != 0)
+        goto bad;
+    return keys;
+bad:
+    tls_keys_drop(keys);
+    if (err != NULL)
+        err->code = TIDE_ERR_CONFIG;
+    return NULL;
+}
+
+/* An identity without keys. NULL: no memory. */
+static struct tls_identity *tls_identity_make(const char *cert_path, const char *key_path,
+                                              const char *ca_path)
+{
+    struct tls_identity *identity = calloc(1, sizeof(*identity));
+    if (identity == NULL)
+        return NULL;
+    identity->cert_path = strdup(cert_path);
+    identity->key_path = strdup(key_path);
+    identity->ca_path = strdup(ca_path);
+    identity->slot = calloc(1, sizeof(*identity->slot));
+    if (identity->slot != NULL)
+        loop_mutex_init(&identity->slot->lock);
+    if (identity->slot == NULL || identity->cert_path == NULL || identity->key_path == NULL ||
+        identity->ca_path == NULL) {
+        tls_identity_free(identity);
+        return NULL;
+    }
+    return identity;
 }
 
 int tls_identity_load(const char *cert_path, const char *key_path, const char *ca_path,
                       struct tls_identity **ret, struct err *err)
 {
     TIDE_CHECK(pthread_once(&tls_once, tls_start) == 0);
-    struct tls_identity *identity = calloc(1, sizeof(*identity));
+    struct tls_identity *identity = tls_identity_make(cert_path, key_path, ca_path);
     TIDE_CHECK(identity != NULL);
-    size_t count = 0;
-    if (tls_read_certs(cert_path, identity->chain, TLS_CHAIN_MAX, &count, err) != 0)
-        goto bad;
-    identity->chain_count = count;
-    if (tls_read_key(key_path, &identity->key, err) != 0 ||
-        tls_read_ca(ca_path, &identity->store, err) != 0 ||
-        tls_identity_check(identity, cert_path, key_path, ca_path, err) != 0)
-        goto bad;
+    identity->slot->now = tls_keys_read(identity, identity->uri, err);
+    if (identity->slot->now == NULL) {
+        tls_identity_free(identity);
+        return -1;
+    }
+    TIDE_CHECK(tls_name_parse(identity->uri, &identity->name, NULL) == 0);
     *ret = identity;
     return 0;
-bad:
-    tls_identity_free(identity);
-    if (err != NULL && err->code != TIDE_ERR_CONFIG)
-        err->code = TIDE_ERR_CONFIG;
-    return -1;
+}
+
+int tls_identity_reload(struct tls_identity *identity, struct err *err)
+{
+    char uri[TLS_URI_MAX + 1];
+    struct tls_slot *slot = identity->slot;
+    struct tls_keys *keys = tls_keys_read(identity, uri, err);
+    if (keys == NULL)
+        return -1;
+    if (strcmp(uri, identity->uri) != 0) {
+        tls_keys_drop(keys);
+        return err_set(err, TIDE_ERR_CONFIG,
+                       "certificate \"%s\" now names %s instead of %s; to change the identity, "
+                       "start anew",
+                       identity->cert_path, uri, identity->uri);
+    }
+    pthread_mutex_lock(&slot->lock);
+    struct tls_keys *old = slot->now;
+    keys->turn = old->turn + 1;
+    slot->now = keys;
+    atomic_store(&slot->turn, keys->turn);
+    pthread_mutex_unlock(&slot->lock);
+    tls_keys_drop(old);
+    return 0;
+}
+
+struct tls_identity *tls_identity_copy(const struct tls_identity *identity)
+{
+    struct tls_identity *copy =
+        tls_identity_make(identity->cert_path, identity->key_path, identity->ca_path);
+    if (copy == NULL)
+        return NULL;
+    memcpy(copy->uri, identity->uri, sizeof(copy->uri));
+    copy->name = identity->name;
+    copy->slot->now = tls_keys_hold(identity);
+    atomic_init(&copy->slot->turn, copy->slot->now->turn);
+    return copy;
 }
 
 void tls_identity_free(struct tls_identity *identity)
 {
     if (identity == NULL)
         return;
-    for (size_t i = 0; i < identity->chain_count; i++) {
-        X509_free(identity->chain[i]);
-        OPENSSL_free(identity->der[i]);
+    if (identity->slot != NULL) {
+        tls_keys_drop(identity->slot->now);
+        pthread_mutex_destroy(&identity->slot->lock);
+        free(identity->slot);
     }
-    EVP_PKEY_free(identity->key);
-    X509_STORE_free(identity->store);
+    free(identity->cert_path);
+    free(identity->key_path);
+    free(identity->ca_path);
     free(identity);
 }
 
@@ -378,11 +498,15 @@ const struct tls_name *tls_identity_name(const struct tls_identity *identity)
 size_t tls_identity_chain(const struct tls_identity *identity,
                           const uint8_t *ret_der[TLS_CHAIN_MAX], size_t ret_size[TLS_CHAIN_MAX])
 {
-    for (size_t i = 0; i < identity->chain_count; i++) {
-        ret_der[i] = identity->der[i];
-        ret_size[i] = identity->der_size[i];
+    /* Not held: they are those of now until the identity's owner reloads it. */
+    pthread_mutex_lock(&identity->slot->lock);
+    const struct tls_keys *keys = identity->slot->now;
+    pthread_mutex_unlock(&identity->slot->lock);
+    for (size_t i = 0; i < keys->chain_count; i++) {
+        ret_der[i] = keys->der[i];
+        ret_size[i] = keys->der_size[i];
     }
-    return identity->chain_count;
+    return keys->chain_count;
 }
 
 /* Keeps the reason for tls_failure(); the newest wins. */
@@ -428,6 +552,36 @@ refuse:
     return 0;
 }
 
+/* What verifies, and how, whoever drives the handshakes. */
+static void tls_context_rules(SSL_CTX *context)
+{
+    SSL_CTX_set_options(context, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION |
+                                     SSL_OP_NO_COMPRESSION | SSL_OP_SINGLE_ECDH_USE);
+    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+    SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
+    /* Else one SSL_read() goes on for as long as a peer sends new keys and nothing else. */
+    SSL_CTX_clear_mode(context, SSL_MODE_AUTO_RETRY);
+    SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, tls_verify_peer);
+    SSL_CTX_set_verify_depth(context, TLS_VERIFY_MAX);
+}
+
+static bool tls_context_keys(SSL_CTX *context, const struct tls_keys *keys)
+{
+    if (SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) != 1 ||
+        SSL_CTX_set_max_proto_version(context, TLS1_3_VERSION) != 1 ||
+        SSL_CTX_set_num_tickets(context, 0) != 1 || SSL_CTX_set_max_early_data(context, 0) != 1 ||
+        SSL_CTX_use_certificate(context, keys->chain[0]) != 1 ||
+        SSL_CTX_use_PrivateKey(context, keys->key) != 1 ||
+        SSL_CTX_set1_verify_cert_store(context, keys->store) != 1 ||
+        SSL_CTX_clear_chain_certs(context) != 1)
+        return false;
+    for (size_t i = 1; i < keys->chain_count; i++) {
+        if (SSL_CTX_add1_chain_cert(context, keys->chain[i]) != 1)
+            return false;
+    }
+    return true;
+}
+
 int tls_context_apply(SSL_CTX *context, const struct tls_identity *identity, tls_allow_fn *allow,
                       void *arg, struct err *err)
 {
@@ -435,38 +589,25 @@ int tls_context_apply(SSL_CTX *context, const struct tls_identity *identity, tls
     TIDE_CHECK(pthread_once(&tls_once, tls_start) == 0);
     ERR_clear_error();
     struct tls_policy *policy = calloc(1, sizeof(*policy));
-    TIDE_CHECK(policy != NULL);
+    if (policy == NULL)
+        return err_set(err, TIDE_ERR_LIMIT, "cannot set up TLS: no memory");
+    struct tls_keys *keys = tls_keys_hold(identity);
+    policy->identity = identity;
+    policy->turn = keys->turn;
     policy->allow = allow;
     policy->arg = arg;
     memcpy(policy->site, identity->name.site, sizeof(policy->site));
     struct tls_policy *old = SSL_CTX_get_ex_data(context, tls_policy_index);
-    if (SSL_CTX_set_ex_data(context, tls_policy_index, policy) != 1) {
-        free(policy);
-        goto bad;
+    bool kept = SSL_CTX_set_ex_data(context, tls_policy_index, policy) == 1;
+    free(kept ? old : policy);
+    bool good = kept && tls_context_keys(context, keys);
+    tls_keys_drop(keys);
+    if (!good) {
+        tls_queue(reason, sizeof(reason));
+        return err_set(err, TIDE_ERR_FAILED, "cannot set up TLS: %s", reason);
     }
-    free(old);
-    if (SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) != 1 ||
-        SSL_CTX_set_max_proto_version(context, TLS1_3_VERSION) != 1 ||
-        SSL_CTX_set_num_tickets(context, 0) != 1 || SSL_CTX_set_max_early_data(context, 0) != 1 ||
-        SSL_CTX_use_certificate(context, identity->chain[0]) != 1 ||
-        SSL_CTX_use_PrivateKey(context, identity->key) != 1 ||
-        SSL_CTX_set1_verify_cert_store(context, identity->store) != 1 ||
-        SSL_CTX_clear_chain_certs(context) != 1)
-        goto bad;
-    for (size_t i = 1; i < identity->chain_count; i++) {
-        if (SSL_CTX_add1_chain_cert(context, identity->chain[i]) != 1)
-            goto bad;
-    }
-    SSL_CTX_set_options(context, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION |
-                                     SSL_OP_NO_COMPRESSION | SSL_OP_SINGLE_ECDH_USE);
-    SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
-    SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_NO_AUTO_CHAIN);
-    SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, tls_verify_peer);
-    SSL_CTX_set_verify_depth(context, TLS_VERIFY_MAX);
+    tls_context_rules(context);
     return 0;
-bad:
-    tls_queue(reason, sizeof(reason));
-    return err_set(err, TIDE_ERR_FAILED, "cannot set up TLS: %s", reason);
 }
 
 SSL_CTX *tls_context(const struct tls_identity *identity, tls_allow_fn *allow, void *arg)
@@ -476,6 +617,24 @@ SSL_CTX *tls_context(const struct tls_identity *identity, tls_allow_fn *allow, v
     TIDE_CHECK(context != NULL);
     TIDE_CHECK(tls_context_apply(context, identity, allow, arg, &err) == 0);
     return context;
+}
+
+SSL *tls_connection(SSL_CTX **context)
+{
+    const struct tls_policy *policy = SSL_CTX_get_ex_data(*context, tls_policy_index);
+    TIDE_CHECK(policy != NULL);
+    if (policy->turn != atomic_load(&policy->identity->slot->turn)) {
+        SSL_CTX *fresh = SSL_CTX_new(TLS_method());
+        if (fresh != NULL &&
+            tls_context_apply(fresh, policy->identity, policy->allow, policy->arg, NULL) == 0) {
+            SSL_CTX_free(*context); /* connections that it made hold it */
+            *context = fresh;
+        } else {
+            SSL_CTX_free(fresh);
+            ERR_clear_error();
+        }
+    }
+    return SSL_new(*context);
 }
 
 int tls_peer_uri(const SSL *ssl, char ret_uri[TLS_URI_MAX + 1], struct err *err)
@@ -555,8 +714,9 @@ int tls_sign(const struct tls_identity *identity, const char *context, const voi
         free(message);
         return err_set(err, TIDE_ERR_LIMIT, "no memory for a signature");
     }
+    struct tls_keys *keys = tls_keys_hold(identity);
     ERR_clear_error();
-    if (EVP_DigestSignInit(digest, NULL, tls_digest(identity->key), NULL, identity->key) == 1 &&
+    if (EVP_DigestSignInit(digest, NULL, tls_digest(keys->key), NULL, keys->key) == 1 &&
         EVP_DigestSign(digest, signature, &signature_size, message, message_size) == 1) {
         memcpy(ret_signature, signature, signature_size);
         *ret_size = signature_size;
@@ -565,6 +725,7 @@ int tls_sign(const struct tls_identity *identity, const char *context, const voi
         tls_queue(reason, sizeof(reason));
         err_set(err, TIDE_ERR_FAILED, "cannot sign as %s: %s", identity->uri, reason);
     }
+    tls_keys_drop(keys);
     EVP_MD_CTX_free(digest);
     free(message);
     return status;

@@ -5,7 +5,7 @@
  *
  * Who a peer is, is decided in OpenSSL's verify callback, so that a wrong peer fails the handshake,
  * whoever drives it (the link, a bufferevent, libcurl). Objects here are shared by threads once
- * made; they are not changed afterwards. */
+ * made; tls_identity_reload() may run beside all else but tls_identity_chain(). */
 #ifndef TIDE_COMMON_IO_TLS_H
 #define TIDE_COMMON_IO_TLS_H
 
@@ -55,6 +55,13 @@ struct tls_identity;
 int tls_identity_load(const char *cert_path, const char *key_path, const char *ca_path,
                       struct tls_identity **ret, struct err *err);
 void tls_identity_free(struct tls_identity *identity); /* takes NULL */
+
+/* Reads the three files again. Connections stay as they are; handshakes and signatures from now on
+ * have what was read. CONFIG, and nothing changes: as above, or the certificate names another. */
+int tls_identity_reload(struct tls_identity *identity, struct err *err);
+/* What the identity is now, whatever is read later; tls_identity_free() frees it. For a signature
+ * and its chain that must belong together. NULL: no memory. */
+struct tls_identity *tls_identity_copy(const struct tls_identity *identity);
 const char *tls_identity_uri(const struct tls_identity *identity);
 const struct tls_name *tls_identity_name(const struct tls_identity *identity);
 
@@ -63,9 +70,13 @@ const struct tls_name *tls_identity_name(const struct tls_identity *identity);
 typedef bool tls_allow_fn(void *arg, const char *uri);
 
 /* One context for accepting and dialing. `allow` NULL: any identity of the site's CA and SITE.
- * In every case the peer's SITE must be our own. The caller frees it (SSL_CTX_free). Usable with
- * SSL_new() + bufferevent_openssl_socket_new() too. */
+ * In every case the peer's SITE must be our own. The identity must outlive it and its connections.
+ * The caller frees it (SSL_CTX_free). */
 SSL_CTX *tls_context(const struct tls_identity *identity, tls_allow_fn *allow, void *arg);
+/* SSL_new(), with what the identity is now: where it was reloaded, *context is replaced first (or,
+ * without memory, is used once more). Usable with bufferevent_openssl_socket_new() too. NULL: no
+ * memory. */
+SSL *tls_connection(SSL_CTX **context);
 
 /* The same on a context made by someone else (libcurl's CURLOPT_SSL_CTX_FUNCTION). */
 int tls_context_apply(SSL_CTX *context, const struct tls_identity *identity, tls_allow_fn *allow,
@@ -84,7 +95,8 @@ void tls_failure(const SSL *ssl, int result, char *ret_text, size_t size);
 int tls_sign(const struct tls_identity *identity, const char *context, const void *bytes,
              size_t size, uint8_t ret_signature[TLS_SIGNATURE_MAX], size_t *ret_size,
              struct err *err);
-/* Our chain in DER, leaf first; the bytes belong to the identity. Returns how many there are. */
+/* Our chain in DER, leaf first; the bytes belong to the identity, until it is reloaded. Returns how
+ * many there are. */
 size_t tls_identity_chain(const struct tls_identity *identity,
                           const uint8_t *ret_der[TLS_CHAIN_MAX], size_t ret_size[TLS_CHAIN_MAX]);
 

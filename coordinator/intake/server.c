@@ -666,7 +666,7 @@ static void connection_ended(void *parent, void *pointer, CRYPTO_EX_DATA *data, 
 static struct bufferevent *connection_new(struct event_base *base, void *arg)
 {
     struct server *server = arg;
-    SSL *ssl = SSL_new(server->tls);
+    SSL *ssl = tls_connection(&server->tls);
     if (ssl == NULL) {
         return NULL;
     }

@@ -18,6 +18,10 @@ int sites_remove(void **state);
 const char *sites_path(const char *name); /* FOLDER/name, in a few rotating buffers */
 struct tls_identity *sites_identity(const char *name);
 
+/* Issues NAME (participant, or coordinator "main") anew by the CA in FOLDER/ca ("lab", "other") and
+ * puts certificate and key in the place of those of before. */
+void sites_renew(const char *ca, const char *name);
+
 /* A client context that shows NAME's certificate (NULL: none) and takes any server. */
 SSL_CTX *sites_raw_context(const char *name);
 

@@ -32,6 +32,7 @@ struct server {
     atomic_bool end;
     atomic_uint connections;
     atomic_uint requests;
+    X509 *shown;     /* by the client of the last connection */
     char head[2048]; /* of the last request */
     size_t body_size;
     uint8_t body[BODY_MAX];
@@ -93,9 +94,11 @@ static void *server_run(void *arg)
         const struct timeval limit = {.tv_sec = 4};
         setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
         atomic_fetch_add(&server.connections, 1);
-        SSL *ssl = SSL_new(server.context);
+        SSL *ssl = tls_connection(&server.context);
         SSL_set_fd(ssl, fd);
         if (SSL_accept(ssl) == 1) {
+            X509_free(server.shown);
+            server.shown = SSL_get1_peer_certificate(ssl);
             for (unsigned k = 0; !atomic_load(&server.end) && server_read(ssl); k++) {
                 atomic_fetch_add(&server.requests, 1);
                 if (k > 0 && strstr(server.head, " /v0/drop ") != NULL)
@@ -141,6 +144,7 @@ static void server_close(void)
     close(fd);
     pthread_join(server.thread, NULL);
     close(server.fd);
+    X509_free(server.shown);
     SSL_CTX_free(server.context);
     tls_identity_free(server.identity);
 }
@@ -241,6 +245,43 @@ static void wrong_identities_get_no_request_through(void **state)
         client_close(&client);
         server_close();
     }
+}
+
+static int ask(struct client *client, const char *path)
+{
+    int status = 0;
+    struct err err = {0};
+    if (http_request(client->http, "GET", path, NULL, 0, 3000, &status, NULL, NULL, &err) != 0)
+        fail_msg("%s", err.text);
+    return status;
+}
+
+/* What is connected stays so with the certificate of before; the next connection has the new one,
+ * of the client and of the server. */
+static void renewed_certificates_are_for_new_connections(void **state)
+{
+    (void)state;
+    server_open("main");
+    struct client client = client_open("a", "spiffe://lab/coordinator/main", 1000);
+    assert_int_equal(ask(&client, "/v0/x"), 200);
+    X509 *before = X509_dup(server.shown);
+    sites_renew("lab", "a");
+    sites_renew("lab", "main");
+    assert_int_equal(tls_identity_reload(client.identity, NULL), 0);
+    assert_int_equal(tls_identity_reload(server.identity, NULL), 0);
+    assert_int_equal(ask(&client, "/v0/x"), 200);
+    assert_int_equal(atomic_load(&server.connections), 1);
+    assert_int_equal(X509_cmp(before, server.shown), 0);
+    SSL_CTX *context = server.context;
+    SSL_CTX_up_ref(context);                         /* so that no other gets its address */
+    assert_int_equal(ask(&client, "/v0/drop"), 200); /* by a second connection */
+    assert_int_equal(atomic_load(&server.connections), 2);
+    assert_int_not_equal(X509_cmp(before, server.shown), 0);
+    assert_ptr_not_equal(server.context, context);
+    SSL_CTX_free(context);
+    X509_free(before);
+    client_close(&client);
+    server_close();
 }
 
 static void limits_and_deadlines_hold(void **state)
@@ -383,6 +424,7 @@ int main(void)
         cmocka_unit_test(requests_reuse_one_connection),
         cmocka_unit_test(wrong_identities_get_no_request_through),
         cmocka_unit_test(limits_and_deadlines_hold),
+        cmocka_unit_test(renewed_certificates_are_for_new_connections),
         cmocka_unit_test(a_paced_body_arrives_whole),
         cmocka_unit_test(abort_ends_a_paced_body),
         cmocka_unit_test(abort_ends_a_long_wait),

@@ -1,6 +1,6 @@
 # Real daemons, taps and a coordinator on loopback addresses.
 find_package(Python3 REQUIRED COMPONENTS Interpreter)
-foreach(part IN ITEMS run unheld epochs disks kills stream copy full config)
+foreach(part IN ITEMS run unheld epochs disks kills stream copy full config renew)
   add_test(NAME system_daemon_${part}
     COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/daemon.py ${part})
   set_tests_properties(system_daemon_${part} PROPERTIES LABELS system TIMEOUT 120

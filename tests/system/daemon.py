@@ -11,6 +11,7 @@
   daemon.py stream    a tap comes back with another stream, or with an older log
   daemon.py copy      a disk that holds data joins: points after its copy, and they are right
   daemon.py full      the file system under a log is full: production goes on (needs root)
+  daemon.py renew     certificates are renewed under running daemons, by SIGHUP; no round is lost
   daemon.py config    wrong configuration files: file, line, what was expected
 """
 import errno
@@ -18,6 +19,9 @@ import json
 import os
 import random
 import shutil
+import signal
+import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -513,6 +517,70 @@ def full_disk(c):
         subprocess.run(["umount", mount], check=False)
 
 
+def shown(address):
+    """The certificate that a server shows, in DER; it refuses us, who have none, after that."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    host, port = address.split(":")
+    with socket.create_connection((host, int(port)), timeout=5) as plain:
+        with context.wrap_socket(plain) as wrapped:
+            return wrapped.getpeercert(binary_form=True)
+
+
+def reissue(c, role, name, prefix):
+    """As an operator would: elsewhere, then into the place of the old; returns it in DER."""
+    fresh = c.path("fresh")
+    done = c.tidemark("pki", "issue", "--dir", c.path("pki"), f"--{role}", name, "--ip",
+                      f"{c.net}.10", "--out", fresh)
+    check("issued", done.returncode == 0, done.stderr)
+    for end in (".key", ".crt"):
+        os.rename(fresh + end, prefix + end)
+    return ssl.PEM_cert_to_DER_cert(open(prefix + ".crt", encoding="ascii").read())
+
+
+def renew(c):
+    c.start()
+    c.wait_points("at the start", 2, 15, {})
+    failed = [p.status()["rounds_failed"] for p in c.participants]
+
+    def hang_up(process, text):
+        before = process.text().count("SIGHUP: ")
+        process.child.send_signal(signal.SIGHUP)
+        wait_until("it says what it did", 10, lambda: process.text().count("SIGHUP: ") > before)
+        check("SIGHUP", text in process.text().split("SIGHUP: ")[-1], process.text()[-1000:])
+
+    step("every certificate is renewed; rounds go on, none fails, points appear")
+    files = [(p.process, p.address, "participant", p.name, c.path(f"pki/{p.name}"))
+             for p in c.participants]
+    files.append((c.coordinator, c.coordinator_address, "coordinator", "main",
+                  c.path("pki/coordinator")))
+    for process, address, role, name, prefix in files:
+        old = shown(address)
+        new = reissue(c, role, name, prefix)
+        check("the old one until it is told", old != new and shown(address) == old, name)
+        hang_up(process, "were read again")
+        check("the new one", shown(address) == new, name)
+    c.wait_points("with new certificates", 3, 15)
+
+    step("a broken file is refused, the one of before stays")
+    process, address, _, _, prefix = files[0]
+    good, now = open(prefix + ".crt", encoding="ascii").read(), shown(address)
+    c.write(prefix + ".crt", good[:200])
+    hang_up(process, "does not hold 1 to 4 certificates in PEM form; the certificate, key and CA of "
+                     "before stay in use")
+    check("still the new one", shown(address) == now)
+    c.wait_points("with a broken file", 2, 15)
+    check("no round failed", [p.status()["rounds_failed"] for p in c.participants] == failed,
+          str(failed))
+
+    step("who starts again is let in by those with the renewed one")
+    c.write(prefix + ".crt", good)
+    c.participants[1].process.kill()
+    c.participants[1].start()
+    c.wait_points("after a daemon was killed", 2, 20)
+
+
 def config(c):
     good = open(c.participants[0].config, encoding="utf-8").read()
     cases = [
@@ -547,7 +615,8 @@ def main():
              "disks": (disk_set, MEMBERS[:2], ("data",)),
              "kills": (kills, MEMBERS[:2], ("data", "log")),
              "stream": (stream, MEMBERS[:2], ("data",)),
-             "copy": (copy, MEMBERS, ("data",)), "full": (full_disk, ["web"], ("data",)), "config": (config, ["web"], ("data",))}
+             "copy": (copy, MEMBERS, ("data",)), "full": (full_disk, ["web"], ("data",)), "config": (config, ["web"], ("data",)),
+             "renew": (renew, MEMBERS[:2], ("data",))}
     part, members, disks = parts[sys.argv[1]]
     if part is full_disk and os.geteuid() != 0:
         print("skipped: a small tmpfs needs root")

@@ -336,6 +336,23 @@ static void addresses_are_numeric(void **state)
             fail_msg("\"%s\" was taken", bad[i]);
         assert_int_equal(err.code, TIDE_ERR_CONFIG);
     }
+
+    static const struct {
+        const char *one;
+        const char *other;
+        bool same;
+    } hosts[] = {
+        {"192.0.2.1:1", "192.0.2.1:2", true},
+        {"192.0.2.1:1", "192.0.2.2:1", false},
+        {"[2001:db8::1]:1", "[2001:db8::ffff:1]:2", true}, /* of one /64 */
+        {"[2001:db8::1]:1", "[2001:db8:0:1::1]:1", false},
+        {"[::1]:1", "127.0.0.1:1", false},
+    };
+    for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
+        assert_int_equal(address_parse(hosts[i].one, false, &a, NULL), 0);
+        assert_int_equal(address_parse(hosts[i].other, false, &b, NULL), 0);
+        assert_int_equal(address_same_host(&a, &b), hosts[i].same);
+    }
 }
 
 /* ---- identities ---- */
