@@ -90,6 +90,7 @@ struct lab_token {
 
 struct roundlab {
     struct roundlab_config config;
+    struct roundlab_watch watch; /* those that are not NULL are called */
     struct definition *definition;
     struct prng prng;     /* network, nonces, ids */
     struct prng workload; /* tokens: the same, held or not */
@@ -494,15 +495,15 @@ static void append_record(struct roundlab *lab, struct disk *disk, unsigned memb
     struct err err;
     struct record *kept = &disk->records[disk->record_count++];
     TIDE_CHECK(record_decode(bytes, size, kept, &size, &err) == 0);
-    if (lab->config.watch.record != NULL) {
-        lab->config.watch.record(lab->config.watch.context, member * ROUNDLAB_DISKS + index, kept);
+    if (lab->watch.record != NULL) {
+        lab->watch.record(lab->watch.context, member * ROUNDLAB_DISKS + index, kept);
     }
 }
 
 static void tell_let_go(const struct roundlab *lab, unsigned member, unsigned index)
 {
-    if (lab->config.watch.let_go != NULL) {
-        lab->config.watch.let_go(lab->config.watch.context, member * ROUNDLAB_DISKS + index);
+    if (lab->watch.let_go != NULL) {
+        lab->watch.let_go(lab->watch.context, member * ROUNDLAB_DISKS + index);
     }
 }
 
@@ -795,9 +796,9 @@ static unsigned write_to(struct roundlab *lab, unsigned member, unsigned index, 
                                          .waiting = out.ack == GATE_ACK_HOLD,
                                          .ticket = out.ticket};
     lab->tally.writes++;
-    if (lab->config.watch.write != NULL) {
-        lab->config.watch.write(lab->config.watch.context, member * ROUNDLAB_DISKS + index, out.lsn,
-                                token, cause >= 0);
+    if (lab->watch.write != NULL) {
+        lab->watch.write(lab->watch.context, member * ROUNDLAB_DISKS + index, out.lsn, token,
+                         cause >= 0);
     }
     lab->tally.held += out.ack == GATE_ACK_HOLD;
     if (out.ack == GATE_ACK_NOW) {
@@ -848,6 +849,17 @@ void roundlab_tokens(struct roundlab *lab, unsigned tokens, uint64_t think_us_ma
 }
 
 /* ---- what a test does ---- */
+
+void roundlab_onlook(struct roundlab *lab, const struct roundlab_watch *watch)
+{
+    lab->watch = *watch;
+    for (unsigned i = 0; watch->record != NULL && i < lab->definition->disk_count; i++) {
+        const struct disk *disk = &lab->nodes[i / ROUNDLAB_DISKS].disks[i % ROUNDLAB_DISKS];
+        for (size_t k = 0; k < disk->record_count; k++) {
+            watch->record(watch->context, i, &disk->records[k]);
+        }
+    }
+}
 
 void roundlab_link(struct roundlab *lab, unsigned a, unsigned b, bool up)
 {

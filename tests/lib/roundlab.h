@@ -46,12 +46,14 @@ struct roundlab_config {
     void (*fate)(struct roundlab *lab, unsigned from, unsigned to, struct msg *msg,
                  struct roundlab_fate *fate, void *context);
     void *context;
-    struct roundlab_watch watch; /* those that are not NULL are called */
 };
 
 /* Starts at time 0: all taps attached, all links between candidates and others up. */
 struct roundlab *roundlab_new(const struct roundlab_config *config);
 void roundlab_free(struct roundlab *lab);
+
+/* From here on that onlooker is told, beginning with the records that are there already. */
+void roundlab_onlook(struct roundlab *lab, const struct roundlab_watch *watch);
 
 /* Runs all that happens through that time. */
 void roundlab_run(struct roundlab *lab, uint64_t until_us);
