@@ -269,7 +269,22 @@ static bool any_unheld(const struct check *check, const struct round_order *orde
     return false;
 }
 
-static void check_answer(struct check *check, uint64_t now_us, const struct align_round *round)
+/* What was answered before for that order; NULL: nothing. Mostly at the same place. */
+static struct answer *answered(struct check *check, size_t hint, const struct round_order *order)
+{
+    if (hint < check->answer_count && rule_order_equal(&check->answers[hint].order, order)) {
+        return &check->answers[hint];
+    }
+    for (size_t i = 0; i < check->answer_count; i++) {
+        if (rule_order_equal(&check->answers[i].order, order)) {
+            return &check->answers[i];
+        }
+    }
+    return NULL;
+}
+
+static void check_answer(struct check *check, uint64_t now_us, const struct align_round *round,
+                         size_t index)
 {
     char hex[TIDE_ID_HEX];
     if (round->answer == ROUND_ANSWER_YES) {
@@ -282,30 +297,27 @@ static void check_answer(struct check *check, uint64_t now_us, const struct alig
                    id_hex(&round->order.round, hex));
         }
     }
-    for (size_t i = 0; i < check->answer_count; i++) {
-        struct answer *before = &check->answers[i];
-        if (!rule_order_equal(&before->order, &round->order)) {
-            continue;
-        }
-        /* Whoever has read less may not know yet; who does know says the same. */
-        if (round->answer != ROUND_ANSWER_UNKNOWN && round->answer != before->answer) {
+    const struct answer *before = answered(check, index, &round->order);
+    if (round->answer == ROUND_ANSWER_UNKNOWN) {
+        return; /* whoever has read less may not know yet; who does know says the same */
+    }
+    if (before != NULL) {
+        if (round->answer != before->answer) {
             breach(check, now_us, "final", "round %.8s was %s and is %s",
                    id_hex(&round->order.round, hex), round_answer_name(before->answer),
                    round_answer_name(round->answer));
         }
         return;
     }
-    if (round->answer != ROUND_ANSWER_UNKNOWN) {
-        check->answers = room_for(check->answers, &check->answer_room, check->answer_count,
-                                  sizeof *check->answers);
-        check->answers[check->answer_count++] = (struct answer){round->order, round->answer};
-    }
+    check->answers =
+        room_for(check->answers, &check->answer_room, check->answer_count, sizeof *check->answers);
+    check->answers[check->answer_count++] = (struct answer){round->order, round->answer};
 }
 
 void check_answers(struct check *check, uint64_t now_us, const struct align *align)
 {
     for (size_t i = 0; i < align_count(align); i++) {
-        check_answer(check, now_us, align_at(align, i));
+        check_answer(check, now_us, align_at(align, i), i);
     }
 }
 
@@ -392,17 +404,30 @@ struct check_count check_end(struct check *check, uint64_t now_us, const struct 
     return count;
 }
 
-unsigned check_points_since(struct check *check, uint64_t since_us)
+static unsigned first_of(const struct set *set)
+{
+    unsigned d = 0;
+    while (d < set->count && !set_has(set, d)) {
+        d++;
+    }
+    return d;
+}
+
+unsigned check_points(struct check *check, uint64_t from_us, uint64_t to_us, bool full)
 {
     struct check_stream streams[DISKS_MAX];
     unsigned points = 0;
     copy_streams(check, streams);
-    const struct check_stream *first = &streams[0];
-    for (size_t i = 0; i < first->count; i++) {
-        const struct record *r = &first->records[i];
-        points += r->type == RECORD_BOOKMARK && first->at_us[i] >= since_us &&
-                  is_all(check, &r->bookmark.order.set) &&
-                  rule_round(check->definition, streams, &r->bookmark.order) == ROUND_ANSWER_YES;
+    for (unsigned d = 0; d < check->definition->disk_count; d++) {
+        for (size_t i = 0; i < streams[d].count; i++) {
+            const struct record *r = &streams[d].records[i];
+            uint64_t at_us = streams[d].at_us[i];
+            points +=
+                r->type == RECORD_BOOKMARK && at_us >= from_us && at_us <= to_us &&
+                first_of(&r->bookmark.order.set) == d &&
+                full == is_all(check, &r->bookmark.order.set) &&
+                rule_round(check->definition, streams, &r->bookmark.order) == ROUND_ANSWER_YES;
+        }
     }
     return points;
 }

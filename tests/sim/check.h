@@ -54,8 +54,9 @@ struct check_count {
 /* At the end: all rounds, by a reader that was fed everything (rule, cause, budget). */
 struct check_count check_end(struct check *check, uint64_t now_us, const struct align *align);
 
-/* Full points by the rule computed here whose first bookmark came at that time or later. */
-unsigned check_points_since(struct check *check, uint64_t since_us);
+/* Points, full or partial, by the rule computed here, whose bookmark in the first disk of their set
+ * came within that time. */
+unsigned check_points(struct check *check, uint64_t from_us, uint64_t to_us, bool full);
 
 const struct check_stream *check_streams(const struct check *check, unsigned disk);
 

@@ -1,21 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "tests/sim/sim.h"
+#include "tests/sim/sim_own.h"
 
 #include "common/core/check.h"
-#include "common/core/prng.h"
-#include "tests/lib/roundlab.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SECOND_US  1000000U
-#define STEP_US    50000U /* between two looks at most */
-#define SYNC_US    2000U  /* a record is read by the far side no earlier than this after it came */
-#define DISKS_MAX  (SIM_MEMBERS_MAX * ROUNDLAB_DISKS)
-#define TOKENS     6U
-#define CANDIDATES 3U
+#define SECOND_US 1000000U
+#define STEP_US   50000U /* between two looks at most */
+#define TOKENS    6U
 
 /* Kinds of faults; a swarm run draws which of them it has. */
 enum fault {
@@ -30,26 +25,6 @@ enum fault {
     FAULT_FORGED,   /* a RELEASE or ABORT that nobody of the round sent */
     FAULT_STALE,    /* HOLD arrives with another epoch or tap incarnation than was sent */
     FAULTS,
-};
-
-struct sim {
-    struct sim_options options;
-    struct roundlab *lab;
-    struct check *check;
-    struct prng prng;
-    unsigned kinds;    /* bits of enum fault */
-    unsigned often;    /* percent of steps with a fault */
-    unsigned stale;    /* percent of HOLD messages */
-    struct align *far; /* NULL: away */
-    size_t far_read[DISKS_MAX];
-    /* When each fault ends; 0: there is none. */
-    uint64_t far_back_us;
-    uint64_t link_us[SIM_MEMBERS_MAX][SIM_MEMBERS_MAX];
-    uint64_t lost_us[SIM_MEMBERS_MAX][SIM_MEMBERS_MAX];
-    uint64_t slow_us[SIM_MEMBERS_MAX][SIM_MEMBERS_MAX];
-    uint64_t daemon_us[SIM_MEMBERS_MAX];
-    uint64_t tap_us[DISKS_MAX];
-    uint64_t copy_us[DISKS_MAX];
 };
 
 /* ---- looking on ---- */
@@ -98,7 +73,7 @@ static void read_on(const struct sim *sim, struct align *align, unsigned disk, s
 }
 
 /* The far side gets a little more of each stream, and is asked for its answers. */
-static void far_step(struct sim *sim)
+void sim_far_step(struct sim *sim, unsigned most)
 {
     if (sim->far == NULL && roundlab_now(sim->lab) >= sim->far_back_us) {
         sim->far = new_reader(sim);
@@ -108,14 +83,14 @@ static void far_step(struct sim *sim)
         return;
     }
     for (unsigned d = 0; d < sim->options.members * ROUNDLAB_DISKS; d++) {
-        read_on(sim, sim->far, d, &sim->far_read[d], prng_below(&sim->prng, 12));
+        read_on(sim, sim->far, d, &sim->far_read[d], prng_below(&sim->prng, most));
     }
     check_answers(sim->check, roundlab_now(sim->lab), sim->far);
 }
 
 /* ---- faults ---- */
 
-static bool may_link(unsigned a, unsigned b)
+bool sim_may_link(unsigned a, unsigned b)
 {
     return a != b && (a < CANDIDATES || b < CANDIDATES);
 }
@@ -162,7 +137,7 @@ static void fault_at(struct sim *sim, enum fault kind, unsigned a, unsigned b)
     uint64_t until_us = roundlab_now(sim->lab) + 1 + prng_below(&sim->prng, 3 * SECOND_US);
     switch (kind) {
     case FAULT_LINK:
-        if (may_link(a, b)) {
+        if (sim_may_link(a, b)) {
             roundlab_link(sim->lab, a, b, false);
             sim->link_us[a][b] = sim->link_us[b][a] = until_us;
         }
@@ -246,7 +221,7 @@ static void mend(struct sim *sim, uint64_t now_us)
     }
     for (unsigned a = 0; a < sim->options.members; a++) {
         for (unsigned b = a + 1; b < sim->options.members; b++) {
-            if (may_link(a, b) && sim->link_us[a][b] <= now_us && sim->daemon_us[a] == 0 &&
+            if (sim_may_link(a, b) && sim->link_us[a][b] <= now_us && sim->daemon_us[a] == 0 &&
                 sim->daemon_us[b] == 0) {
                 roundlab_link(sim->lab, a, b, true);
                 sim->link_us[a][b] = sim->link_us[b][a] = 0;
@@ -304,11 +279,11 @@ static void step(struct sim *sim)
 {
     roundlab_run(sim->lab, roundlab_now(sim->lab) + 1 + prng_below(&sim->prng, 2 * STEP_US));
     mend(sim, roundlab_now(sim->lab));
-    far_step(sim);
+    sim_far_step(sim, 12);
 }
 
 /* Whoever reads now, and has never read before, gets the same answers. */
-static struct check_count judge(struct sim *sim)
+struct check_count sim_judge(struct sim *sim)
 {
     struct align *align = new_reader(sim);
     for (unsigned d = 0; d < sim->options.members * ROUNDLAB_DISKS; d++) {
@@ -320,7 +295,7 @@ static struct check_count judge(struct sim *sim)
     return count;
 }
 
-static void close_sim(struct sim *sim, struct sim_result *ret)
+void sim_close(struct sim *sim, struct sim_result *ret)
 {
     const char *text = roundlab_text(sim->lab);
     ret->trace = strdup(text);
@@ -341,13 +316,21 @@ static bool live_phase(struct sim *sim, struct sim_result *ret)
     end_faults(sim);
     while (roundlab_now(sim->lab) < from_us + SIM_LIVE_US && check_failure(sim->check) == NULL) {
         step(sim);
-        if (check_points_since(sim->check, from_us) >= SIM_LIVE_POINTS) {
+        if (check_points(sim->check, from_us, UINT64_MAX, true) >= SIM_LIVE_POINTS) {
             ret->live_us = roundlab_now(sim->lab) - from_us;
             roundlab_run(sim->lab, roundlab_now(sim->lab) + 2 * SYNC_US); /* all can be read */
             return true;
         }
     }
     return false;
+}
+
+void sim_open(struct sim *sim, const struct roundlab_config *config)
+{
+    sim->lab = roundlab_new(config);
+    sim->check = check_new(roundlab_definition(sim->lab));
+    const struct roundlab_watch watch = {saw_record, saw_write, saw_let_go, sim};
+    roundlab_onlook(sim->lab, &watch);
 }
 
 struct sim_result sim_run(const struct sim_options *options)
@@ -358,10 +341,7 @@ struct sim_result sim_run(const struct sim_options *options)
     sim->options = *options;
     prng_init(&sim->prng, options->seed);
     struct roundlab_config config = draw(sim);
-    sim->lab = roundlab_new(&config);
-    sim->check = check_new(roundlab_definition(sim->lab));
-    const struct roundlab_watch watch = {saw_record, saw_write, saw_let_go, sim};
-    roundlab_onlook(sim->lab, &watch);
+    sim_open(sim, &config);
     roundlab_tokens(sim->lab, TOKENS, 8000);
     while (roundlab_now(sim->lab) < (uint64_t)options->rounds * SECOND_US &&
            check_failure(sim->check) == NULL) {
@@ -369,7 +349,7 @@ struct sim_result sim_run(const struct sim_options *options)
         disturb(sim);
     }
     bool live = live_phase(sim, &ret);
-    ret.count = judge(sim);
+    ret.count = sim_judge(sim);
     const char *failure = check_failure(sim->check);
     if (failure != NULL) {
         ret.verdict = SIM_UNSAFE;
@@ -378,9 +358,9 @@ struct sim_result sim_run(const struct sim_options *options)
         ret.verdict = SIM_NOT_LIVE;
         snprintf(ret.failure, sizeof ret.failure,
                  "live: %u full points within %u s after the last fault, of %u due",
-                 check_points_since(sim->check, roundlab_now(sim->lab) - SIM_LIVE_US),
+                 check_points(sim->check, roundlab_now(sim->lab) - SIM_LIVE_US, UINT64_MAX, true),
                  SIM_LIVE_US / SECOND_US, SIM_LIVE_POINTS);
     }
-    close_sim(sim, &ret);
+    sim_close(sim, &ret);
     return ret;
 }
