@@ -932,6 +932,12 @@ struct id roundlab_last_round(const struct roundlab *lab)
     return lab->last_round;
 }
 
+const char *roundlab_member_name(unsigned member)
+{
+    TIDE_CHECK(member < ROUNDLAB_MEMBERS_MAX);
+    return member_names[member];
+}
+
 const struct definition *roundlab_definition(const struct roundlab *lab)
 {
     return lab->definition;

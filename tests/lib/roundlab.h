@@ -75,6 +75,7 @@ unsigned roundlab_write(struct roundlab *lab, unsigned member, unsigned disk); /
  * incarnation are filled in. */
 void roundlab_inject(struct roundlab *lab, unsigned from, unsigned to, struct msg *msg);
 struct id roundlab_last_round(const struct roundlab *lab); /* zero: none yet */
+const char *roundlab_member_name(unsigned member);
 const struct definition *roundlab_definition(const struct roundlab *lab);
 
 /* A workload of tokens that go from disk to disk: each write is issued after the one before it, on

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tidemark-sim: simulated clusters, seed by seed. See tests/sim/README.md. */
-#include "tests/sim/sim.h"
+#include "tests/sim/scenario.h"
 
 #include <argp.h>
 #include <errno.h>
@@ -22,6 +22,7 @@ struct args {
     uint64_t last;
     bool has_seeds;
     bool trace;
+    const char *file; /* of scenario */
 };
 
 static const struct argp_option options[] = {
@@ -86,6 +87,8 @@ static void argument(struct argp_state *state, struct args *args, const char *te
         args->command = text;
     } else if (strcmp(args->command, "replay") == 0 && !args->has_seeds) {
         one_seed(state, args, text);
+    } else if (strcmp(args->command, "scenario") == 0 && args->file == NULL) {
+        args->file = text;
     } else {
         argp_error(state, "\"%s\" is one argument too many", text);
     }
@@ -94,12 +97,18 @@ static void argument(struct argp_state *state, struct args *args, const char *te
 static void complete(struct argp_state *state, struct args *args)
 {
     if (args->command == NULL) {
-        argp_error(state, "a command is missing: run, swarm or replay");
+        argp_error(state, "a command is missing: run, swarm, replay or scenario");
+        return;
+    }
+    if (strcmp(args->command, "scenario") == 0) {
+        if (args->file == NULL || args->has_seeds) {
+            argp_error(state, "scenario needs a FILE, and no seed (`seed` stands in the file)");
+        }
         return;
     }
     if (strcmp(args->command, "run") != 0 && strcmp(args->command, "swarm") != 0 &&
         strcmp(args->command, "replay") != 0) {
-        argp_error(state, "\"%s\" is no command: run, swarm or replay", args->command);
+        argp_error(state, "\"%s\" is no command: run, swarm, replay or scenario", args->command);
     }
     if (!args->has_seeds) {
         argp_error(state, "%s needs %s", args->command,
@@ -174,11 +183,55 @@ static void tell_sum(unsigned runs, const struct check_count *sum, uint64_t live
            live_us / 1000);
 }
 
+static char *read_file(const char *path)
+{
+    static char text[1U << 16];
+    FILE *file = fopen(path, "rb");
+    if (file == NULL) {
+        fprintf(stderr, "tidemark-sim: %s: %s\n", path, strerror(errno));
+        return NULL;
+    }
+    size_t size = fread(text, 1, sizeof text, file);
+    fclose(file);
+    if (size == sizeof text) {
+        fprintf(stderr, "tidemark-sim: %s: a scenario has less than 64 KiB\n", path);
+        return NULL;
+    }
+    text[size] = '\0';
+    return text;
+}
+
+static int run_scenario(const struct args *args)
+{
+    struct sim_result result;
+    struct err err;
+    const char *text = read_file(args->file);
+    if (text == NULL) {
+        return EXIT_USAGE;
+    }
+    if (scenario_run(text, &result, &err) != 0) {
+        fprintf(stderr, "tidemark-sim: %s: %s\n", args->file, err.text);
+        return EXIT_USAGE;
+    }
+    if (args->trace) {
+        fputs(result.trace, stdout);
+    }
+    free(result.trace);
+    if (result.verdict != SIM_GOOD) {
+        printf("%s\n%s, tidemark-sim %s; again: tidemark-sim scenario %s --trace\n", result.failure,
+               args->file, TIDE_VERSION, args->file);
+        return result.verdict == SIM_UNSAFE ? EXIT_UNSAFE : EXIT_NOT_LIVE;
+    }
+    printf("%u rounds, %u points (%u full), trace %016" PRIx64 "\n", result.count.rounds,
+           result.count.points, result.count.full, result.digest);
+    return EXIT_GOOD;
+}
+
 int main(int argc, char **argv)
 {
     const struct argp argp = {options,
                               parse,
-                              "run|swarm|replay [SEED]",
+                              "run|swarm|replay SEED|scenario FILE",
                               "Simulates clusters in virtual time and checks what they do.\v"
                               "Exit status: 0 good, 2 usage, 3 unsafe, 4 not live.",
                               NULL,
@@ -188,6 +241,9 @@ int main(int argc, char **argv)
     argp_err_exit_status = EXIT_USAGE;
     if (argp_parse(&argp, argc, argv, 0, NULL, &args) != 0) {
         return EXIT_USAGE;
+    }
+    if (args.file != NULL) {
+        return run_scenario(&args);
     }
     struct check_count sum = {0};
     uint64_t live_us = 0;

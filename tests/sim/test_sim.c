@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The simulator itself: a seed does the same twice; each checker fires on what it is for. */
-#include "tests/sim/sim.h"
-
-#include "tests/sim/check.h"
+#include "tests/sim/scenario.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -51,6 +49,33 @@ static void much_is_tried(void **state)
     assert_true(sum.rounds > sum.points);
     assert_true(sum.full < sum.points);
     assert_true(sum.late > sum.points);
+}
+
+static void scenarios_can_fail(void **state)
+{
+    (void)state;
+    struct sim_result result;
+    struct err err;
+    assert_int_equal(scenario_run("end 5\nexpect full 1 9 0 5\n", &result, &err), 0);
+    assert_int_equal(result.verdict, SIM_GOOD);
+    free(result.trace);
+    assert_int_equal(scenario_run("end 5\nexpect full 9 9 0 5\n", &result, &err), 0);
+    assert_int_equal(result.verdict, SIM_NOT_LIVE);
+    free(result.trace);
+    assert_int_equal(scenario_run("end 5\nwhen 6 HOLD web db take db\n", &result, &err), 0);
+    assert_int_equal(result.verdict, SIM_NOT_LIVE); /* it never came to be */
+    free(result.trace);
+    static const char *const wrong[] = {"end x",
+                                        "at 1 fly web",
+                                        "at 1 kill nobody",
+                                        "members 17",
+                                        "kill web",
+                                        "when 1 HULD web db take db",
+                                        ""};
+    for (unsigned i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        assert_int_equal(scenario_run(wrong[i], &result, &err), -1);
+        assert_non_null(strstr(err.text, "line "));
+    }
 }
 
 /* ---- checkers: two members with a disk each, by hand ---- */
@@ -334,6 +359,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(same_seed_same_run),
         cmocka_unit_test(much_is_tried),
+        cmocka_unit_test(scenarios_can_fail),
         cmocka_unit_test_teardown(good_is_good, tear_down),
         cmocka_unit_test_teardown(cause_fires, tear_down),
         cmocka_unit_test_teardown(rule_fires, tear_down),
