@@ -77,6 +77,7 @@ struct node {
     struct member *member;
     struct leader *leader;
     bool stopped;
+    uint64_t starts; /* of its daemon */
     bool taps_changed;
     struct disk disks[ROUNDLAB_DISKS];
     bool linked[ROUNDLAB_MEMBERS_MAX];
@@ -89,6 +90,7 @@ struct lab_token {
 
 struct roundlab {
     struct roundlab_config config;
+    struct roundlab_watch watch; /* those that are not NULL are called */
     struct definition *definition;
     struct prng prng;     /* network, nonces, ids */
     struct prng workload; /* tokens: the same, held or not */
@@ -114,7 +116,9 @@ struct roundlab {
     struct msg *scratch;
 };
 
-static const char *const member_names[] = {"web", "db", "app", "mail", "log"};
+static const char *const member_names[ROUNDLAB_MEMBERS_MAX] = {
+    "web", "db",  "app", "mail", "log", "n6",  "n7",  "n8",
+    "n9",  "n10", "n11", "n12",  "n13", "n14", "n15", "n16"};
 static const char *const disk_names[] = {"data", "log"};
 
 static void *grow(void *from, size_t *room, size_t count, size_t size)
@@ -489,7 +493,21 @@ static void append_record(struct roundlab *lab, struct disk *disk, unsigned memb
     struct record *all = realloc(disk->records, (disk->record_count + 1) * sizeof *all);
     TIDE_CHECK(all != NULL);
     disk->records = all;
-    disk->records[disk->record_count++] = *record;
+    uint8_t bytes[TIDE_RECORD_SMALL_MAX];
+    size_t size = record_encode(record, bytes, sizeof bytes);
+    struct err err;
+    struct record *kept = &disk->records[disk->record_count++];
+    TIDE_CHECK(record_decode(bytes, size, kept, &size, &err) == 0);
+    if (lab->watch.record != NULL) {
+        lab->watch.record(lab->watch.context, member * ROUNDLAB_DISKS + index, kept);
+    }
+}
+
+static void tell_let_go(const struct roundlab *lab, unsigned member, unsigned index)
+{
+    if (lab->watch.let_go != NULL) {
+        lab->watch.let_go(lab->watch.context, member * ROUNDLAB_DISKS + index);
+    }
 }
 
 static void answer(struct roundlab *lab, unsigned member, unsigned index, const struct tapctl *tap,
@@ -520,6 +538,7 @@ static void carry_out(struct roundlab *lab, unsigned member, unsigned index,
     if (!out->let_go) {
         return;
     }
+    tell_let_go(lab, member, index);
     uint64_t late = lab->now_us - disk->gate.start_us;
     lab->tally.over_budget += late > disk->gate.budget_us;
     if (late > lab->tally.hold_us_max) {
@@ -648,9 +667,17 @@ static void start_tap(struct roundlab *lab, unsigned member, unsigned index)
     struct id random = random_id(lab);
     uint64_t incarnation;
     memcpy(&incarnation, random.b, sizeof incarnation);
+    const struct definition_disk *defined =
+        &lab->definition->disks[member * ROUNDLAB_DISKS + index];
     struct record attach = {.type = RECORD_ATTACH, .lsn = disk->next_lsn++};
-    attach.attach.first = disk->starts == 0;
-    attach.attach.base_zero = disk->starts == 0;
+    attach.attach = (struct record_attach){.boot = defined->disk,
+                                           .disk = defined->disk,
+                                           .timeline = defined->timeline,
+                                           .size = defined->size,
+                                           .block_size = defined->block_size,
+                                           .clean = disk->starts == 0,
+                                           .first = disk->starts == 0,
+                                           .base_zero = disk->starts == 0};
     append_record(lab, disk, member, index, &attach, incarnation);
     if (disk->has_open) { /* what a crash left open is sealed before the first write */
         struct record seal = {.type = RECORD_SEAL, .lsn = disk->next_lsn++};
@@ -688,6 +715,9 @@ void roundlab_tap_stop(struct roundlab *lab, unsigned member, unsigned index)
         return;
     }
     say(lab, member, (int)index, "its tap is killed");
+    if (disk->gate.state == GATE_HOLDING) {
+        tell_let_go(lab, member, index); /* nobody holds any more, nor acknowledges */
+    }
     disk->running = false;
     disk->connection++;
     disk->next_lsn = disk->gate.next_lsn;
@@ -718,6 +748,37 @@ void roundlab_tap_gap(struct roundlab *lab, unsigned member, unsigned index)
     tell_tap(lab, member, index);
 }
 
+static uint64_t append_own(struct roundlab *lab, unsigned member, unsigned index,
+                           struct record record)
+{
+    struct disk *disk = &lab->nodes[member].disks[index];
+    struct gate_out out;
+    step_gate(lab, member, index, (struct gate_event){.type = GATE_APPEND}, &out);
+    record.lsn = out.lsn;
+    append_record(lab, disk, member, index, &record, disk->gate.incarnation);
+    return out.lsn;
+}
+
+void roundlab_tap_copy(struct roundlab *lab, unsigned member, unsigned index)
+{
+    struct disk *disk = &lab->nodes[member].disks[index];
+    uint64_t size = lab->definition->disks[member * ROUNDLAB_DISKS + index].size;
+    if (!disk->running || disk->gate.whole) {
+        return;
+    }
+    struct record record = {.type = RECORD_COPY_BEGIN};
+    record.copy_begin = (struct record_copy_begin){.kind = RECORD_COPY_FULL, .size = size};
+    uint64_t begin_lsn = append_own(lab, member, index, record);
+    record = (struct record){.type = RECORD_COPY_END};
+    record.copy_end = (struct record_copy_end){.begin_lsn = begin_lsn, .zeroes = size};
+    append_own(lab, member, index, record);
+    struct gate_out out;
+    step_gate(lab, member, index, (struct gate_event){.type = GATE_WHOLE, .begin_lsn = begin_lsn},
+              &out);
+    say(lab, member, (int)index, "copied: whole again");
+    tell_tap(lab, member, index);
+}
+
 /* ---- writes ---- */
 
 static unsigned write_to(struct roundlab *lab, unsigned member, unsigned index, int cause,
@@ -738,6 +799,10 @@ static unsigned write_to(struct roundlab *lab, unsigned member, unsigned index, 
                                          .waiting = out.ack == GATE_ACK_HOLD,
                                          .ticket = out.ticket};
     lab->tally.writes++;
+    if (lab->watch.write != NULL) {
+        lab->watch.write(lab->watch.context, member * ROUNDLAB_DISKS + index, out.lsn, token,
+                         cause >= 0);
+    }
     lab->tally.held += out.ack == GATE_ACK_HOLD;
     if (out.ack == GATE_ACK_NOW) {
         acknowledge(lab, number, APPEND_US);
@@ -788,6 +853,17 @@ void roundlab_tokens(struct roundlab *lab, unsigned tokens, uint64_t think_us_ma
 
 /* ---- what a test does ---- */
 
+void roundlab_onlook(struct roundlab *lab, const struct roundlab_watch *watch)
+{
+    lab->watch = *watch;
+    for (unsigned i = 0; watch->record != NULL && i < lab->definition->disk_count; i++) {
+        const struct disk *disk = &lab->nodes[i / ROUNDLAB_DISKS].disks[i % ROUNDLAB_DISKS];
+        for (size_t k = 0; k < disk->record_count; k++) {
+            watch->record(watch->context, i, &disk->records[k]);
+        }
+    }
+}
+
 void roundlab_link(struct roundlab *lab, unsigned a, unsigned b, bool up)
 {
     TIDE_CHECK(a != b);
@@ -817,6 +893,7 @@ void roundlab_stop(struct roundlab *lab, unsigned member)
 {
     say(lab, member, -1, "its daemon is killed");
     lab->nodes[member].stopped = true;
+    lab->nodes[member].link[member]++; /* what it still meant to say to itself is gone */
     for (unsigned m = 0; m < lab->config.members; m++) {
         if (m != member) {
             roundlab_link(lab, member, m, false);
@@ -838,19 +915,30 @@ void roundlab_take(struct roundlab *lab, unsigned member, enum round_kind kind)
     step_leader(lab, member, (struct leader_event){.type = LEADER_TAKE, .take = &take});
 }
 
+static uint64_t daemon_incarnation(const struct roundlab *lab, unsigned member)
+{
+    return member + 1 + ROUNDLAB_MEMBERS_MAX * lab->nodes[member].starts;
+}
+
 void roundlab_inject(struct roundlab *lab, unsigned from, unsigned to, struct msg *msg)
 {
     msg->head.group = lab->definition->group;
     msg->head.from = lab->definition->members[from].name;
     msg->head.to = lab->definition->members[to].name;
     msg->head.epoch = lab->definition->epoch;
-    msg->head.incarnation = from + 1;
+    msg->head.incarnation = daemon_incarnation(lab, from);
     deliver_later(lab, from, to, msg, 0);
 }
 
 struct id roundlab_last_round(const struct roundlab *lab)
 {
     return lab->last_round;
+}
+
+const char *roundlab_member_name(unsigned member)
+{
+    TIDE_CHECK(member < ROUNDLAB_MEMBERS_MAX);
+    return member_names[member];
 }
 
 const struct definition *roundlab_definition(const struct roundlab *lab)
@@ -894,7 +982,7 @@ static void happen(struct roundlab *lab, struct event *event)
     struct gate_out out;
     switch (event->kind) {
     case EV_MESSAGE:
-        if (event->peer == event->member || event->link == node->link[event->peer]) {
+        if (event->link == node->link[event->peer]) {
             deliver(lab, event->peer, event->member, event->bytes, event->size);
         }
         break;
@@ -1036,18 +1124,19 @@ static void make_definition(struct roundlab *lab)
     }
 }
 
-static void make_node(struct roundlab *lab, unsigned m)
+/* The machines of a daemon that starts now. */
+static void make_daemon(struct roundlab *lab, unsigned m)
 {
     struct node *node = &lab->nodes[m];
     struct name name = lab->definition->members[m].name;
     node->member =
         member_new(&(struct member_config){.name = name,
-                                           .incarnation = m + 1,
+                                           .incarnation = daemon_incarnation(lab, m),
                                            .unsafe_no_hold = lab->config.unsafe_no_hold,
                                            .hold_delay_us_max = lab->config.hold_delay_us_max,
                                            .hold_delay_seed = lab->config.seed});
     node->leader = leader_new(&(struct leader_config){
-        .name = name, .incarnation = m + 1, .retries = lab->config.retries});
+        .name = name, .incarnation = daemon_incarnation(lab, m), .retries = lab->config.retries});
     TIDE_CHECK(node->member != NULL && node->leader != NULL);
     step_leader(lab, m,
                 (struct leader_event){.type = LEADER_POLICY, .policy = &lab->config.policy});
@@ -1057,11 +1146,43 @@ static void make_node(struct roundlab *lab, unsigned m)
     step_member(
         lab, m,
         (struct member_event){.type = MEMBER_DEFINITION, .definition = lab->definition, .self = m});
+}
+
+static void make_node(struct roundlab *lab, unsigned m)
+{
+    struct node *node = &lab->nodes[m];
+    make_daemon(lab, m);
     for (unsigned d = 0; d < ROUNDLAB_DISKS; d++) {
         node->disks[d].next_lsn = 1;
         start_tap(lab, m, d);
         tell_tap(lab, m, d);
     }
+}
+
+void roundlab_start(struct roundlab *lab, unsigned m)
+{
+    struct node *node = &lab->nodes[m];
+    if (!node->stopped) {
+        return;
+    }
+    say(lab, m, -1, "its daemon starts");
+    member_free(node->member);
+    leader_free(node->leader);
+    node->starts++;
+    node->stopped = false;
+    make_daemon(lab, m);
+    for (unsigned d = 0; d < ROUNDLAB_DISKS; d++) {
+        tell_tap(lab, m, d);
+    }
+}
+
+void roundlab_network(struct roundlab *lab, uint64_t latency_us, uint64_t jitter_us,
+                      unsigned loss_percent, unsigned again_percent)
+{
+    lab->config.latency_us = latency_us;
+    lab->config.jitter_us = jitter_us;
+    lab->config.loss_percent = loss_percent;
+    lab->config.again_percent = again_percent;
 }
 
 struct roundlab *roundlab_new(const struct roundlab_config *config)

@@ -8,8 +8,9 @@
 #define TIDE_TESTS_LIB_ROUNDLAB_H
 
 #include "common/core/msg.h"
+#include "common/hrl/record.h"
 
-#define ROUNDLAB_MEMBERS_MAX 5
+#define ROUNDLAB_MEMBERS_MAX 16
 #define ROUNDLAB_DISKS       2 /* of each member: data, log */
 
 struct roundlab;
@@ -21,8 +22,18 @@ struct roundlab_fate {
     unsigned copies;   /* besides the first, each delay_us later than the one before */
 };
 
+/* Tells an onlooker what the taps do, as they do it; disks are flat, as in the definition. No call
+ * may step the lab. What is pointed to is good during the call. */
+struct roundlab_watch {
+    /* A record is in the log; it has been through its bytes. */
+    void (*record)(void *context, unsigned disk, const struct record *record);
+    void (*write)(void *context, unsigned disk, uint64_t lsn, int token, bool has_cause);
+    void (*let_go)(void *context, unsigned disk); /* acknowledgements are free from here on */
+    void *context;
+};
+
 struct roundlab_config {
-    unsigned members; /* 1..ROUNDLAB_MEMBERS_MAX: web, db, app, mail, log */
+    unsigned members; /* 1..ROUNDLAB_MEMBERS_MAX: web, db, app, mail, log, … */
     uint64_t seed;
     struct policy policy;
     uint64_t latency_us;
@@ -42,22 +53,30 @@ struct roundlab_config {
 struct roundlab *roundlab_new(const struct roundlab_config *config);
 void roundlab_free(struct roundlab *lab);
 
+/* From here on that onlooker is told, beginning with the records that are there already. */
+void roundlab_onlook(struct roundlab *lab, const struct roundlab_watch *watch);
+
 /* Runs all that happens through that time. */
 void roundlab_run(struct roundlab *lab, uint64_t until_us);
 uint64_t roundlab_now(const struct roundlab *lab);
 
 /* Things a test does to it, at the time now. */
+void roundlab_network(struct roundlab *lab, uint64_t latency_us, uint64_t jitter_us,
+                      unsigned loss_percent, unsigned again_percent);
 void roundlab_link(struct roundlab *lab, unsigned a, unsigned b, bool up);
-void roundlab_stop(struct roundlab *lab, unsigned member); /* its daemon: silent, links down */
+void roundlab_stop(struct roundlab *lab, unsigned member);  /* its daemon: silent, links down */
+void roundlab_start(struct roundlab *lab, unsigned member); /* a new one; its links stay down */
 void roundlab_tap_stop(struct roundlab *lab, unsigned member, unsigned disk); /* kill -9 */
 void roundlab_tap_start(struct roundlab *lab, unsigned member, unsigned disk);
 void roundlab_tap_gap(struct roundlab *lab, unsigned member, unsigned disk);
+void roundlab_tap_copy(struct roundlab *lab, unsigned member, unsigned disk); /* whole again */
 void roundlab_take(struct roundlab *lab, unsigned member, enum round_kind kind);
 unsigned roundlab_write(struct roundlab *lab, unsigned member, unsigned disk); /* its number */
 /* Delivers a message to a member at once, as if `from` had sent it; head.group, from, to, epoch and
  * incarnation are filled in. */
 void roundlab_inject(struct roundlab *lab, unsigned from, unsigned to, struct msg *msg);
 struct id roundlab_last_round(const struct roundlab *lab); /* zero: none yet */
+const char *roundlab_member_name(unsigned member);
 const struct definition *roundlab_definition(const struct roundlab *lab);
 
 /* A workload of tokens that go from disk to disk: each write is issued after the one before it, on

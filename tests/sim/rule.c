@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/sim/rule.h"
+
+#include "common/core/check.h"
+
+#include <openssl/evp.h>
+#include <string.h>
+
+#define CUT_ROOM (256U + TIDE_DISKS_MAX / 8 + 48U * 64U)
+#define DISKS    64U /* a simulated definition has no more */
+
+long rule_bookmark(const struct check_stream *stream, const struct id *round)
+{
+    for (size_t i = 0; i < stream->count; i++) {
+        const struct record *r = &stream->records[i];
+        if (r->type == RECORD_BOOKMARK &&
+            memcmp(r->bookmark.order.round.b, round->b, sizeof round->b) == 0) {
+            return (long)i;
+        }
+    }
+    return -1;
+}
+
+bool rule_order_equal(const struct round_order *a, const struct round_order *b)
+{
+    if (memcmp(a->round.b, b->round.b, sizeof a->round.b) != 0 ||
+        memcmp(a->group.b, b->group.b, sizeof a->group.b) != 0 ||
+        a->epoch.number != b->epoch.number ||
+        memcmp(a->epoch.hash.b, b->epoch.hash.b, sizeof a->epoch.hash.b) != 0 ||
+        a->scope != b->scope || a->kind != b->kind || a->set.count != b->set.count) {
+        return false;
+    }
+    for (unsigned i = 0; i < a->set.count; i++) {
+        if (set_has(&a->set, i) != set_has(&b->set, i)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Whether base and records before that index are the disk. The lab's copies are never interrupted:
+ * begin and end stand beside each other. */
+static bool whole_before(const struct check_stream *stream, size_t index)
+{
+    bool whole = false;
+    for (size_t i = 0; i < index; i++) {
+        const struct record *r = &stream->records[i];
+        if (r->type == RECORD_ATTACH && r->attach.first && r->attach.base_zero) {
+            whole = true;
+        } else if (r->type == RECORD_GAP) {
+            whole = false;
+        } else if (r->type == RECORD_COPY_END && i > 0 &&
+                   stream->records[i - 1].type == RECORD_COPY_BEGIN &&
+                   stream->records[i - 1].lsn == r->copy_end.begin_lsn) {
+            whole = true;
+        }
+    }
+    return whole;
+}
+
+static enum round_answer answer_of(const struct check_stream *stream,
+                                   const struct round_order *order, struct hash *ret_cut)
+{
+    long at = rule_bookmark(stream, &order->round);
+    if (at < 0) {
+        return ROUND_ANSWER_UNKNOWN;
+    }
+    const struct record *mark = &stream->records[at];
+    if (!rule_order_equal(&mark->bookmark.order, order) || !whole_before(stream, (size_t)at) ||
+        mark->bookmark.unheld) {
+        return ROUND_ANSWER_NO;
+    }
+    for (size_t i = (size_t)at + 1; i < stream->count; i++) {
+        const struct record *r = &stream->records[i];
+        if (r->type == RECORD_GAP || r->type == RECORD_ATTACH || r->type == RECORD_BOOKMARK) {
+            return ROUND_ANSWER_NO;
+        }
+        if (r->type == RECORD_SEAL && r->incarnation == mark->incarnation &&
+            r->seal.bookmark_lsn == mark->lsn) {
+            bool yes = r->seal.outcome == ROUND_OUTCOME_HELD &&
+                       memcmp(r->seal.round.b, order->round.b, sizeof order->round.b) == 0;
+            *ret_cut = r->seal.cut;
+            return yes ? ROUND_ANSWER_YES : ROUND_ANSWER_NO;
+        }
+    }
+    return ROUND_ANSWER_UNKNOWN;
+}
+
+struct text {
+    uint8_t bytes[CUT_ROOM];
+    size_t used;
+};
+
+static void put(struct text *text, const void *bytes, size_t size)
+{
+    TIDE_CHECK(text->used + size <= sizeof text->bytes);
+    memcpy(text->bytes + text->used, bytes, size);
+    text->used += size;
+}
+
+static void put_number(struct text *text, uint64_t number, unsigned size)
+{
+    for (unsigned i = 0; i < size; i++) {
+        uint8_t byte = (uint8_t)(number >> (8 * i));
+        put(text, &byte, 1);
+    }
+}
+
+/* Streams by their id; one mark each, so the id alone sorts them. */
+static void sort(const struct record **marks, unsigned count)
+{
+    for (unsigned i = 1; i < count; i++) {
+        for (unsigned k = i; k > 0 && memcmp(marks[k]->stream.b, marks[k - 1]->stream.b,
+                                             sizeof marks[k]->stream.b) < 0;
+             k--) {
+            const struct record *swap = marks[k];
+            marks[k] = marks[k - 1];
+            marks[k - 1] = swap;
+        }
+    }
+}
+
+static struct hash cut_over(const struct round_order *order, const struct record **marks,
+                            unsigned count)
+{
+    struct text text = {.used = 0};
+    struct hash hash;
+    unsigned size = sizeof hash.b;
+    put(&text, "tidemark cut 1", 14);
+    put(&text, order->round.b, sizeof order->round.b);
+    put_number(&text, order->epoch.number, 8);
+    put(&text, order->epoch.hash.b, sizeof order->epoch.hash.b);
+    put_number(&text, (uint64_t)order->scope, 1);
+    put_number(&text, order->set.count, 2);
+    for (unsigned i = 0; i < order->set.count; i += 8) {
+        unsigned bits = 0;
+        for (unsigned k = 0; k < 8 && i + k < order->set.count; k++) {
+            bits |= set_has(&order->set, i + k) ? 1U << k : 0;
+        }
+        put_number(&text, bits, 1);
+    }
+    put_number(&text, (uint64_t)order->kind, 1);
+    put_number(&text, count, 4);
+    sort(marks, count);
+    for (unsigned i = 0; i < count; i++) {
+        put(&text, marks[i]->stream.b, sizeof marks[i]->stream.b);
+        put_number(&text, marks[i]->incarnation, 8);
+        put_number(&text, marks[i]->lsn, 8);
+        put(&text, marks[i]->bookmark.nonce.b, sizeof marks[i]->bookmark.nonce.b);
+    }
+    TIDE_CHECK(EVP_Digest(text.bytes, text.used, hash.b, &size, EVP_sha256(), NULL) == 1);
+    return hash;
+}
+
+enum round_answer rule_round(const struct definition *definition,
+                             const struct check_stream *streams, const struct round_order *order)
+{
+    const struct record *marks[DISKS];
+    unsigned count = 0;
+    bool open = false;
+    struct hash first = {{0}};
+    bool same = true;
+    TIDE_CHECK(definition->disk_count <= DISKS);
+    if (order->set.count != definition->disk_count ||
+        memcmp(order->epoch.hash.b, definition->epoch.hash.b, sizeof order->epoch.hash.b) != 0) {
+        return ROUND_ANSWER_UNKNOWN;
+    }
+    for (unsigned d = 0; d < definition->disk_count; d++) {
+        struct hash cut = {{0}};
+        if (!set_has(&order->set, d)) {
+            continue;
+        }
+        enum round_answer one = answer_of(&streams[d], order, &cut);
+        if (one == ROUND_ANSWER_NO) {
+            return ROUND_ANSWER_NO;
+        }
+        open |= one == ROUND_ANSWER_UNKNOWN;
+        if (one == ROUND_ANSWER_YES) {
+            first = count == 0 ? cut : first;
+            same &= memcmp(first.b, cut.b, sizeof cut.b) == 0;
+            marks[count++] = &streams[d].records[rule_bookmark(&streams[d], &order->round)];
+        }
+    }
+    if (open) {
+        return ROUND_ANSWER_UNKNOWN;
+    }
+    struct hash want = cut_over(order, marks, count);
+    return same && memcmp(want.b, first.b, sizeof want.b) == 0 ? ROUND_ANSWER_YES : ROUND_ANSWER_NO;
+}
