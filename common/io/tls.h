@@ -57,7 +57,8 @@ int tls_identity_load(const char *cert_path, const char *key_path, const char *c
 void tls_identity_free(struct tls_identity *identity); /* takes NULL */
 
 /* Reads the three files again. Connections stay as they are; handshakes and signatures from now on
- * have what was read. CONFIG, and nothing changes: as above, or the certificate names another. */
+ * have what was read. CONFIG (as above, or the certificate names another) or LIMIT (no memory), and
+ * nothing changes. */
 int tls_identity_reload(struct tls_identity *identity, struct err *err);
 /* What the identity is now, whatever is read later; tls_identity_free() frees it. For a signature
  * and its chain that must belong together. NULL: no memory. */
