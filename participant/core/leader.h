@@ -15,6 +15,8 @@
  *     +--------------------------------+            or 2 s; then SUM to all
  *        refused, late, lost, wrong: ABORT to all, SUM
  *
+ * Modelled: proto/model/round.pml, proctype leader, with the state names of enum phase in leader.c.
+ *
  * A member takes part if it is heard, has the same epoch, and its taps are attached and whole. If
  * one does not: strict takes no round and reports the member and why; partial leaves it out.
  *

@@ -88,6 +88,7 @@ check "two leaders, both untrusted" holds $u -DROUNDS=2
 check "leader and members as in the code" holds
 check "leader and members, 1 kill of tap or daemon" holds -DCRASHES=1
 check "budget, untrusted leader" holds $u -DTIMED
+check "budget, two untrusted leaders" holds $u -DTIMED -DROUNDS=2
 check "budget, untrusted leader, 1 kill" holds $u -DTIMED -DCRASHES=1
 # That there is something to find: points exist.
 check "a point exists, untrusted leader" point $u -DREACH
