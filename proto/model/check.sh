@@ -85,6 +85,8 @@ check "untrusted leader, 1 kill or power cut" holds $u -DCRASHES=1 -DPOWER
 check "untrusted leader, 1 gap and its copy" holds $u -DGAPS=1
 check "untrusted leader, 1 gap, 1 kill" holds $u -DGAPS=1 -DCRASHES=1
 check "two leaders, both untrusted" holds $u -DROUNDS=2
+check "untrusted leader, partial sets" holds $u -DPARTIAL
+check "untrusted leader, partial sets, 1 kill" holds $u -DPARTIAL -DCRASHES=1
 check "leader and members as in the code" holds
 check "leader and members, 1 kill of tap or daemon" holds -DCRASHES=1
 check "budget, untrusted leader" holds $u -DTIMED
@@ -95,6 +97,7 @@ check "a point exists, untrusted leader" point $u -DREACH
 check "a point exists, leader and members" point -DREACH
 check "a point exists after a kill" point $u -DCRASHES=1 -DREACH
 check "a point exists after a gap and its copy" point $u -DGAPS=1 -DREACH
+check "a partial point exists" point $u -DPARTIAL -DREACH
 # One protection taken away.
 check "off: bookmark and hold one step" torn $u -DOFF_ONE_STEP
 check "off: the tap decides 'still holding'" torn $u -DOFF_TAP_DECIDES
@@ -104,6 +107,7 @@ check "off: whole and gap" torn $u -DGAPS=1 -DOFF_GAP
 check "off: restart, by tap and reader" torn $u -DCRASHES=1 -DOFF_TAP_RESTART -DOFF_READER_ATTACH
 check "off: yes is final" changed $u -DCRASHES=1 -DOFF_FINAL
 check "off: only what is synced is shipped" changed $u -DCRASHES=1 -DPOWER -DOFF_SYNCED
+check "off: the set in the bookmark" changed $u -DPARTIAL -DOFF_SET
 check "off: letting go before the log" late $u -DTIMED -DOFF_LET_GO_FIRST
 check "off: the tap keeps the budget, not its daemon" late $u -DTIMED -DOFF_TAP_EXPIRY
 check "off: HOLD heard again does not re-arm" late $u -DTIMED -DOFF_BUDGET_ONCE

@@ -5,13 +5,15 @@
  *
  * Options: UNTRUSTED (the taps hear anything that its sender can know, at any time; else leader()
  * and member() as in the code), ROUNDS 1 or 2 (two: two leaders, or one after the other), CRASHES n,
- * POWER (a crash may also lose what was not synced), GAPS n, TIMED (budget in ticks), REACH (looks for
+ * PARTIAL (two rounds are two orders under one id: for all streams, and without the last), POWER (a crash may also lose what was not synced), GAPS n, TIMED (budget in ticks), REACH (looks for
  * a point, to show that there are any).
  *
  * State names are the code's: GATE_* participant/core/gate.h, MEMBER_* participant/core/member.h,
  * PHASE_* participant/core/leader.c. Not modelled: MEMBER_DELAY (every state may last any time). */
 #define TAPS 3
-#ifndef ROUNDS
+#if defined(PARTIAL)
+#define ROUNDS 2
+#elif !defined(ROUNDS)
 #define ROUNDS 1
 #endif
 #ifndef CRASHES
@@ -36,6 +38,7 @@
 #define NOT_HELD 0 /* expired or aborted */
 #define H_OTHER 1
 #define H_RIGHT 2
+#define H_PART 3 /* OFF_SET: the hash over the bookmarks of taps 0 and 1 alone */
 
 #define UNKNOWN 0 /* the reader's answers; YES + H */
 #define NO 1
@@ -98,7 +101,7 @@ bit daemon_dead;
 
 /* ---- the reader: what it computes lives only within one step */
 hidden byte a_answer, a_mark, a_seal;
-hidden byte a_write, a_whole, opened, whole, wrote, all, right, torn_cause, torn_effect;
+hidden byte a_write, a_whole, opened, whole, wrote, all, right, torn_cause, torn_effect, counted;
 hidden byte i, x, s, q, one;
 
 inline no_if_open()
@@ -161,6 +164,15 @@ inline read_stream()
     od
 }
 
+/* Whether stream s, just read, is in the set of round q. */
+#if defined(OFF_SET)
+#define IN_SET (a_mark != 0) /* the set is not in the bookmark: it is whatever has arrived */
+#elif defined(PARTIAL)
+#define IN_SET (q == 0 || s < 2)
+#else
+#define IN_SET true
+#endif
+
 /* Every stream and round anew, as a reader would who comes only now. */
 inline judge()
 {
@@ -168,7 +180,7 @@ inline judge()
     do
     :: q == ROUNDS -> break
     :: else ->
-        all = 1; right = 1; one = 0; torn_cause = 0; torn_effect = 0; s = 0;
+        all = 1; right = 1; one = 0; counted = 0; torn_cause = 0; torn_effect = 0; s = 0;
         do
         :: s == TAPS -> break
         :: else ->
@@ -176,21 +188,30 @@ inline judge()
             x = (a_answer == YES -> YES + a_seal : a_answer);
             assert(tap[s].answer[q] == UNKNOWN || tap[s].answer[q] == x); /* final */
             tap[s].answer[q] = x;
-            all = all && a_answer == YES && (one == 0 || one == a_seal);
-            one = a_seal;
-#if !defined(OFF_COMPARE)
-            right = right && a_seal == H_RIGHT;
-#endif
             if
-            :: s == cause -> torn_cause = !a_write
-            :: s == effect -> torn_effect = a_write
+            :: IN_SET ->
+                counted++;
+                all = all && a_answer == YES && (one == 0 || one == a_seal);
+                one = a_seal;
+#if !defined(OFF_COMPARE) && !defined(OFF_SET)
+                right = right && a_seal == H_RIGHT;
+#endif
+                if
+                :: s == cause -> torn_cause = !a_write
+                :: s == effect -> torn_effect = a_write
+                :: else
+                fi
             :: else
             fi;
             s++
         od;
+#if defined(OFF_SET)
+        right = (counted == 3 && one == H_RIGHT) || (counted == 2 && one == H_PART);
+#endif
         assert(!point[q] || (all && right)); /* final */
 #if defined(REACH)
-        assert(point[q] || !(all && right) || gaps > 0 || crashes > 0); /* is wanted: a point after them */
+        assert(point[q] || !(all && right) || gaps > 0 || crashes > 0 ||
+               q < ROUNDS - 1); /* is wanted: a point of the last round, after them */
 #endif
         point[q] = all && right;
         assert(!point[q] || !(torn_cause && torn_effect)); /* no effect without its cause */
@@ -216,9 +237,12 @@ inline append(t, record)
 /* ---- what a tap can hear */
 #if defined(UNTRUSTED)
 #define HEARS_HOLD(t, r) true
-#define HEARS_RELEASE(t, r, h) (h == H_OTHER || KNOWN(r))
+#define HEARS_RELEASE(t, r, h) (h == H_OTHER || KNOWN(r) || (h == H_PART && KNOWN_PART(r)))
+#define KNOWN_PART(r) (tap[0].first[r] && tap[1].first[r])
 #if defined(OFF_NONCE)
 #define KNOWN(r) true
+#elif defined(PARTIAL)
+#define KNOWN(r) (KNOWN_PART(r) && (r == 1 || tap[2].first[r]))
 #else
 #define KNOWN(r) (tap[0].first[r] && tap[1].first[r] && tap[2].first[r])
 #endif
@@ -241,7 +265,11 @@ byte order_release[TAPS]; /* bit r */
 #endif
 
 /* ---- the gate (participant/core/gate.h), one for each tap */
+#if defined(PARTIAL)
+#define HAS_ENDED(t, r) (tap[t].ended != 0) /* a gate knows a round by its id */
+#else
 #define HAS_ENDED(t, r) (tap[t].ended & (1 << r))
+#endif
 
 inline begin_hold(t, r)
 {
@@ -388,7 +416,9 @@ end:
     ON_HOLD(t, 0)
     ON_RELEASE(t, 0, H_OTHER)
     ON_RELEASE(t, 0, H_RIGHT)
-#if ROUNDS == 2
+#if defined(OFF_SET)
+    ON_RELEASE(t, 0, H_PART)
+#elif ROUNDS == 2
     ON_HOLD(t, 1)
     ON_RELEASE(t, 1, H_OTHER)
     ON_RELEASE(t, 1, H_RIGHT)
@@ -580,7 +610,7 @@ init
 {
     atomic {
         tap[0].whole = 1; tap[1].whole = 1; tap[2].whole = 1;
-#if defined(UNTRUSTED)
+#if defined(UNTRUSTED) && !defined(PARTIAL)
         cause = 0; effect = 1; /* all taps are alike */
 #else
         if
@@ -588,6 +618,8 @@ init
         :: cause = 0; effect = 2
         :: cause = 2; effect = 0
         fi;
+#endif
+#if !defined(UNTRUSTED)
         run member(0); run member(1);
         run leader(0);
 #if ROUNDS == 2
