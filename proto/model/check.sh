@@ -6,7 +6,10 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 for tool in spin gcc; do
-    command -v "$tool" >/dev/null || { echo "\"$tool\" is not installed: run deploy/install-deps.sh" >&2; exit 1; }
+    if ! command -v "$tool" >/dev/null; then
+        echo "\"$tool\" is not installed: run deploy/install-deps.sh" >&2
+        exit 1
+    fi
 done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -5,8 +5,9 @@
  *
  * Options: UNTRUSTED (the taps hear anything that its sender can know, at any time; else leader()
  * and member() as in the code), ROUNDS 1 or 2 (two: two leaders, or one after the other), CRASHES n,
- * PARTIAL (two rounds are two orders under one id: for all streams, and without the last), POWER (a crash may also lose what was not synced), GAPS n, TIMED (budget in ticks), REACH (looks for
- * a point, to show that there are any).
+ * POWER (a crash may also lose what was not synced), GAPS n, PARTIAL (the two rounds are two orders
+ * under one id: for all streams, and without the last), TIMED (budget in ticks), REACH (looks for a
+ * point, to show that there are any).
  *
  * State names are the code's: GATE_* participant/core/gate.h, MEMBER_* participant/core/member.h,
  * PHASE_* participant/core/leader.c. Not modelled: MEMBER_DELAY (every state may last any time). */

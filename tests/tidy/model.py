@@ -53,7 +53,7 @@ def self_test(texts):
         (MODEL, "#define GATE_SEALING 2", "#define GATE_ASLEEP 2", "GATE_ASLEEP is no state"),
         (MODEL, "#define GATE_SEALING 2", "#define GATE_ASLEEP 2", "lacks GATE_SEALING"),
         (MODEL, "Not modelled: MEMBER_DELAY", "Not modelled:", "lacks MEMBER_DELAY"),
-        (MODEL, "#define PHASE_SEALING 2", "#define PHASE_SEALING 2\n#define PHASE_IDLE_ 3", "PHASE_IDLE_ is"),
+        (MODEL, "#define PHASE_SEALING 2", "#define PHASE_SEALING 2\n#define PHASE_X 3", "PHASE_X is"),
         (MODEL, "proctype member(", "proctype members(", "no proctype member"),
         (gate, "GATE_SEALING = 2,", "GATE_SEALING = 2, GATE_ASLEEP,", "lacks GATE_ASLEEP"),
         (gate, "proctype gate,", "proctype gates,", "does not name"),
