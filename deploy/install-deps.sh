@@ -12,8 +12,8 @@ packages=(
     libssl-dev libyaml-dev nbdkit-plugin-dev uthash-dev
     # to run: taps, mounted disks, certificates looked at
     e2fsprogs fuse3 libnbd-bin mount nbdkit openssl util-linux xfsprogs
-    # to test: QEMU's NBD client in front of a tap; machines in network namespaces
-    iproute2 nftables qemu-utils
+    # to test: QEMU's NBD client in front of a tap; machines in network namespaces; the model of the round
+    iproute2 nftables qemu-utils spin
 )
 
 missing=()

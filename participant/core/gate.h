@@ -11,6 +11,8 @@
  *    +-------------------+
  *       bookmark failed (let go; nothing to seal)
  *
+ * Modelled: proto/model/round.pml, proctype gate, with the state names of enum gate_state.
+ *
  * Time: microseconds of one monotonic clock, in every event; an earlier time than the last one seen
  * counts as the last one seen. Every event first lets an expired hold go, then acts. */
 #ifndef TIDE_PARTICIPANT_CORE_GATE_H

@@ -10,6 +10,8 @@
  *                    |  (never held)               v        all taps ended, or 5 s
  *                    +-----------------------> LETTING_GO --------------------------> IDLE
  *
+ * Modelled: proto/model/round.pml, proctype member, with the state names of enum member_state.
+ *
  * How to drive it. Feed every event through member_step() from one thread. Effects come out through
  * the outbox's put(), one at a time, in order, before member_step() returns; what they point to is
  * the machine's and valid only during the call: carry it out or copy it. put() must not call any

@@ -2,6 +2,7 @@
 #include "tests/sim/scenario.h"
 
 #include "common/core/check.h"
+#include "participant/core/leader.h"
 #include "tests/sim/sim_own.h"
 
 #include <inttypes.h>
@@ -452,8 +453,12 @@ int scenario_run(const char *text, struct sim_result *ret, struct err *err)
 {
     struct scenario *s = calloc(1, sizeof *s);
     TIDE_CHECK(s != NULL);
-    s->config = (struct roundlab_config){
-        .members = 3, .seed = 1, .latency_us = 500, .fate = fate, .context = s};
+    s->config = (struct roundlab_config){.members = 3,
+                                         .seed = 1,
+                                         .latency_us = 500,
+                                         .retries = TIDE_LEADER_RETRIES,
+                                         .fate = fate,
+                                         .context = s};
     policy_init(&s->config.policy);
     s->config.policy.interval_ms = 1000;
     s->tokens = 3;

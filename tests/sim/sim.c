@@ -2,6 +2,7 @@
 #include "tests/sim/sim_own.h"
 
 #include "common/core/check.h"
+#include "participant/core/leader.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -247,7 +248,8 @@ static void end_faults(struct sim *sim)
 static struct roundlab_config draw(struct sim *sim)
 {
     struct prng *prng = &sim->prng;
-    struct roundlab_config config = {.seed = sim->options.seed, .fate = fate, .context = sim};
+    struct roundlab_config config = {
+        .seed = sim->options.seed, .retries = TIDE_LEADER_RETRIES, .fate = fate, .context = sim};
     unsigned drawn = 2 + (unsigned)prng_below(prng, 4);
     sim->options.members = sim->options.members == 0 ? drawn : sim->options.members;
     config.members = sim->options.members;
