@@ -6,6 +6,7 @@
 #include <sys/queue.h>
 
 #include "common/core/check.h"
+#include "common/core/planted.h"
 #include "common/hrl/whole.h"
 
 #define BUCKETS    4096U /* of each of the two tables; a power of two */
@@ -541,7 +542,7 @@ static struct round *round_get(struct align *align, const struct round_order *or
             round_drop(align, round_oldest(align));
         }
         round->view.order = *order;
-        round->view.partial = !set_is_full(&order->set);
+        round->view.partial = !set_is_full(&order->set) && !PLANTED(PARTIAL_AS_FULL);
         round->view.why = ALIGN_WHY_NO_BOOKMARK;
         align->rounds[align->round_count++] = round;
         LIST_INSERT_HEAD(&align->round_buckets[bucket_of(&order->round)], round, bucket);

@@ -2,6 +2,7 @@
 #include "participant/core/gate.h"
 
 #include "common/core/check.h"
+#include "common/core/planted.h"
 
 #include <string.h>
 
@@ -111,7 +112,7 @@ static uint32_t duty_left(const struct gate *g)
             continue; /* a free place */
         }
         uint64_t ago = g->last_us - span->end_us;
-        if (ago < TIDE_GATE_PAUSE_US) {
+        if (ago < TIDE_GATE_PAUSE_US && !PLANTED(PAUSE_FORGOTTEN)) {
             return 0;
         }
         if (ago < TIDE_GATE_DUTY_WINDOW_US) {
@@ -188,7 +189,7 @@ static void on_hold(struct gate *g, const struct gate_event *event, struct gate_
         return;
     }
     uint32_t budget_us = hold->budget_us < g->cap_us ? hold->budget_us : g->cap_us;
-    uint32_t left_us = duty_left(g);
+    uint32_t left_us = PLANTED(DUTY_FORGOTTEN) ? TIDE_GATE_DUTY_US : duty_left(g);
     budget_us = left_us < budget_us ? left_us : budget_us;
     if (budget_us < TIDE_GATE_BUDGET_FLOOR_US) {
         refuse(ret, ROUND_REASON_DUTY);
@@ -199,7 +200,7 @@ static void on_hold(struct gate *g, const struct gate_event *event, struct gate_
 
 static void on_write(struct gate *g, const struct gate_event *event, struct gate_out *ret)
 {
-    if (g->state != GATE_HOLDING || g->unheld) {
+    if (g->state != GATE_HOLDING || g->unheld || PLANTED(ACK_IN_HOLD)) {
         ret->ack = GATE_ACK_NOW;
         ret->lsn = take_lsn(g);
         return;

@@ -2,6 +2,7 @@
 #include "participant/core/member.h"
 
 #include "common/core/check.h"
+#include "common/core/planted.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -369,7 +370,8 @@ static bool judge_hold(const struct member *m, const struct msg *msg, struct ref
     if (m->state != MEMBER_IDLE) {
         return refuse(ret, ROUND_REASON_BUSY, NULL, "another round is not over here");
     }
-    if (!epoch_equal(&msg->head.epoch, &m->definition->epoch)) {
+    if (!epoch_equal(&msg->head.epoch, &m->definition->epoch) &&
+        !(PLANTED(EPOCH_BY_NUMBER) && msg->head.epoch.number == m->definition->epoch.number)) {
         char here[TIDE_HASH_HEX];
         char text[TIDE_MSG_TEXT_MAX + 1];
         snprintf(text, sizeof text, "the order is for epoch %" PRIu64 ", here it is %" PRIu64 " %s",

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* tidemark-sim: simulated clusters, seed by seed. See tests/sim/README.md. */
+#include "common/core/planted.h"
 #include "tests/sim/scenario.h"
 
 #include <argp.h>
@@ -12,7 +13,7 @@
 /* Exit status; a crash is the signal's (134 for a check that aborts). */
 enum { EXIT_GOOD = 0, EXIT_USAGE = 2, EXIT_UNSAFE = 3, EXIT_NOT_LIVE = 4 };
 
-enum { OPT_SEED = 1, OPT_SEEDS, OPT_MEMBERS, OPT_ROUNDS, OPT_FAULTS, OPT_TRACE };
+enum { OPT_SEED = 1, OPT_SEEDS, OPT_MEMBERS, OPT_ROUNDS, OPT_FAULTS, OPT_TRACE, OPT_PLANTED };
 
 static const char *const fault_names[] = {"none", "light", "swarm"};
 
@@ -32,8 +33,38 @@ static const struct argp_option options[] = {
     {"rounds", OPT_ROUNDS, "R", 0, "intervals that faults last (20)", 0},
     {"faults", OPT_FAULTS, "KIND", 0, "none, light or swarm (swarm)", 0},
     {"trace", OPT_TRACE, NULL, 0, "print what everybody did", 0},
+#ifdef TIDE_PLANTED
+    {"planted", OPT_PLANTED, "BUG", 0, "with that mistake; `list` prints them", 0},
+#endif
     {0},
 };
+
+#ifdef TIDE_PLANTED
+enum planted tide_planted;
+
+static const char *const planted_names[] = {
+#define X(name, text) #name,
+    TIDE_PLANTED_BUGS(X)
+#undef X
+};
+
+static void plant(struct argp_state *state, const char *text)
+{
+    unsigned count = sizeof planted_names / sizeof planted_names[0];
+    for (unsigned i = 0; i < count; i++) {
+        if (strcmp(text, "list") == 0) {
+            puts(planted_names[i]);
+        } else if (strcmp(text, planted_names[i]) == 0) {
+            tide_planted = (enum planted)(i + 1);
+            return;
+        }
+    }
+    if (strcmp(text, "list") == 0) {
+        exit(EXIT_GOOD);
+    }
+    argp_error(state, "\"%s\" is no planted bug; `--planted list` prints them", text);
+}
+#endif
 
 static uint64_t number(struct argp_state *state, const char *text, const char *what, uint64_t least,
                        uint64_t most)
@@ -141,6 +172,11 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case OPT_TRACE:
         args->trace = true;
         break;
+#ifdef TIDE_PLANTED
+    case OPT_PLANTED:
+        plant(state, text);
+        break;
+#endif
     case ARGP_KEY_ARG:
         argument(state, args, text);
         break;

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* planted: mistakes that someone would make, each a run-time switch of a test build that defines
+ * TIDE_PLANTED (tests/planted.sh); in every other build PLANTED() is 0 and nothing of it is left,
+ * which a test looks at. X(NAME, what is done wrong) */
+#ifndef TIDE_COMMON_CORE_PLANTED_H
+#define TIDE_COMMON_CORE_PLANTED_H
+
+#define TIDE_PLANTED_BUGS(X)                                                                       \
+    X(DUTY_FORGOTTEN, "the tap forgets the duty limit, pause and all")                             \
+    X(ACK_IN_HOLD, "writes are acknowledged in the hold")                                          \
+    X(PAUSE_FORGOTTEN, "the tap holds again at once after a hold")                                 \
+    X(EPOCH_BY_NUMBER, "a member compares epochs by number only")                                  \
+    X(PARTIAL_AS_FULL, "a partial point is shown as full")
+
+enum planted {
+    PLANTED_NONE = 0,
+#define X(name, text) PLANTED_##name,
+    TIDE_PLANTED_BUGS(X)
+#undef X
+};
+
+#ifdef TIDE_PLANTED
+extern enum planted tide_planted; /* set before a run, not changed during one */
+#define PLANTED(name) (tide_planted == PLANTED_##name)
+#else
+#define PLANTED(name) 0
+#endif
+
+#endif
