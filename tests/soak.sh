@@ -37,6 +37,7 @@ say "random rounds for $((minutes * 10)) s, from seed $seed on"
 until=$((SECONDS + minutes * 10))
 while [ $SECONDS -lt $until ]; do
     run "TIDE_SEEDS=$seed-$((seed + 199)) $TIDE_BUILD/tests/test_rounds_random"
+    run "$TIDE_BUILD/bin/tidemark-sim swarm --seeds $seed..$((seed + 199))"
     seed=$((seed + 200))
 done
 say "$((seed - first)) seeds of random rounds, none torn but where nothing was held"
