@@ -10,7 +10,13 @@
     X(ACK_IN_HOLD, "writes are acknowledged in the hold")                                          \
     X(PAUSE_FORGOTTEN, "the tap holds again at once after a hold")                                 \
     X(EPOCH_BY_NUMBER, "a member compares epochs by number only")                                  \
-    X(PARTIAL_AS_FULL, "a partial point is shown as full")
+    X(PARTIAL_AS_FULL, "a partial point is shown as full")                                         \
+    X(BOOKMARK_FIRST, "the tap begins to hold half a millisecond after its bookmark")              \
+    X(RELEASE_EARLY, "the leader releases after n-1 HELD, and the reader does not compare H")      \
+    X(EXPIRED_COUNTS, "the reader takes a hold that expired for held, and does not compare H")     \
+    X(ABORTED_COUNTS, "the reader takes an aborted hold for held, and does not compare H")         \
+    X(H_IGNORED,                                                                                   \
+      "the reader looks at no H: seals may differ, and it need not be that of the bookmarks")
 
 enum planted {
     PLANTED_NONE = 0,

@@ -9,6 +9,11 @@
 #include "common/core/planted.h"
 #include "common/hrl/whole.h"
 
+/* The reader looks at no H. */
+#define PLANTED_BLIND                                                                              \
+    (PLANTED(RELEASE_EARLY) || PLANTED(EXPIRED_COUNTS) || PLANTED(ABORTED_COUNTS) ||               \
+     PLANTED(H_IGNORED))
+
 #define BUCKETS    4096U /* of each of the two tables; a power of two */
 #define DROPPED_OF 4U    /* ids of dropped rounds kept, in rounds_max */
 
@@ -260,7 +265,7 @@ static void judge_entry(struct judge *judge, const struct align_entry *entry)
     if (judge->first == NULL) {
         judge->first = entry;
     }
-    if (!hash_equal(&entry->cut, &judge->first->cut)) {
+    if (!hash_equal(&entry->cut, &judge->first->cut) && !PLANTED_BLIND) {
         judge_no(judge, ALIGN_WHY_SEALS_DIFFER, where);
     }
     if (entry->unheld != judge->first->unheld) {
@@ -281,7 +286,7 @@ static struct verdict judge_end(const struct judge *judge, const struct round_or
     }
     TIDE_CHECK(judge->first != NULL && judge->count == set_size(&order->set));
     struct hash hash = round_cut_hash(order, judge->marks, judge->count);
-    if (!hash_equal(&hash, &judge->first->cut)) {
+    if (!hash_equal(&hash, &judge->first->cut) && !PLANTED_BLIND) {
         return verdict(ROUND_ANSWER_NO, ALIGN_WHY_HASH_DIFFERS, NULL);
     }
     struct verdict v = verdict(ROUND_ANSWER_YES, ALIGN_WHY_HELD, NULL);
@@ -602,9 +607,11 @@ static void on_seal(struct align *align, struct stream *stream, const struct rec
     enum align_why why = ALIGN_WHY_NONE;
     switch (seal->outcome) {
     case ROUND_OUTCOME_EXPIRED:
+        answer = PLANTED(EXPIRED_COUNTS) ? ROUND_ANSWER_YES : ROUND_ANSWER_NO;
         why = ALIGN_WHY_EXPIRED;
         break;
     case ROUND_OUTCOME_ABORTED:
+        answer = PLANTED(ABORTED_COUNTS) ? ROUND_ANSWER_YES : ROUND_ANSWER_NO;
         why = ALIGN_WHY_ABORTED;
         break;
     case ROUND_OUTCOME_HELD:

@@ -200,7 +200,8 @@ static void on_hold(struct gate *g, const struct gate_event *event, struct gate_
 
 static void on_write(struct gate *g, const struct gate_event *event, struct gate_out *ret)
 {
-    if (g->state != GATE_HOLDING || g->unheld || PLANTED(ACK_IN_HOLD)) {
+    bool late = PLANTED(BOOKMARK_FIRST) && g->last_us < g->start_us + 500;
+    if (g->state != GATE_HOLDING || g->unheld || PLANTED(ACK_IN_HOLD) || late) {
         ret->ack = GATE_ACK_NOW;
         ret->lsn = take_lsn(g);
         return;

@@ -2,6 +2,7 @@
 #include "participant/core/leader.h"
 
 #include "common/core/check.h"
+#include "common/core/planted.h"
 #include "common/hrl/record.h"
 #include "participant/core/gate.h"
 #include "participant/core/share.h"
@@ -766,7 +767,7 @@ static void on_held(struct leader *l, unsigned member, const struct msg *msg)
     if (first) { /* its hold began before now, so it will have ended by then */
         r->deadline_us = l->now_us + r->budget_us;
     }
-    if (all) {
+    if (all || (PLANTED(RELEASE_EARLY) && !first)) {
         release(l);
     }
 }
