@@ -425,6 +425,14 @@ static bool runs(bool to_the_end)
     return turns.count <= 5000;
 }
 
+/* A try that was due with the last tick may have begun. */
+static void rest(void)
+{
+    do {
+        assert_true(runs(false));
+    } while (at_work());
+}
+
 /* All segments that the store has and the points have not seen. */
 static int feeds(struct err *err)
 {
@@ -454,7 +462,7 @@ static void feeding(void **state)
     unsigned ended = 0;
     unsigned healed = 0;
     (void)state;
-    for (long n = 0, met = true; met; n += every() / 8 + 1) {
+    for (long n = 0, met = true; met; n += n < 64 ? 1 : every() / 8 + 1) {
         struct err err = {0};
         from("base");
         assert_int_equal(points_open(&err), 0);
@@ -470,7 +478,7 @@ static void feeding(void **state)
         if (rc != 0) { /* unknown up to the next start */
             nth_says(&err, "feeding", n);
             assert_true(met);
-            assert_true(runs(false));
+            rest();
             points_shut();
             assert_int_equal(points_open(&err), 0);
             healed++;
@@ -478,6 +486,7 @@ static void feeding(void **state)
             ended++;
         }
         all_is_there();
+        rest();
         points_shut();
     }
     print_message("%u went on, %u were healed by a start\n", ended, healed);
@@ -514,7 +523,6 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_catalog),
         cmocka_unit_test(the_recovery),
         cmocka_unit_test(feeding),
     };
