@@ -11,12 +11,19 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/io/jsontext.h"
+
 struct catalog {
     sqlite3 *db;
+    bool unfilled;        /* APPLICATION_UNFILLED is in the file */
     pthread_mutex_t lock; /* recursive: a transaction holds it from begin to commit */
 };
 
+/* The file's application_id from its making until it was filled once. */
+#define APPLICATION_UNFILLED "1"
+
 static const char schema[] =
+    "BEGIN;"
     "CREATE TABLE groups(name TEXT PRIMARY KEY, json TEXT NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE definitions(grp TEXT, epoch INTEGER, hash TEXT NOT NULL,"
     " PRIMARY KEY(grp, epoch)) WITHOUT ROWID;"
@@ -28,7 +35,9 @@ static const char schema[] =
     "CREATE TABLE rounds(round TEXT PRIMARY KEY, grp TEXT NOT NULL, wall_ns INTEGER NOT NULL,"
     " json TEXT NOT NULL) WITHOUT ROWID;"
     "CREATE INDEX rounds_time ON rounds(grp, wall_ns);"
-    "PRAGMA user_version=1;";
+    "PRAGMA application_id=" APPLICATION_UNFILLED ";"
+    "PRAGMA user_version=1;"
+    "COMMIT;";
 
 static int fail(struct catalog *c, const char *doing, struct err *err)
 {
@@ -36,7 +45,7 @@ static int fail(struct catalog *c, const char *doing, struct err *err)
     enum err_code as = TIDE_ERR_IO;
     if (code == SQLITE_FULL) {
         as = TIDE_ERR_FULL;
-    } else if (code == SQLITE_NOMEM) {
+    } else if (code == SQLITE_NOMEM || sqlite3_extended_errcode(c->db) == SQLITE_IOERR_NOMEM) {
         as = TIDE_ERR_LIMIT;
     } else if (code == SQLITE_CORRUPT || code == SQLITE_NOTADB) {
         as = TIDE_ERR_CORRUPT;
@@ -52,6 +61,11 @@ static int run(struct catalog *c, const char *sql, struct err *err)
     return 0;
 }
 
+static int no_memory(const char *doing, struct err *err)
+{
+    return err_set(err, TIDE_ERR_LIMIT, "catalog: %s: out of memory", doing);
+}
+
 /* First column of the first row of a pragma, as text. */
 static int pragma(struct catalog *c, const char *sql, char *ret, size_t size, struct err *err)
 {
@@ -63,9 +77,12 @@ static int pragma(struct catalog *c, const char *sql, char *ret, size_t size, st
         return -1;
     }
     const unsigned char *text = sqlite3_column_text(s, 0);
-    snprintf(ret, size, "%s", text == NULL ? "" : (const char *)text);
+    int rc = text == NULL ? no_memory(sql, err) : 0; /* none of these gives NULL */
+    if (rc == 0) {
+        snprintf(ret, size, "%s", (const char *)text);
+    }
     sqlite3_finalize(s);
-    return 0;
+    return rc;
 }
 
 /* Opens and checks; any error means that the file cannot be used. */
@@ -89,13 +106,17 @@ static int try_open(struct catalog *c, const char *path, struct err *err)
     if (pragma(c, "PRAGMA user_version", text, sizeof(text), err) < 0) {
         return -1;
     }
-    if (strcmp(text, "0") == 0) {
-        return run(c, schema, err);
+    if (strcmp(text, "0") == 0 && run(c, schema, err) < 0) {
+        return -1;
     }
-    if (strcmp(text, "1") != 0) {
+    if (strcmp(text, "0") != 0 && strcmp(text, "1") != 0) {
         return err_set(err, TIDE_ERR_VERSION, "catalog: version %s; this build knows %d", text,
                        TIDE_CATALOG_VERSION);
     }
+    if (pragma(c, "PRAGMA application_id", text, sizeof(text), err) < 0) {
+        return -1;
+    }
+    c->unfilled = strcmp(text, APPLICATION_UNFILLED) == 0;
     return 0;
 }
 
@@ -145,6 +166,9 @@ int catalog_open(const char *path, struct catalog **ret, char ret_note[TIDE_ERR_
         catalog_close(c);
         return err_wrap(err, "'%s'", path);
     }
+    if (c->unfilled && ret_note[0] == '\0') {
+        snprintf(ret_note, TIDE_ERR_TEXT_MAX, "it was not filled to the end");
+    }
     *ret = c;
     return 0;
 }
@@ -173,8 +197,25 @@ int catalog_commit(struct catalog *catalog, struct err *err)
 {
     int rc = run(catalog, "COMMIT", err);
     if (rc < 0) {
+        catalog_rollback(catalog);
+    } else {
+        pthread_mutex_unlock(&catalog->lock);
+    }
+    return rc;
+}
+
+void catalog_rollback(struct catalog *catalog)
+{
+    if (sqlite3_get_autocommit(catalog->db) == 0) { /* SQLite has not done so itself */
         (void)run(catalog, "ROLLBACK", NULL);
     }
+    pthread_mutex_unlock(&catalog->lock);
+}
+
+int catalog_filled(struct catalog *catalog, struct err *err)
+{
+    pthread_mutex_lock(&catalog->lock);
+    int rc = catalog->unfilled ? run(catalog, "PRAGMA application_id=0", err) : 0;
     pthread_mutex_unlock(&catalog->lock);
     return rc;
 }
@@ -249,10 +290,16 @@ static int collect(struct catalog *c, sqlite3_stmt *s, json_t *into, struct err 
 {
     int rc;
     while ((rc = sqlite3_step(s)) == SQLITE_ROW) {
-        const unsigned char *text = sqlite3_column_text(s, 0);
-        json_t *o = json_loads(text == NULL ? "" : (const char *)text, 0, NULL);
-        if (o == NULL || json_array_append_new(into, o) < 0) {
-            return err_set(err, TIDE_ERR_CORRUPT, "catalog: a row is not JSON");
+        const char *text = (const char *)sqlite3_column_text(s, 0);
+        json_t *o = NULL;
+        if (text == NULL) {
+            return no_memory("read", err); /* the column is NOT NULL */
+        }
+        if (jsontext_read(text, strlen(text), 0, &o, err) < 0) {
+            return err_wrap(err, "catalog: a row");
+        }
+        if (json_array_append_new(into, o) < 0) {
+            return no_memory("read", err);
         }
     }
     return rc == SQLITE_DONE ? 0 : fail(c, "read", err);

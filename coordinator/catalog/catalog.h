@@ -22,13 +22,20 @@
 
 struct catalog;
 
-/* *ret_note (512 bytes at least) says why the file was made new, else is empty. */
+/* *ret_note (512 bytes at least) says why the file is to be filled from the store: it was made new,
+ * or nobody has called catalog_filled() since it was. Else it is empty. LIMIT: the file is left as
+ * it is. */
 int catalog_open(const char *path, struct catalog **ret, char ret_note[TIDE_ERR_TEXT_MAX],
                  struct err *err);
 void catalog_close(struct catalog *catalog); /* takes NULL */
 
 int catalog_begin(struct catalog *catalog, struct err *err);
+/* One of the two ends it; a commit that fails has rolled back. */
 int catalog_commit(struct catalog *catalog, struct err *err);
+void catalog_rollback(struct catalog *catalog);
+
+/* All that the store has is in it (or is, with the commit of this transaction). */
+int catalog_filled(struct catalog *catalog, struct err *err);
 
 /* Each replaces the row of the same key. */
 int catalog_put_group(struct catalog *catalog, const char *group, const char *json,

@@ -740,6 +740,15 @@ const struct align_round *align_next_decided(struct align *align)
     return &round->view;
 }
 
+void align_give_back(struct align *align, const struct align_round *view)
+{
+    struct round *round =
+        (struct round *)((uint8_t *)(uintptr_t)view - offsetof(struct round, view));
+    TIDE_CHECK(!round->queued);
+    round->queued = true;
+    TAILQ_INSERT_HEAD(&align->decided, round, decided);
+}
+
 size_t align_count(const struct align *align)
 {
     return align->round_count;

@@ -130,6 +130,9 @@ int align_feed(struct align *align, const struct record *record, struct err *err
 /* Rounds whose answer became YES or NO since the last drain, one a call, then NULL. Each round
  * comes once. */
 const struct align_round *align_next_decided(struct align *align);
+/* The one that came last, with nothing fed since, could not be dealt with: it comes again, first.
+ */
+void align_give_back(struct align *align, const struct align_round *round);
 
 /* Rounds in memory, oldest first: index 0..align_count() - 1. */
 size_t align_count(const struct align *align);

@@ -300,19 +300,6 @@ static void commit_submit(struct commit *c)
     }
 }
 
-static void retry_all(void *arg)
-{
-    struct points *p = arg;
-    struct commit *list = p->waiting;
-    p->waiting = NULL;
-    while (list != NULL) {
-        struct commit *c = list;
-        list = c->next;
-        c->next = NULL;
-        commit_submit(c);
-    }
-}
-
 /* ---- deciding ---- */
 
 static int fill_tags(struct commit *c, const struct align_round *round, const struct definition *d)
@@ -377,6 +364,10 @@ static int decided(struct points *p, struct group *g, const struct align_round *
         return 0;
     }
     struct commit *c = commit_new(p, g, round, &e);
+    if (c == NULL && e.code == TIDE_ERR_LIMIT) {
+        return err_set(err, e.code, "round %s of group '%s' is not written: %s",
+                       id_hex(&round->order.round, hex), g->name.s, e.text);
+    }
     if (c == NULL) {
         log_error("round %s of group '%s' is not written: %s", id_hex(&round->order.round, hex),
                   g->name.s, e.text);
@@ -415,15 +406,42 @@ static int group_of(struct points *p, const struct name *name, const struct id *
     return 0;
 }
 
+/* What finds no memory stays decided: at start that ends the start, later it is tried again. */
 static int drain(struct points *p, struct group *g, struct err *err)
 {
     const struct align_round *round;
+    struct err e = {0};
     while ((round = align_next_decided(g->align)) != NULL) {
-        if (decided(p, g, round, err) < 0) {
-            return -1;
+        if (decided(p, g, round, &e) == 0) {
+            continue;
         }
+        align_give_back(g->align, round);
+        if (p->recovering) {
+            return err_set(err, e.code, "%s", e.text);
+        }
+        if (log_allowed(&p->limit, 5, 60U * CLOCK_US_PER_S, clock_mono_us(), NULL)) {
+            log_error("%s; it is tried again", e.text);
+        }
+        loop_timer_set(&p->retry, clock_mono_us() + RETRY_US);
+        break;
     }
     return 0;
+}
+
+static void retry_all(void *arg)
+{
+    struct points *p = arg;
+    struct commit *list = p->waiting;
+    p->waiting = NULL;
+    while (list != NULL) {
+        struct commit *c = list;
+        list = c->next;
+        c->next = NULL;
+        commit_submit(c);
+    }
+    for (size_t k = 0; k < p->group_count; k++) {
+        (void)drain(p, &p->groups[k], NULL);
+    }
 }
 
 int points_define(void *points, const struct definition *definition, struct err *err)
@@ -486,8 +504,9 @@ int points_feed(struct points *points, const struct manifest_stream *stream,
 
 /* ---- segments ---- */
 
+/* *ret_short: it failed for want of memory, which says nothing of the segment. */
 static int extract(const struct source *source, struct record **ret_records, size_t *ret_count,
-                   struct err *err)
+                   bool *ret_short, struct err *err)
 {
     uint8_t buffer[FOOTER_BUFFER];
     struct segment_reader reader;
@@ -497,6 +516,7 @@ static int extract(const struct source *source, struct record **ret_records, siz
     size_t count = reader.info.entry_count;
     struct record *records = calloc(count + 1, sizeof(*records));
     if (records == NULL) {
+        *ret_short = true;
         return err_set(err, TIDE_ERR_LIMIT, "no memory for %zu records", count);
     }
     for (uint32_t k = 0; k < count; k++) {
@@ -516,7 +536,8 @@ int points_extract(const void *bytes, size_t size, struct record **ret_records, 
     struct source_part part = {.base = bytes, .size = size};
     struct source_memory memory = {.parts = &part, .count = 1};
     struct source source = source_memory(&memory);
-    return extract(&source, ret_records, ret_count, err);
+    bool is_short = false;
+    return extract(&source, ret_records, ret_count, &is_short, err);
 }
 
 /* ---- recovery at start ---- */
@@ -562,6 +583,7 @@ static int replay_segment(struct replay *r, struct cursor *c, struct err *err)
     struct segment_file file;
     struct record *records = NULL;
     size_t count = 0;
+    bool is_short = false;
     struct err e = {0};
     const struct manifest_segment *s = &c->m.segments[c->next++];
     manifest_segment_path(store_path(r->points->store), &c->m.stream.stream, s->first, s->last,
@@ -569,8 +591,11 @@ static int replay_segment(struct replay *r, struct cursor *c, struct err *err)
     int rc = segment_file_open(&file, path, &e);
     if (rc == 0) {
         struct source source = segment_file_source(&file);
-        rc = extract(&source, &records, &count, &e);
+        rc = extract(&source, &records, &count, &is_short, &e);
         segment_file_close(&file);
+    }
+    if (is_short) {
+        return err_set(err, e.code, "'%s': %s", path, e.text);
     }
     if (rc < 0) {
         log_error("ALARM: '%s' cannot be read; rounds after it stay unknown: %s", path, e.text);
@@ -677,8 +702,13 @@ int points_recover(struct points *points, struct registry *registry, bool fresh,
         if (rc == 0 && fresh) {
             rc = refill(points, err);
         }
-        if (catalog_commit(points->catalog, rc == 0 ? err : NULL) < 0) {
-            rc = -1;
+        if (rc == 0) {
+            rc = catalog_filled(points->catalog, err);
+        }
+        if (rc < 0) {
+            catalog_rollback(points->catalog);
+        } else {
+            rc = catalog_commit(points->catalog, err);
         }
     }
     for (size_t k = 0; k < r.count; k++) {

@@ -8,7 +8,7 @@
  * label `unaligned`, so that it can be exported and judged; it is no recovery point.
  *
  * All functions but points_extract() are the loop thread's. Commits run on the pool; one that fails
- * (full disk) is tried again every second. */
+ * (full disk, no memory) is tried again every second. */
 #ifndef TIDE_COORDINATOR_INTAKE_POINTS_H
 #define TIDE_COORDINATOR_INTAKE_POINTS_H
 
@@ -35,14 +35,16 @@ void points_free(struct points *points); /* takes NULL; commits under way are no
 int points_define(void *points, const struct definition *definition, struct err *err);
 
 /* At start: replays what all manifests list, commits what a crash left out, and fills the catalog
- * (`fresh`: from all objects of the store too). */
+ * (`fresh`: from all objects of the store too). On failure (LIMIT: no memory) the catalog is what
+ * it was before; another start does all of it. */
 int points_recover(struct points *points, struct registry *registry, bool fresh, struct err *err);
 
 /* The records of a verified segment that matter; the caller frees *ret_records. Any thread. */
 int points_extract(const void *bytes, size_t size, struct record **ret_records, size_t *ret_count,
                    struct err *err);
 
-/* Feeds the next segment's records of a stream, in the order in which they were stored. */
+/* Feeds the next segment's records of a stream, in the order in which they were stored. On failure
+ * nothing more of this stream is taken up to the next start: its rounds stay unknown. */
 int points_feed(struct points *points, const struct manifest_stream *stream,
                 const struct record *records, size_t count, struct err *err);
 

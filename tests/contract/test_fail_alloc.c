@@ -3,7 +3,7 @@
  * failing call says so with code and text, leaves its outputs alone and nothing behind, never calls
  * good bytes wrong, and the same call then succeeds with the same result. Here: the objects of
  * 9443, JSON, and the participant's journal, cutter and segments under way. Others:
- * test_fail_alloc_store.c, _groups.c, _points.c, _daemon.c.
+ * test_fail_alloc_store.c, _groups.c, _catalog.c, _points.c.
  *
  * In none: what aborts without memory by design, since it is made once while a daemon starts,
  * before anything is promised (loop, link, log, TLS identity and policy, HTTP client, seats, ports,
@@ -284,6 +284,40 @@ static void the_journal_and_the_cutter(void **state)
     nth_each("cutter", cutter_begins, NULL, 2);
 }
 
+/* ---- segments under way ---- */
+
+static struct flight flight;
+
+static void flight_anew(void)
+{
+    static const struct id stream = {{9}};
+    flight_free(&flight);
+    flight_init(&flight, NULL);
+    flight_begin(&flight, &stream, 4, 0);
+}
+
+static int flight_adds(struct err *err)
+{
+    static const uint8_t bytes[] = "a segment";
+    struct segment_info info = {.header.first_lsn = 1, .last_lsn = 5, .size = sizeof bytes};
+    struct cutter_place after = {0};
+    if (flight_add(&flight, &info, bytes, &after, err) != 0) {
+        assert_true(flight_idle(&flight) && flight_has_room(&flight));
+        assert_false(flight.slots[0].used);
+        return -1;
+    }
+    assert_true(flight.slots[0].used && flight.slots[0].last == 5);
+    assert_memory_equal(flight.slots[0].bytes, bytes, sizeof bytes);
+    return 0;
+}
+
+static void segments_under_way(void **state)
+{
+    (void)state;
+    nth_each("flight", flight_adds, flight_anew, 1);
+    flight_free(&flight);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -291,6 +325,7 @@ int main(void)
         cmocka_unit_test(messages_and_attestations_take_none),
         cmocka_unit_test(json),
         cmocka_unit_test(the_journal_and_the_cutter),
+        cmocka_unit_test(segments_under_way),
     };
     return cmocka_run_group_tests(tests, nth_setup, nth_teardown);
 }

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The n-th allocation fails (test_fail_alloc.c says what is asked of each), SQLite's too, in the
+ * catalog: a good one is never set aside, and a part of it never passes for the whole. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "coordinator/catalog/catalog.h"
+#include "tests/contract/nth.h"
+#include "tests/contract/nth_sql.h"
+
+static struct catalog *catalog;
+static char note[TIDE_ERR_TEXT_MAX];
+
+static int opens(struct err *err)
+{
+    return nth_sql_open(&catalog, note, err);
+}
+
+static void shut(void)
+{
+    catalog_close(catalog);
+    catalog = NULL;
+}
+
+static void fresh(void)
+{
+    shut();
+    nth_sql_remove();
+}
+
+/* As nth_each(), where the call may succeed without some of its memory. */
+static void each_sql(const char *what, nth_call_fn *call, void (*prepare)(void),
+                     void (*after)(void), long least)
+{
+    long n = 0;
+    for (bool met = true; met; n++) {
+        struct err err = {0};
+        assert_true(n < 100000);
+        prepare();
+        nth_arm(n);
+        int rc = call(&err);
+        met = nth_met();
+        if (rc != 0) {
+            assert_true(met);
+            nth_says(&err, what, n);
+        }
+        assert_false(nth_sql_was_set_aside());
+        if (rc != 0) {
+            err = (struct err){0};
+            if (call(&err) != 0) {
+                fail_msg("%s %ld: again: %s", what, n, err.text);
+            }
+        }
+        after();
+    }
+    assert_true(n > least);
+}
+
+static void was_made(void)
+{
+    struct err err = {0};
+    assert_string_not_equal(note, ""); /* however often it was tried: it is to be filled */
+    assert_int_equal(catalog_filled(catalog, &err), 0);
+    shut();
+    assert_int_equal(opens(&err), 0);
+    assert_string_equal(note, "");
+    shut();
+}
+
+#define POINT(k) "{\"point\":\"" k "\"}"
+
+static const struct catalog_point one = {"0a01", "shop", "full", 5, POINT("0a01")};
+static const struct catalog_point two = {"0b02", "shop", "full", 6, POINT("0b02")};
+
+static int fills(struct err *err)
+{
+    struct catalog_round round = {"0c03", "shop", 7, "{\"round\":\"0c03\"}"};
+    if (catalog_begin(catalog, err) < 0) {
+        return -1;
+    }
+    if (catalog_put_group(catalog, "shop", "{}", err) < 0 ||
+        catalog_put_definition(catalog, "shop", 1, "ab", err) < 0 ||
+        catalog_put_stream(catalog, "0102", "shop", "web", "data", 512, err) < 0 ||
+        catalog_put_point(catalog, &one, err) < 0 || catalog_put_point(catalog, &two, err) < 0 ||
+        catalog_put_round(catalog, &round, err) < 0 || catalog_filled(catalog, err) < 0) {
+        catalog_rollback(catalog);
+        return -1;
+    }
+    return catalog_commit(catalog, err);
+}
+
+static void empty_catalog(void)
+{
+    struct err err = {0};
+    fresh();
+    assert_int_equal(opens(&err), 0);
+}
+
+static const char full[] = "[" POINT("0a01") "," POINT("0b02") "] [{\"round\":\"0c03\"}]";
+
+static void is_full(void)
+{
+    char now[256];
+    nth_sql_contents(catalog, now, sizeof now);
+    assert_string_equal(now, full);
+}
+
+static int fills_or_nothing(struct err *err)
+{
+    char now[256];
+    int rc = fills(err);
+    long kept = nth_pause();
+    nth_sql_contents(catalog, now, sizeof now);
+    assert_string_equal(now, rc == 0 ? full : "[] []");
+    nth_resume(kept);
+    return rc;
+}
+
+static int opens_full(struct err *err)
+{
+    if (opens(err) != 0) {
+        return -1;
+    }
+    assert_string_equal(note, "");
+    return 0;
+}
+
+static void full_and_shut(void)
+{
+    is_full();
+    shut();
+}
+
+static int puts_one(struct err *err)
+{
+    return catalog_put_point(catalog, &one, err);
+}
+
+static void no_preparation(void)
+{
+}
+
+static int asks(struct err *err)
+{
+    json_t *o = NULL;
+    if (catalog_points(catalog, "shop", 1, &o, err) != 0) {
+        assert_null(o);
+        return -1;
+    }
+    assert_int_equal(json_array_size(o), 1); /* the newest */
+    assert_string_equal(json_string_value(json_object_get(json_array_get(o, 0), "point")), "0b02");
+    json_decref(o);
+    o = NULL;
+    if (catalog_point(catalog, "0A", &o, err) != 0) {
+        assert_null(o);
+        return -1;
+    }
+    assert_string_equal(json_string_value(json_object_get(o, "point")), "0a01");
+    json_decref(o);
+    return 0;
+}
+
+static void the_catalog(void **state)
+{
+    struct err err = {0};
+    (void)state;
+    each_sql("catalog: make", opens, fresh, was_made, 50);
+    each_sql("catalog: fill", fills_or_nothing, empty_catalog, is_full, 50);
+    shut();
+    each_sql("catalog: open", opens_full, no_preparation, full_and_shut, 50);
+    assert_int_equal(opens(&err), 0);
+    each_sql("catalog: put", puts_one, no_preparation, is_full, 10);
+    long before = nth_live();
+    each_sql("catalog: ask", asks, no_preparation, is_full, 20);
+    assert_in_range(nth_live(), 0, before + 100); /* SQLite's own cache is bounded */
+    fresh();
+}
+
+static int setup(void **state)
+{
+    return nth_sql_setup() != 0 ? -1 : nth_setup(state);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(the_catalog)};
+    return cmocka_run_group_tests(tests, setup, nth_teardown);
+}
