@@ -28,6 +28,7 @@ struct control {
     uint64_t session;      /* counts controllers */
     bool welcomed;         /* HELLO was answered */
     uint64_t hello_by_us;
+    uint64_t deaf_until_us; /* the thread's: nobody is accepted before */
 };
 
 static struct sockaddr_un address(const struct tap *tap)
@@ -70,12 +71,16 @@ static int open_socket(struct tap *tap, struct control *c, struct err *err)
     }
     c->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     c->listen_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool bound = c->stop_fd >= 0 && c->listen_fd >= 0 &&
+                 bind(c->listen_fd, (struct sockaddr *)&a, sizeof a) == 0;
     /* The mode is set before anyone can connect: a socket that does not listen refuses. */
-    if (c->stop_fd < 0 || c->listen_fd < 0 ||
-        bind(c->listen_fd, (struct sockaddr *)&a, sizeof a) != 0 || chmod(a.sun_path, 0600) != 0 ||
-        listen(c->listen_fd, 8) != 0) {
+    if (!bound || chmod(a.sun_path, 0600) != 0 || listen(c->listen_fd, 8) != 0) {
+        int why = errno;
+        if (bound) {
+            (void)unlink(a.sun_path);
+        }
         return err_set(err, TIDE_ERR_IO, "cannot listen on control \"%s\": %s", a.sun_path,
-                       strerror(errno));
+                       strerror(why));
     }
     return 0;
 }
@@ -239,6 +244,9 @@ static void admit(struct tap *tap, struct control *c)
 {
     int fd = accept4(c->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) {
+        /* Out of descriptors or memory: who waits stays in the queue, and poll() would not wait. */
+        bool transient = errno == EAGAIN || errno == EINTR || errno == ECONNABORTED;
+        c->deaf_until_us = transient ? 0 : tap_now_us() + TIDE_CONTROL_LOOK_MS * 1000U;
         return;
     }
     if (!peer_is_ours(fd)) {
@@ -302,11 +310,12 @@ static void *control_main(void *context)
     struct tap *tap = context;
     struct control *c = tap->control;
     for (;;) {
+        bool deaf = tap_now_us() < c->deaf_until_us;
         struct pollfd fds[3] = {{.fd = c->stop_fd, .events = POLLIN},
-                                {.fd = c->listen_fd, .events = POLLIN},
+                                {.fd = deaf ? -1 : c->listen_fd, .events = POLLIN},
                                 {.fd = c->peer_fd, .events = POLLIN}};
         bool waiting = c->peer_fd >= 0 && !c->welcomed;
-        (void)poll(fds, 3, waiting ? 200 : -1);
+        (void)poll(fds, 3, waiting || deaf ? TIDE_CONTROL_LOOK_MS : -1);
         if ((fds[0].revents & POLLIN) != 0) {
             break;
         }

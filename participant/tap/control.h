@@ -7,10 +7,12 @@
 
 #include "participant/tap/tap.h"
 
-#define TIDE_CONTROL_HELLO_S 2 /* a connection that has not said HELLO by then is closed */
+#define TIDE_CONTROL_HELLO_S 2   /* a connection that has not said HELLO by then is closed */
+#define TIDE_CONTROL_LOOK_MS 200 /* that is looked at so often; and who cannot be accepted waits   \
+                                  */
 
 /* Binds the socket (a stale one is replaced). CONFIG: the path is too long; BUSY: another process
- * listens there; IO. */
+ * listens there; IO. On failure no socket of it stays. */
 int control_open(struct tap *tap, struct err *err);
 int control_start(struct tap *tap, struct err *err); /* the thread */
 void control_stop(struct tap *tap);

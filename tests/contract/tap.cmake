@@ -6,4 +6,6 @@ tide_test(test_tap_copy_threads SOURCES test_tap_copy_threads.c ../system/tap_fa
 tide_test(test_tap_ring SOURCES test_tap_ring.c DEPS tap_engine LABELS unit TIMEOUT 60)
 tide_test(test_fail_send_tap SOURCES test_fail_send_tap.c ../system/tap_rig.c
   DEPS tap_engine PkgConfig::libnbd LABELS contract TIMEOUT 60)
-target_link_options(test_fail_send_tap PRIVATE -Wl,--wrap=send -Wl,--wrap=sendmsg)
+foreach(call IN ITEMS send sendmsg accept4 poll chmod listen)
+  target_link_options(test_fail_send_tap PRIVATE -Wl,--wrap=${call})
+endforeach()

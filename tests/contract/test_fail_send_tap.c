@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The n-th message that a tap sends to its controller fails, for n = 0, 1, 2, ... until a run meets
  * none: the controller is cut off and the hold that it ordered ends, nothing held was acknowledged
- * meanwhile, the tap goes on, and the next controller is welcomed. */
+ * meanwhile, the tap goes on, and the next controller is welcomed. So is one that the tap had no
+ * descriptor for; and a control socket that cannot be had leaves no file. */
 #include "participant/tap/disk.h"
 #include "tests/system/tap_rig.h"
 
@@ -68,6 +69,51 @@ ssize_t __wrap_send(int fd, const void *bytes, size_t size, int flags)
     return fails() ? -1 : __real_send(fd, bytes, size, flags);
 }
 
+static atomic_bool no_descriptor; /* for the tap's next accept4() */
+static atomic_uint refused;       /* accept4() that failed so */
+static atomic_uint looked_away;   /* poll() for all but who waits there, for a while */
+static bool no_mode;
+static bool no_listen;
+
+int __real_accept4(int fd, struct sockaddr *to, socklen_t *size, int flags);
+int __real_poll(struct pollfd *fds, nfds_t count, int timeout);
+int __real_chmod(const char *path, mode_t mode);
+int __real_listen(int fd, int backlog);
+int __wrap_accept4(int fd, struct sockaddr *to, socklen_t *size, int flags);
+int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout);
+int __wrap_chmod(const char *path, mode_t mode);
+int __wrap_listen(int fd, int backlog);
+
+int __wrap_accept4(int fd, struct sockaddr *to, socklen_t *size, int flags)
+{
+    if (!ours && atomic_load(&no_descriptor)) {
+        atomic_fetch_add(&refused, 1);
+        errno = EMFILE;
+        return -1;
+    }
+    return __real_accept4(fd, to, size, flags);
+}
+
+int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout)
+{
+    if (!ours && count == 3 && fds[1].fd < 0 && timeout > 0) {
+        atomic_fetch_add(&looked_away, 1);
+    }
+    return __real_poll(fds, count, timeout);
+}
+
+int __wrap_chmod(const char *path, mode_t mode)
+{
+    errno = EPERM;
+    return no_mode ? -1 : __real_chmod(path, mode);
+}
+
+int __wrap_listen(int fd, int backlog)
+{
+    errno = EADDRINUSE;
+    return no_listen ? -1 : __real_listen(fd, backlog);
+}
+
 /* ---- one run ---- */
 
 static struct tap tap;
@@ -75,15 +121,20 @@ static struct tap_rig rig;
 static atomic_bool acknowledged;
 static uint8_t block[4096];
 
-static void open_tap(void)
+static int try_tap(struct err *err)
 {
-    struct err err;
     struct tap_config config = {
         .log_size = 8U << 20, .hold_max_us = BUDGET_US, .held_max = 1 << 20};
     (void)snprintf(config.image, sizeof config.image, "%s", rig.image);
     (void)snprintf(config.folder, sizeof config.folder, "%s", rig.log);
     (void)snprintf(config.control, sizeof config.control, "%s", rig.control);
-    if (tap_open(&tap, &config, &err) != 0 || tap_start(&tap, &err) != 0) {
+    return tap_open(&tap, &config, err) != 0 || tap_start(&tap, err) != 0 ? -1 : 0;
+}
+
+static void open_tap(void)
+{
+    struct err err;
+    if (try_tap(&err) != 0) {
         fail_msg("%s", err.text);
     }
 }
@@ -295,9 +346,58 @@ static void each_send(void **state)
     assert_true(outcomes[ROUND_OUTCOME_HELD] > 0);
 }
 
+/* It does not spin, goes on serving the one that is there, and takes the next when it can. */
+static void no_descriptor_for_the_next(void **state)
+{
+    struct tap_ctl first;
+    struct tapctl m;
+    (void)state;
+    tap_rig_open(&rig, SIZE);
+    open_tap();
+    tap_ctl_open(&first, &rig);
+    atomic_store(&no_descriptor, true);
+    struct tap_ctl second = {.fd = tap_ctl_socket(&rig)};
+    while (atomic_load(&refused) < 3) { /* it tries again */
+        assert_true(look(&first, &m));
+    }
+    atomic_store(&no_descriptor, false);
+    assert_true(hear(&second, &m));
+    assert_int_equal(m.type, TAPCTL_REFUSE_BUSY);
+    assert_true(atomic_load(&looked_away) > 0);
+    close(second.fd);
+    tap_ctl_close(&first);
+    the_next_one();
+    tap_close(&tap);
+    tap_rig_close(&rig);
+}
+
+static void a_socket_that_cannot_be_had(void **state)
+{
+    bool *const ways[] = {&no_mode, &no_listen};
+    (void)state;
+    tap_rig_open(&rig, SIZE);
+    for (unsigned k = 0; k < 2; k++) {
+        struct err err = {0};
+        unsigned before = open_files();
+        *ways[k] = true;
+        assert_int_equal(try_tap(&err), -1);
+        *ways[k] = false;
+        assert_int_equal(err.code, TIDE_ERR_IO);
+        assert_non_null(strstr(err.text, strerror(k == 0 ? EPERM : EADDRINUSE)));
+        assert_int_not_equal(access(rig.control, F_OK), 0);
+        assert_int_equal(open_files(), before);
+        open_tap();
+        the_next_one();
+        tap_close(&tap);
+    }
+    tap_rig_close(&rig);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(each_send)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(each_send),
+                                       cmocka_unit_test(no_descriptor_for_the_next),
+                                       cmocka_unit_test(a_socket_that_cannot_be_had)};
     ours = true;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
