@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "common/core/check.h"
 #include "common/hrl/record.h"
@@ -40,12 +39,10 @@ static void put_id(json_t *to, const char *key, const struct id *id)
 
 static void put_time(json_t *to, const char *key, uint64_t wall_ns)
 {
-    char text[64];
-    struct tm tm;
-    time_t seconds = (time_t)(wall_ns / 1000000000U);
-    gmtime_r(&seconds, &tm);
-    size_t used = strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
-    snprintf(text + used, sizeof text - used, ".%03uZ", (unsigned)(wall_ns / 1000000U % 1000U));
+    char time[CLOCK_TEXT_MAX];
+    char text[CLOCK_TEXT_MAX + 8];
+    snprintf(text, sizeof text, "%s.%03uZ", clock_text((int64_t)(wall_ns / 1000000000U), time),
+             (unsigned)(wall_ns / 1000000U % 1000U));
     put_text(to, key, text);
 }
 

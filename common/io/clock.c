@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "common/io/clock.h"
 
+#include <stdio.h>
 #include <sys/timex.h>
 #include <time.h>
 
@@ -31,4 +32,14 @@ bool clock_wall_error_us(uint64_t *ret)
         return false;
     *ret = (uint64_t)timex.maxerror;
     return true;
+}
+
+char *clock_text(int64_t seconds_since_1970, char ret_text[CLOCK_TEXT_MAX])
+{
+    time_t seconds = (time_t)seconds_since_1970;
+    struct tm tm;
+    if (gmtime_r(&seconds, &tm) == NULL ||
+        strftime(ret_text, CLOCK_TEXT_MAX, "%Y-%m-%dT%H:%M:%S", &tm) == 0)
+        (void)snprintf(ret_text, CLOCK_TEXT_MAX, "?");
+    return ret_text;
 }

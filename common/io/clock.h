@@ -16,4 +16,9 @@ uint64_t clock_wall_ns(void); /* CLOCK_REALTIME, nanoseconds since 1970; may jum
  * untouched, where the kernel says that the clock is not synchronised. */
 bool clock_wall_error_us(uint64_t *ret);
 
+#define CLOCK_TEXT_MAX 32
+/* 2026-11-28T06:29:40, UTC, for a fraction or Z to follow; "?" where that is no time of a calendar.
+ * Returns ret_text. */
+char *clock_text(int64_t seconds_since_1970, char ret_text[CLOCK_TEXT_MAX]);
+
 #endif

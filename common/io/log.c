@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "common/core/check.h"
+#include "common/io/clock.h"
 #include "common/io/loop.h"
 
 #define LOG_PROGRAM_MAX  32
@@ -74,13 +75,10 @@ static void log_write(const struct log_slot *slot)
     if (the.journal) {
         n = snprintf(line, sizeof(line), "<%d>%s\n", (int)slot->level, slot->text);
     } else {
-        struct tm tm;
-        char time[32] = "";
-        if (gmtime_r(&slot->time.tv_sec, &tm) != NULL)
-            (void)strftime(time, sizeof(time), "%Y-%m-%dT%H:%M:%S", &tm);
-        n = snprintf(line, sizeof(line), "%s.%03ldZ %s %s: %s\n", time,
-                     slot->time.tv_nsec / 1000000, the.program, log_level_text(slot->level),
-                     slot->text);
+        char time[CLOCK_TEXT_MAX];
+        n = snprintf(line, sizeof(line), "%s.%03ldZ %s %s: %s\n",
+                     clock_text(slot->time.tv_sec, time), slot->time.tv_nsec / 1000000, the.program,
+                     log_level_text(slot->level), slot->text);
     }
     size_t size = n < 0 ? 0 : (size_t)n < sizeof(line) ? (size_t)n : sizeof(line) - 1;
     size_t done = 0;

@@ -11,12 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "common/core/check.h"
 #include "common/hrl/log.h"
 #include "common/hrl/segment.h"
+#include "common/io/clock.h"
 #include "common/io/file.h"
 #include "common/wire/intake.h"
 #include "coordinator/core/align.h"
@@ -209,14 +209,9 @@ static void clean(char *text)
 
 static void time_text(uint64_t wall_ns, char *ret, size_t size)
 {
-    time_t seconds = (time_t)(wall_ns / 1000000000U);
-    struct tm tm;
-    char day[32];
-    if (gmtime_r(&seconds, &tm) == NULL ||
-        strftime(day, sizeof(day), "%Y-%m-%dT%H:%M:%S", &tm) == 0)
-        snprintf(ret, size, "?");
-    else
-        snprintf(ret, size, "%s.%03uZ", day, (unsigned)(wall_ns / 1000000U % 1000U));
+    char day[CLOCK_TEXT_MAX];
+    snprintf(ret, size, "%s.%03uZ", clock_text((int64_t)(wall_ns / 1000000000U), day),
+             (unsigned)(wall_ns / 1000000U % 1000U));
 }
 
 static void detail_attach(const struct record_attach *a, char *ret)

@@ -4,13 +4,13 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
+#include "common/io/clock.h"
 #include "coordinator/cli/cli.h"
 #include "coordinator/verify/evidence.h"
 
 #define NS_PER_S  1000000000U
-#define TIME_TEXT 32
+#define TIME_TEXT (CLOCK_TEXT_MAX + 1)
 
 enum {
     KEY_STORE = 0x100,
@@ -55,12 +55,8 @@ static error_t verify_option(int key, char *arg, struct argp_state *state)
 
 static const char *time_text(uint64_t wall_ns, char ret[TIME_TEXT])
 {
-    time_t seconds = (time_t)(wall_ns / NS_PER_S);
-    struct tm tm;
-    gmtime_r(&seconds, &tm);
-    if (strftime(ret, TIME_TEXT, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0) {
-        snprintf(ret, TIME_TEXT, "?");
-    }
+    char time[CLOCK_TEXT_MAX];
+    snprintf(ret, TIME_TEXT, "%sZ", clock_text((int64_t)(wall_ns / NS_PER_S), time));
     return ret;
 }
 
