@@ -296,21 +296,27 @@ int tls_read_ca(const char *path, X509_STORE **ret, struct err *err)
     return 0;
 }
 
-/* Is the chain good under the CA in store? 0, or the code of what is wrong with it. */
-static int tls_chain_check(X509_STORE *store, X509 *const *certs, size_t count)
+int tls_chain_check(X509_STORE *store, X509 *const *certs, size_t count, const time_t *at,
+                    const X509 **ret_bad)
 {
     STACK_OF(X509) *more = sk_X509_new_null();
     X509_STORE_CTX *check = X509_STORE_CTX_new();
-    TIDE_CHECK(more != NULL && check != NULL);
-    for (size_t i = 1; i < count; i++)
-        TIDE_CHECK(sk_X509_push(more, certs[i]) > 0);
-    TIDE_CHECK(X509_STORE_CTX_init(check, store, certs[0], more) == 1);
-    X509_STORE_CTX_set_depth(check, TLS_VERIFY_MAX);
-    int code = 0;
-    if (X509_verify_cert(check) != 1) {
+    bool ready = more != NULL && check != NULL;
+    for (size_t i = 1; ready && i < count; i++)
+        ready = sk_X509_push(more, certs[i]) > 0;
+    ready = ready && X509_STORE_CTX_init(check, store, certs[0], more) == 1;
+    int code = ready ? 0 : X509_V_ERR_OUT_OF_MEM;
+    if (ready) {
+        X509_STORE_CTX_set_depth(check, TLS_VERIFY_MAX);
+        if (at != NULL)
+            X509_STORE_CTX_set_time(check, 0, *at);
+    }
+    if (ready && X509_verify_cert(check) != 1) {
         code = X509_STORE_CTX_get_error(check);
         if (code == X509_V_OK)
             code = X509_V_ERR_UNSPECIFIED;
+        if (ret_bad != NULL)
+            *ret_bad = X509_STORE_CTX_get_current_cert(check);
     }
     X509_STORE_CTX_free(check);
     sk_X509_free(more);
@@ -329,7 +335,10 @@ static int tls_keys_check(struct tls_keys *keys, const struct tls_identity *path
     }
     if (tls_certificate_uri(keys->chain[0], ret_uri, &inner) != 0)
         return err_set(err, TIDE_ERR_CONFIG, "\"%s\": %s", paths->cert_path, inner.text);
-    int code = tls_chain_check(keys->store, keys->chain, keys->chain_count);
+    int code = tls_chain_check(keys->store, keys->chain, keys->chain_count, NULL, NULL);
+    if (code == X509_V_ERR_OUT_OF_MEM)
+        return err_set(err, TIDE_ERR_LIMIT, "no memory to check certificate \"%s\"",
+                       paths->cert_path);
     if (code != 0)
         return err_set(err, TIDE_ERR_CONFIG,
                        "certificate \"%s\" is not good under CA \"%s\": %s; issue it anew with "

@@ -47,6 +47,12 @@ int tls_certificate_uri(X509 *certificate, char ret_uri[TLS_URI_MAX + 1], struct
  * none, too many or something else; or as file_read(). */
 int tls_read_ca(const char *path, X509_STORE **ret, struct err *err);
 
+/* Whether the chain (leaf first) is good under the CA in `store`, at that time (NULL: now). 0, or
+ * the X509_V_ERR_ code of what is wrong, with *ret_bad (may be NULL) the certificate that it is of:
+ * one of `certs` or of the store's; NULL: of none. X509_V_ERR_OUT_OF_MEM: no memory. */
+int tls_chain_check(X509_STORE *store, X509 *const *certs, size_t count, const time_t *at,
+                    const X509 **ret_bad);
+
 /* Our own chain (PEM, leaf first), key (PEM, no pass phrase) and the site's CA (PEM, one or
  * several). CONFIG, with the file named: not readable as such, key of another certificate, key file
  * open to others (mode & 0007, or group-writable), no or more than one URI name, expired or not yet

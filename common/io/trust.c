@@ -6,14 +6,11 @@
 #include <openssl/evp.h>
 #include <openssl/x509.h>
 #include <openssl/x509_vfy.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
-#include "common/core/check.h"
+#include "common/io/clock.h"
 
-#define TRUST_TIME_TEXT  32
 #define TRUST_TEXT       256
 #define TRUST_YEAR_9999S 253402300799 /* the last second that a certificate can name */
 
@@ -27,7 +24,10 @@ int trust_load(const char *ca_path, struct trust **ret, struct err *err)
     if (tls_read_ca(ca_path, &store, err) != 0)
         return -1;
     struct trust *trust = calloc(1, sizeof(*trust));
-    TIDE_CHECK(trust != NULL);
+    if (trust == NULL) {
+        X509_STORE_free(store);
+        return err_set(err, TIDE_ERR_LIMIT, "no memory for a CA");
+    }
     trust->store = store;
     *ret = trust;
     return 0;
@@ -41,63 +41,36 @@ void trust_free(struct trust *trust)
     free(trust);
 }
 
-static const char *trust_tm(const struct tm *tm, char ret[TRUST_TIME_TEXT])
-{
-    if (strftime(ret, TRUST_TIME_TEXT, "%Y-%m-%dT%H:%M:%SZ", tm) == 0)
-        (void)snprintf(ret, TRUST_TIME_TEXT, "?");
-    return ret;
-}
-
-static const char *trust_asn1(const ASN1_TIME *from, char ret[TRUST_TIME_TEXT])
+static const char *trust_asn1(const ASN1_TIME *from, char ret[CLOCK_TEXT_MAX])
 {
     struct tm tm = {0};
-    if (ASN1_TIME_to_tm(from, &tm) != 1) {
-        (void)snprintf(ret, TRUST_TIME_TEXT, "?");
-        return ret;
-    }
-    return trust_tm(&tm, ret);
-}
-
-static int trust_refuse(X509_STORE_CTX *check, int64_t at_s, struct err *err)
-{
-    int code = X509_STORE_CTX_get_error(check);
-    X509 *cert = X509_STORE_CTX_get_current_cert(check);
-    if ((code == X509_V_ERR_CERT_HAS_EXPIRED || code == X509_V_ERR_CERT_NOT_YET_VALID) &&
-        cert != NULL) {
-        char from[TRUST_TIME_TEXT];
-        char to[TRUST_TIME_TEXT];
-        char at[TRUST_TIME_TEXT];
-        char subject[TRUST_TEXT];
-        struct tm tm = {0};
-        time_t when = (time_t)at_s;
-        gmtime_r(&when, &tm);
-        X509_NAME_oneline(X509_get_subject_name(cert), subject, sizeof(subject));
-        return err_set(err, TIDE_ERR_DENIED,
-                       "certificate \"%.128s\" is valid from %s to %s, and it was signed at %s",
-                       subject, trust_asn1(X509_get0_notBefore(cert), from),
-                       trust_asn1(X509_get0_notAfter(cert), to), trust_tm(&tm, at));
-    }
-    return err_set(err, TIDE_ERR_DENIED, "the chain does not end at the CA given: %s",
-                   X509_verify_cert_error_string(code));
+    return clock_text(ASN1_TIME_to_tm(from, &tm) == 1 ? timegm(&tm) : INT64_MIN, ret);
 }
 
 static int trust_chain(const struct trust *trust, X509 *const *certs, size_t count, int64_t at_s,
                        struct err *err)
 {
-    int status = 0;
-    STACK_OF(X509) *more = sk_X509_new_null();
-    X509_STORE_CTX *check = X509_STORE_CTX_new();
-    TIDE_CHECK(more != NULL && check != NULL);
-    for (size_t i = 1; i < count; i++)
-        TIDE_CHECK(sk_X509_push(more, certs[i]) > 0);
-    TIDE_CHECK(X509_STORE_CTX_init(check, trust->store, certs[0], more) == 1);
-    X509_STORE_CTX_set_time(check, 0, (time_t)at_s);
-    X509_STORE_CTX_set_depth(check, TLS_CHAIN_MAX);
-    if (X509_verify_cert(check) != 1)
-        status = trust_refuse(check, at_s, err);
-    X509_STORE_CTX_free(check);
-    sk_X509_free(more);
-    return status;
+    const X509 *bad = NULL;
+    time_t when = (time_t)at_s;
+    int code = tls_chain_check(trust->store, certs, count, &when, &bad);
+    if (code == X509_V_ERR_OUT_OF_MEM)
+        return err_set(err, TIDE_ERR_LIMIT, "no memory to check a chain of certificates");
+    if ((code == X509_V_ERR_CERT_HAS_EXPIRED || code == X509_V_ERR_CERT_NOT_YET_VALID) &&
+        bad != NULL) {
+        char from[CLOCK_TEXT_MAX];
+        char to[CLOCK_TEXT_MAX];
+        char at[CLOCK_TEXT_MAX];
+        char subject[TRUST_TEXT];
+        X509_NAME_oneline(X509_get_subject_name(bad), subject, sizeof(subject));
+        return err_set(err, TIDE_ERR_DENIED,
+                       "certificate \"%.128s\" is valid from %sZ to %sZ, and it was signed at %sZ",
+                       subject, trust_asn1(X509_get0_notBefore(bad), from),
+                       trust_asn1(X509_get0_notAfter(bad), to), clock_text(at_s, at));
+    }
+    if (code != 0)
+        return err_set(err, TIDE_ERR_DENIED, "the chain does not end at the CA given: %s",
+                       X509_verify_cert_error_string(code));
+    return 0;
 }
 
 static int trust_signature(X509 *leaf, const struct trust_signed *what, struct err *err)

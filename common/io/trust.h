@@ -13,7 +13,7 @@
 
 struct trust;
 
-/* The CA's certificates (PEM, one or several). CONFIG or as file_read(), with the file named. */
+/* The CA's certificates (PEM, one or several). As tls_read_ca(), with the file named; LIMIT. */
 int trust_load(const char *ca_path, struct trust **ret, struct err *err);
 void trust_free(struct trust *trust); /* takes NULL */
 
