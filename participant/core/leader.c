@@ -119,6 +119,7 @@ struct leader *leader_new(const struct leader_config *config)
     leader->config = *config;
     leader->leads = -1;
     policy_init(&leader->policy);
+    share_init(&leader->share);
     return leader;
 }
 
@@ -482,9 +483,14 @@ static void learn_from(struct leader *l)
     }
 }
 
-/* No tap holds for longer, whatever a member says. */
-static void count_hold(struct leader *l, uint64_t hold_us)
+/* What members did not say counts as unknown_us. No tap holds for longer than the cap, whatever a
+ * member says. */
+static void count_hold(struct leader *l, const struct msg_sum *sum, uint64_t unknown_us)
 {
+    uint64_t hold_us = sum->hold_us_max;
+    if (!sum->sealed_by_all && hold_us < unknown_us) {
+        hold_us = unknown_us;
+    }
     share_add(&l->share, l->now_us,
               hold_us < TIDE_GATE_CAP_MAX_US ? hold_us : TIDE_GATE_CAP_MAX_US);
 }
@@ -524,9 +530,7 @@ static void end_round(struct leader *l)
         told->slowest_us = r->slowest_us;
     }
     told->total_us = l->now_us - r->began_us;
-    uint64_t at_most = told->total_us < r->budget_us ? told->total_us : r->budget_us;
-    bool known = sum->sealed_by_all || sum->hold_us_max > at_most;
-    count_hold(l, known ? sum->hold_us_max : at_most);
+    count_hold(l, sum, told->total_us < r->budget_us ? told->total_us : r->budget_us);
     r->phase = PHASE_IDLE;
     compose(l, MSG_SUM)->sum = *sum;
     for (unsigned m = 0; m < l->definition->member_count; m++) {
@@ -902,7 +906,7 @@ static void on_sum(struct leader *l, unsigned member, const struct msg *msg)
     l->told.own = false;
     l->told.leader = member;
     l->told.sum = msg->sum;
-    count_hold(l, msg->sum.hold_us_max);
+    count_hold(l, &msg->sum, l->policy.hold_us_max);
     put(l, &(struct leader_effect){.type = LEADER_ROUND, .round = &l->told});
 }
 

@@ -24,7 +24,8 @@ struct share {
 
 void share_init(struct share *share);
 
-/* A round's longest hold; where some member did not say, the longest that it can have been. */
+/* A round's longest hold. Where members did not say, the caller's guess: the time until the leader
+ * gave up, or a whole budget where another leader tells of the round. */
 void share_add(struct share *share, uint64_t now_us, uint64_t hold_us);
 
 /* In the window that ends now. */
