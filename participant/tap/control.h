@@ -7,9 +7,10 @@
 
 #include "participant/tap/tap.h"
 
-#define TIDE_CONTROL_HELLO_S 2   /* a connection that has not said HELLO by then is closed */
-#define TIDE_CONTROL_LOOK_MS 200 /* that is looked at so often; and who cannot be accepted waits   \
-                                  */
+/* A connection that has not said HELLO within HELLO_S is closed, which is looked at every LOOK_MS.
+ * So long nobody is accepted where a connection could not be had. */
+#define TIDE_CONTROL_HELLO_S 2
+#define TIDE_CONTROL_LOOK_MS 200
 
 /* Binds the socket (a stale one is replaced). CONFIG: the path is too long; BUSY: another process
  * listens there; IO. On failure no socket of it stays. */
