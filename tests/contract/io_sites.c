@@ -124,6 +124,29 @@ void sites_renew(const char *ca, const char *name)
     }
 }
 
+struct link *sites_link(const struct link_options *options, const char *name, const char *address,
+                        struct tls_identity **ret_identity)
+{
+    struct err err;
+    struct link *link = NULL;
+    struct link_options own = *options;
+    own.identity = *ret_identity = sites_identity(name);
+    assert_int_equal(address_parse(address, true, &own.listen, &err), 0);
+    if (link_new(&own, &link, &err) != 0)
+        fail_msg("%s", err.text);
+    return link;
+}
+
+void sites_peer(struct link_peer *peer, const char *name, const struct address *dial)
+{
+    memset(peer, 0, sizeof(*peer));
+    snprintf(peer->uri, sizeof(peer->uri), "spiffe://lab/participant/%s", name);
+    if (dial != NULL) {
+        peer->address = *dial;
+        peer->dial = true;
+    }
+}
+
 SSL_CTX *sites_raw_context(const char *name)
 {
     char path[160];

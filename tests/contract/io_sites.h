@@ -4,6 +4,7 @@
 #ifndef TIDE_TESTS_IO_SITES_H
 #define TIDE_TESTS_IO_SITES_H
 
+#include "common/io/link.h"
 #include "common/io/loop.h"
 #include "common/io/tls.h"
 
@@ -21,6 +22,13 @@ struct tls_identity *sites_identity(const char *name);
 /* Issues NAME (participant, or coordinator "main") anew by the CA in FOLDER/ca ("lab", "other") and
  * puts certificate and key in the place of those of before. */
 void sites_renew(const char *ca, const char *name);
+
+/* A link of NAME that listens at `address` (port 0: any); identity and address of `options` are set
+ * here. The caller frees both, the link first. */
+struct link *sites_link(const struct link_options *options, const char *name, const char *address,
+                        struct tls_identity **ret_identity);
+/* Participant NAME of the site, to be dialed there (NULL: it dials). */
+void sites_peer(struct link_peer *peer, const char *name, const struct address *dial);
 
 /* A client context that shows NAME's certificate (NULL: none) and takes any server. */
 SSL_CTX *sites_raw_context(const char *name);

@@ -15,6 +15,9 @@
 #include "common/io/jsontext.h"
 #include "tests/contract/nth.h"
 
+struct catalog *nth_sql_catalog;
+char nth_sql_note[TIDE_ERR_TEXT_MAX];
+
 static void *sql_malloc(int size)
 {
     return malloc((size_t)size);
@@ -57,11 +60,17 @@ int nth_sql_setup(void)
                : -1;
 }
 
-int nth_sql_open(struct catalog **ret, char ret_note[TIDE_ERR_TEXT_MAX], struct err *err)
+int nth_sql_open(struct err *err)
 {
     char path[96];
     snprintf(path, sizeof path, "%s/catalog.db", nth_folder);
-    return catalog_open(path, ret, ret_note, err);
+    return catalog_open(path, &nth_sql_catalog, nth_sql_note, err);
+}
+
+void nth_sql_close(void)
+{
+    catalog_close(nth_sql_catalog);
+    nth_sql_catalog = NULL;
 }
 
 void nth_sql_remove(void)
@@ -89,13 +98,13 @@ static char *text_of(json_t *o)
     return text;
 }
 
-void nth_sql_contents(struct catalog *catalog, char *to, size_t room)
+void nth_sql_contents(char *to, size_t room)
 {
     json_t *points = NULL;
     json_t *rounds = NULL;
     struct err err = {0};
-    if (catalog_points(catalog, NULL, 0, &points, &err) != 0 ||
-        catalog_rounds(catalog, NULL, 0, &rounds, &err) != 0) {
+    if (catalog_points(nth_sql_catalog, NULL, 0, &points, &err) != 0 ||
+        catalog_rounds(nth_sql_catalog, NULL, 0, &rounds, &err) != 0) {
         fail_msg("%s", err.text);
     }
     char *a = text_of(points);

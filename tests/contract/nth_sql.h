@@ -9,12 +9,15 @@
 
 #include "coordinator/catalog/catalog.h"
 
-int nth_sql_setup(void); /* before anything of SQLite; 0: done */
+int nth_sql_setup(void);                /* before anything of SQLite; 0: done */
+extern struct catalog *nth_sql_catalog; /* NULL: closed */
+extern char nth_sql_note[TIDE_ERR_TEXT_MAX];
 /* catalog_open() of nth_folder/catalog.db. */
-int nth_sql_open(struct catalog **ret, char ret_note[TIDE_ERR_TEXT_MAX], struct err *err);
+int nth_sql_open(struct err *err);
+void nth_sql_close(void);
 void nth_sql_remove(void);
 bool nth_sql_was_set_aside(void);
 /* What is in it: points, then rounds, as JSON. */
-void nth_sql_contents(struct catalog *catalog, char *to, size_t room);
+void nth_sql_contents(char *to, size_t room);
 
 #endif

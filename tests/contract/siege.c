@@ -74,15 +74,10 @@ static void message(void *arg, size_t peer, const uint8_t *bytes, size_t size)
 
 void siege_open_node(struct siege_node *node, const char *name, const char *address)
 {
-    struct err err;
-    struct link_options options = {
-        .loop = siege.loop, .seed = 1, .calls = {up, down, message, refused}, .arg = node};
     memset(node, 0, sizeof(*node));
-    node->identity = sites_identity(name);
-    options.identity = node->identity;
-    assert_int_equal(address_parse(address, true, &options.listen, &err), 0);
-    if (link_new(&options, &node->link, &err) != 0)
-        fail_msg("%s", err.text);
+    const struct link_options options = {
+        .loop = siege.loop, .seed = 1, .calls = {up, down, message, refused}, .arg = node};
+    node->link = sites_link(&options, name, address, &node->identity);
 }
 
 static void node_close(struct siege_node *node)
@@ -93,20 +88,10 @@ static void node_close(struct siege_node *node)
     node->identity = NULL;
 }
 
-static void peer_set(struct link_peer *peer, const char *name, const struct address *dial)
-{
-    memset(peer, 0, sizeof(*peer));
-    snprintf(peer->uri, sizeof(peer->uri), "spiffe://lab/participant/%s", name);
-    if (dial != NULL) {
-        peer->address = *dial;
-        peer->dial = true;
-    }
-}
-
 void siege_dials(struct siege_node *node, const struct address *to)
 {
     struct link_peer peer;
-    peer_set(&peer, "a", to);
+    sites_peer(&peer, "a", to);
     assert_int_equal(link_set_peers(node->link, &peer, 1, NULL), 0);
 }
 
@@ -162,9 +147,9 @@ int siege_open(void **state)
     siege_open_node(&siege.a, "a", "127.0.0.21:0");
     siege_open_node(&siege.b, "b", "127.0.0.22:0");
     siege.at = link_address(siege.a.link);
-    peer_set(&list[SIEGE_B], "b", NULL);
-    peer_set(&list[SIEGE_RAW], "raw", NULL);
-    peer_set(&list[SIEGE_C], "c", NULL);
+    sites_peer(&list[SIEGE_B], "b", NULL);
+    sites_peer(&list[SIEGE_RAW], "raw", NULL);
+    sites_peer(&list[SIEGE_C], "c", NULL);
     assert_int_equal(link_set_peers(siege.a.link, list, 3, NULL), 0);
     siege_dials(&siege.b, &siege.at);
     sites_wait(siege.loop, b_is_linked, NULL, "a and b are linked");

@@ -12,23 +12,9 @@
 #include "tests/contract/nth.h"
 #include "tests/contract/nth_sql.h"
 
-static struct catalog *catalog;
-static char note[TIDE_ERR_TEXT_MAX];
-
-static int opens(struct err *err)
-{
-    return nth_sql_open(&catalog, note, err);
-}
-
-static void shut(void)
-{
-    catalog_close(catalog);
-    catalog = NULL;
-}
-
 static void fresh(void)
 {
-    shut();
+    nth_sql_close();
     nth_sql_remove();
 }
 
@@ -63,12 +49,12 @@ static void each_sql(const char *what, nth_call_fn *call, void (*prepare)(void),
 static void was_made(void)
 {
     struct err err = {0};
-    assert_string_not_equal(note, ""); /* however often it was tried: it is to be filled */
-    assert_int_equal(catalog_filled(catalog, &err), 0);
-    shut();
-    assert_int_equal(opens(&err), 0);
-    assert_string_equal(note, "");
-    shut();
+    assert_string_not_equal(nth_sql_note, ""); /* however often it was tried: it is to be filled */
+    assert_int_equal(catalog_filled(nth_sql_catalog, &err), 0);
+    nth_sql_close();
+    assert_int_equal(nth_sql_open(&err), 0);
+    assert_string_equal(nth_sql_note, "");
+    nth_sql_close();
 }
 
 #define POINT(k) "{\"point\":\"" k "\"}"
@@ -79,25 +65,27 @@ static const struct catalog_point two = {"0b02", "shop", "full", 6, POINT("0b02"
 static int fills(struct err *err)
 {
     struct catalog_round round = {"0c03", "shop", 7, "{\"round\":\"0c03\"}"};
-    if (catalog_begin(catalog, err) < 0) {
+    if (catalog_begin(nth_sql_catalog, err) < 0) {
         return -1;
     }
-    if (catalog_put_group(catalog, "shop", "{}", err) < 0 ||
-        catalog_put_definition(catalog, "shop", 1, "ab", err) < 0 ||
-        catalog_put_stream(catalog, "0102", "shop", "web", "data", 512, err) < 0 ||
-        catalog_put_point(catalog, &one, err) < 0 || catalog_put_point(catalog, &two, err) < 0 ||
-        catalog_put_round(catalog, &round, err) < 0 || catalog_filled(catalog, err) < 0) {
-        catalog_rollback(catalog);
+    if (catalog_put_group(nth_sql_catalog, "shop", "{}", err) < 0 ||
+        catalog_put_definition(nth_sql_catalog, "shop", 1, "ab", err) < 0 ||
+        catalog_put_stream(nth_sql_catalog, "0102", "shop", "web", "data", 512, err) < 0 ||
+        catalog_put_point(nth_sql_catalog, &one, err) < 0 ||
+        catalog_put_point(nth_sql_catalog, &two, err) < 0 ||
+        catalog_put_round(nth_sql_catalog, &round, err) < 0 ||
+        catalog_filled(nth_sql_catalog, err) < 0) {
+        catalog_rollback(nth_sql_catalog);
         return -1;
     }
-    return catalog_commit(catalog, err);
+    return catalog_commit(nth_sql_catalog, err);
 }
 
 static void empty_catalog(void)
 {
     struct err err = {0};
     fresh();
-    assert_int_equal(opens(&err), 0);
+    assert_int_equal(nth_sql_open(&err), 0);
 }
 
 static const char full[] = "[" POINT("0a01") "," POINT("0b02") "] [{\"round\":\"0c03\"}]";
@@ -105,7 +93,7 @@ static const char full[] = "[" POINT("0a01") "," POINT("0b02") "] [{\"round\":\"
 static void is_full(void)
 {
     char now[256];
-    nth_sql_contents(catalog, now, sizeof now);
+    nth_sql_contents(now, sizeof now);
     assert_string_equal(now, full);
 }
 
@@ -114,7 +102,7 @@ static int fills_or_nothing(struct err *err)
     char now[256];
     int rc = fills(err);
     long kept = nth_pause();
-    nth_sql_contents(catalog, now, sizeof now);
+    nth_sql_contents(now, sizeof now);
     assert_string_equal(now, rc == 0 ? full : "[] []");
     nth_resume(kept);
     return rc;
@@ -122,22 +110,22 @@ static int fills_or_nothing(struct err *err)
 
 static int opens_full(struct err *err)
 {
-    if (opens(err) != 0) {
+    if (nth_sql_open(err) != 0) {
         return -1;
     }
-    assert_string_equal(note, "");
+    assert_string_equal(nth_sql_note, "");
     return 0;
 }
 
 static void full_and_shut(void)
 {
     is_full();
-    shut();
+    nth_sql_close();
 }
 
 static int puts_one(struct err *err)
 {
-    return catalog_put_point(catalog, &one, err);
+    return catalog_put_point(nth_sql_catalog, &one, err);
 }
 
 static void no_preparation(void)
@@ -147,7 +135,7 @@ static void no_preparation(void)
 static int asks(struct err *err)
 {
     json_t *o = NULL;
-    if (catalog_points(catalog, "shop", 1, &o, err) != 0) {
+    if (catalog_points(nth_sql_catalog, "shop", 1, &o, err) != 0) {
         assert_null(o);
         return -1;
     }
@@ -155,7 +143,7 @@ static int asks(struct err *err)
     assert_string_equal(json_string_value(json_object_get(json_array_get(o, 0), "point")), "0b02");
     json_decref(o);
     o = NULL;
-    if (catalog_point(catalog, "0A", &o, err) != 0) {
+    if (catalog_point(nth_sql_catalog, "0A", &o, err) != 0) {
         assert_null(o);
         return -1;
     }
@@ -168,11 +156,11 @@ static void the_catalog(void **state)
 {
     struct err err = {0};
     (void)state;
-    each_sql("catalog: make", opens, fresh, was_made, 50);
+    each_sql("catalog: make", nth_sql_open, fresh, was_made, 50);
     each_sql("catalog: fill", fills_or_nothing, empty_catalog, is_full, 50);
-    shut();
+    nth_sql_close();
     each_sql("catalog: open", opens_full, no_preparation, full_and_shut, 50);
-    assert_int_equal(opens(&err), 0);
+    assert_int_equal(nth_sql_open(&err), 0);
     each_sql("catalog: put", puts_one, no_preparation, is_full, 10);
     long before = nth_live();
     each_sql("catalog: ask", asks, no_preparation, is_full, 20);

@@ -83,20 +83,6 @@ static bool at_work(void)
     return found;
 }
 
-static struct catalog *catalog;
-static char note[TIDE_ERR_TEXT_MAX];
-
-static int opens(struct err *err)
-{
-    return nth_sql_open(&catalog, note, err);
-}
-
-static void shut(void)
-{
-    catalog_close(catalog);
-    catalog = NULL;
-}
-
 /* ---- points: a store with two streams ---- */
 
 #define ROUNDS   3U /* the second one becomes no point */
@@ -119,19 +105,19 @@ static int points_open(struct err *err)
 {
     char path[96];
     snprintf(path, sizeof path, "%s/store", nth_folder);
-    if (store_open(path, NULL, NULL, &store, err) != 0 || opens(err) != 0 ||
-        points_new(store, catalog, loop, pool, &points, err) != 0 ||
-        registry_open(store, catalog, points_define, points, &registry, err) != 0) {
+    if (store_open(path, NULL, NULL, &store, err) != 0 || nth_sql_open(err) != 0 ||
+        points_new(store, nth_sql_catalog, loop, pool, &points, err) != 0 ||
+        registry_open(store, nth_sql_catalog, points_define, points, &registry, err) != 0) {
         return -1;
     }
-    return points_recover(points, registry, note[0] != '\0', err);
+    return points_recover(points, registry, nth_sql_note[0] != '\0', err);
 }
 
 static void points_shut(void)
 {
     registry_free(registry);
     points_free(points);
-    shut();
+    nth_sql_close();
     store_close(store);
     registry = NULL;
     points = NULL;
@@ -255,7 +241,7 @@ static void make_round(unsigned number)
 static void all_is_there(void)
 {
     char now[sizeof expected];
-    nth_sql_contents(catalog, now, sizeof now);
+    nth_sql_contents(now, sizeof now);
     assert_string_equal(now, expected);
     for (unsigned k = 0; k < FAR_MEMBERS; k++) {
         struct manifest m;
@@ -308,7 +294,7 @@ static void make_store(void)
     points_shut();
     keep_as("untold");
     assert_int_equal(points_open(&err), 0);
-    nth_sql_contents(catalog, expected, sizeof expected);
+    nth_sql_contents(expected, sizeof expected);
     assert_non_null(strstr(expected, "\"label\":\"full\""));
     all_is_there();
     points_shut();
@@ -394,7 +380,7 @@ static bool all_said(void)
     }
     char now[sizeof expected];
     long kept = nth_pause();
-    nth_sql_contents(catalog, now, sizeof now);
+    nth_sql_contents(now, sizeof now);
     nth_resume(kept);
     return good == ROUNDS - 1 && no == 1 && strcmp(now, expected) == 0;
 }

@@ -74,18 +74,13 @@ static void refused(void *arg, const char *text)
 
 static void node_open(struct node *node, const char *name, const char *address, uint64_t idle_us)
 {
-    struct err err;
-    struct link_options options = {.loop = loop,
-                                   .idle_us = idle_us,
-                                   .seed = 1,
-                                   .calls = {up, down, message, refused},
-                                   .arg = node};
     memset(node, 0, sizeof(*node));
-    node->identity = sites_identity(name);
-    options.identity = node->identity;
-    assert_int_equal(address_parse(address, true, &options.listen, &err), 0);
-    if (link_new(&options, &node->link, &err) != 0)
-        fail_msg("%s", err.text);
+    const struct link_options options = {.loop = loop,
+                                         .idle_us = idle_us,
+                                         .seed = 1,
+                                         .calls = {up, down, message, refused},
+                                         .arg = node};
+    node->link = sites_link(&options, name, address, &node->identity);
 }
 
 static void node_close(struct node *node)
@@ -96,24 +91,14 @@ static void node_close(struct node *node)
     node->identity = NULL;
 }
 
-static void peer_set(struct link_peer *peer, const char *name, const struct address *dial)
-{
-    memset(peer, 0, sizeof(*peer));
-    snprintf(peer->uri, sizeof(peer->uri), "spiffe://lab/participant/%s", name);
-    if (dial != NULL) {
-        peer->address = *dial;
-        peer->dial = true;
-    }
-}
-
 static void peers(struct node *node, const char *first, const struct address *first_dial,
                   const char *second)
 {
     struct link_peer list[2];
     struct err err;
-    peer_set(&list[0], first, first_dial);
+    sites_peer(&list[0], first, first_dial);
     if (second != NULL)
-        peer_set(&list[1], second, NULL);
+        sites_peer(&list[1], second, NULL);
     if (link_set_peers(node->link, list, second == NULL ? 1 : 2, &err) != 0)
         fail_msg("%s", err.text);
 }
@@ -387,8 +372,8 @@ static void dialing_the_wrong_one_is_refused(void **state)
     struct address address = link_address(a.link);
     struct link_peer list[2];
     struct err err;
-    peer_set(&list[0], "d", &address); /* but a is there */
-    peer_set(&list[1], "a", NULL);     /* a may be here; that must not help */
+    sites_peer(&list[0], "d", &address); /* but a is there */
+    sites_peer(&list[1], "a", NULL);     /* a may be here; that must not help */
     assert_int_equal(link_set_peers(c->link, list, 2, &err), 0);
     sites_wait(loop, c_refused, c, "c sees that it is not d");
     assert_non_null(
@@ -614,8 +599,8 @@ static void peers_change_while_linked(void **state)
     (void)state;
     struct err err;
     struct link_peer list[2];
-    peer_set(&list[0], "c", NULL);
-    peer_set(&list[1], "b", NULL);
+    sites_peer(&list[0], "c", NULL);
+    sites_peer(&list[1], "b", NULL);
     assert_int_equal(link_set_peers(a.link, list, 2, &err), 0);
     assert_int_equal(a.downs, 0);
     assert_true(link_is_up(a.link, 1)); /* b has another index, the same connection */
@@ -630,14 +615,14 @@ static void peers_change_while_linked(void **state)
     wait_count(&b.downs, 1, "b is cut off");
     wait_count(&a.refusals, 1, "and refused when it comes again");
     assert_non_null(strstr(a.refused, "spiffe://lab/participant/b is not one that may be here"));
-    peer_set(&list[0], "b", NULL);
+    sites_peer(&list[0], "b", NULL);
     assert_int_equal(link_set_peers(a.link, list, 1, &err), 0);
     sites_wait(loop, both_up, NULL, "b may come again");
 
-    peer_set(&list[1], "b", NULL);
+    sites_peer(&list[1], "b", NULL);
     assert_int_equal(link_set_peers(a.link, list, 2, &err), -1);
     assert_non_null(strstr(err.text, "named twice"));
-    peer_set(&list[1], "a", NULL);
+    sites_peer(&list[1], "a", NULL);
     assert_int_equal(link_set_peers(a.link, list, 2, &err), -1);
     assert_non_null(strstr(err.text, "this participant itself"));
     snprintf(list[1].uri, sizeof(list[1].uri), "spiffe://lab/coordinator/main");

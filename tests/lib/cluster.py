@@ -18,8 +18,35 @@ SITE = "test"
 GROUP = "shop"
 
 
+BEGAN = time.monotonic()
+
+
 class Failed(Exception):
     pass
+
+
+def check(what, condition, detail=""):
+    if not condition:
+        raise Failed(f"{what}: {detail}")
+
+
+def step(text):
+    print(f"[{time.monotonic() - BEGAN:5.1f} s] {text}", flush=True)
+
+
+def run_part(part, cluster, story=True):
+    """part(cluster), and what its failure looks like to a person; returns the exit status."""
+    try:
+        part(cluster)
+    except (Failed, OSError, subprocess.SubprocessError) as e:
+        print(f"FAILED: {e}")
+        if story:
+            print(cluster.story())
+        return 1
+    finally:
+        cluster.close()
+    step("passed")
+    return 0
 
 
 def wait_until(what, seconds, condition):

@@ -29,14 +29,9 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from cluster import Cluster, Disk, Failed, Nbd, Writer, wait_until  # noqa: E402
+from cluster import Cluster, Disk, Failed, Nbd, Writer, check, run_part, step, wait_until  # noqa: E402
 
 MEMBERS = ["web", "db", "app"]
-
-
-def check(what, condition, detail=""):
-    if not condition:
-        raise Failed(f"{what}: {detail}")
 
 
 def full(points):
@@ -59,10 +54,6 @@ def no_fork(cluster):
         names = sorted(n for n in os.listdir(segments) if n.endswith(".hrl"))
         done = cluster.tidemark("hrl", "check", *[os.path.join(segments, n) for n in names])
         check("hrl check", done.returncode == 0, done.stderr + done.stdout)
-
-
-def step(text):
-    print(f"[{time.monotonic() - BEGAN:5.1f} s] {text}", flush=True)
 
 
 def take_works(c, participant):
@@ -622,19 +613,8 @@ def main():
         print("skipped: a small tmpfs needs root")
         return 77
     c = Cluster(members, disks, **({"size": 26 << 20} if part is copy else {}))
-    try:
-        part(c)
-    except (Failed, OSError, subprocess.SubprocessError) as e:
-        print(f"FAILED: {e}")
-        if part is not config:
-            print(c.story())
-        return 1
-    finally:
-        c.close()
-    step("passed")
-    return 0
+    return run_part(part, c, story=part is not config)
 
 
-BEGAN = time.monotonic()
 if __name__ == "__main__":
     sys.exit(main())

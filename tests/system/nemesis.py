@@ -23,21 +23,12 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from cluster import Failed, Nbd, wait_until  # noqa: E402
+from cluster import Failed, Nbd, check, run_part, step, wait_until  # noqa: E402
 from netcluster import NetCluster  # noqa: E402
 
 MEMBERS = ["web", "db", "app", "mail"]
 PAUSE_S = 0.001  # between two steps: the logs last for more than the outage
 JUDGED_MAX = 12  # points of a part that are exported
-
-
-def check(what, condition, detail=""):
-    if not condition:
-        raise Failed(f"{what}: {detail}")
-
-
-def step(text):
-    print(f"[{time.monotonic() - BEGAN:5.1f} s] {text}", flush=True)
 
 
 class Chain(threading.Thread):
@@ -247,19 +238,8 @@ def main():
         print("skipped: network namespaces need root")
         return 77
     part = PARTS[sys.argv[1]]
-    c = NetCluster(MEMBERS)
-    try:
-        part(Scene(c))
-    except (Failed, OSError, subprocess.SubprocessError) as e:
-        print(f"FAILED: {e}")
-        print(c.story())
-        return 1
-    finally:
-        c.close()
-    step("passed")
-    return 0
+    return run_part(lambda c: part(Scene(c)), NetCluster(MEMBERS))
 
 
-BEGAN = time.monotonic()
 if __name__ == "__main__":
     sys.exit(main())

@@ -16,23 +16,13 @@ import shutil
 import struct
 import subprocess
 import sys
-import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from cluster import Cluster, Failed, Nbd, Writer, wait_until  # noqa: E402
+from cluster import Cluster, Nbd, Writer, check, run_part, step, wait_until  # noqa: E402
 
 SIZE = 26 << 20
 SLOT = 4096
 SLOT_BOOT = 72
-
-
-def check(what, condition, detail=""):
-    if not condition:
-        raise Failed(f"{what}: {detail}")
-
-
-def step(text):
-    print(f"[{time.monotonic() - BEGAN:5.1f} s] {text}", flush=True)
 
 
 def fill(image):
@@ -319,19 +309,8 @@ def main():
     parts = {"overload": overload, "power": power, "fork": fork, "resize": resize,
              "orders": orders}
     part = parts[sys.argv[1]]
-    c = Cluster(["web", "db"], ("data",), size=SIZE)
-    try:
-        part(c)
-    except (Failed, OSError, subprocess.SubprocessError) as e:
-        print(f"FAILED: {e}")
-        print(c.story())
-        return 1
-    finally:
-        c.close()
-    step("passed")
-    return 0
+    return run_part(part, Cluster(["web", "db"], ("data",), size=SIZE))
 
 
-BEGAN = time.monotonic()
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,14 +8,9 @@ import shutil
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from cluster import Cluster, Failed, Writer, wait_until  # noqa: E402
+from cluster import Cluster, Writer, check, run_part, wait_until  # noqa: E402
 
 MEMBERS = ["web", "db", "app"]
-
-
-def check(what, condition, detail=""):
-    if not condition:
-        raise Failed(f"{what}: {detail}")
 
 
 def verify(c, folder, point):
@@ -60,17 +55,5 @@ def run(c):
     print(s.stderr.strip())
 
 
-def main():
-    c = Cluster(MEMBERS)
-    try:
-        run(c)
-    except Failed as failed:
-        print(f"FAILED: {failed}\n{c.story()}")
-        return 1
-    finally:
-        c.close()
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_part(run, Cluster(MEMBERS)))
