@@ -23,7 +23,8 @@
  * retries are skipped, with reason DUTY and the figures, until a round fits again. What somebody
  * asks for is taken all the same.
  *
- * Modelled: proto/model/round.pml, proctype leader, with the state names of enum phase in leader.c.
+ * Modelled: proto/model/round.pml, proctype leader, with the state names of enum phase in
+ * leader_own.h.
  *
  * A member takes part if it is heard, has the same epoch, and its taps are attached and whole. If
  * one does not: strict takes no round and reports the member and why; partial leaves it out.

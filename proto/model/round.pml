@@ -10,7 +10,7 @@
  * point, to show that there are any).
  *
  * State names are the code's: GATE_* participant/core/gate.h, MEMBER_* participant/core/member.h,
- * PHASE_* participant/core/leader.c. Not modelled: MEMBER_DELAY (every state may last any time). */
+ * PHASE_* participant/core/leader_own.h. Not modelled: MEMBER_DELAY (every state may last any time). */
 #define TAPS 3
 #if defined(PARTIAL)
 #define ROUNDS 2

@@ -15,7 +15,7 @@ MODEL = "proto/model/round.pml"
 MACHINES = {
     "gate": ("participant/core/gate.h", "participant/core/gate.h", "gate_state", "GATE"),
     "member": ("participant/core/member.h", "participant/core/member.h", "member_state", "MEMBER"),
-    "leader": ("participant/core/leader.h", "participant/core/leader.c", "phase", "PHASE"),
+    "leader": ("participant/core/leader.h", "participant/core/leader_own.h", "phase", "PHASE"),
 }
 
 

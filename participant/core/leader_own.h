@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* leader_own: what the three files of the leader share: leader.c (events, heartbeats, who leads),
+ * leader_requests.c (rounds asked for) and leader_round.c (the round under way). For them alone. */
+#ifndef TIDE_PARTICIPANT_CORE_LEADER_OWN_H
+#define TIDE_PARTICIPANT_CORE_LEADER_OWN_H
+
+#include "participant/core/leader.h"
+#include "participant/core/share.h"
+
+struct peer {
+    bool up;
+    bool heard; /* a heartbeat came, over this link, not longer than TIDE_LEADER_DEAD_US ago */
+    bool yields;
+    uint64_t heard_us;
+    uint64_t incarnation;
+    uint64_t sequence;
+    uint32_t reach;
+    struct epoch epoch;
+};
+
+enum phase {
+    PHASE_IDLE = 0,
+    PHASE_HOLDING,
+    PHASE_SEALING,
+};
+
+struct seat { /* a member in the round under way */
+    bool in_set;
+    bool held;
+    bool sealed;
+    enum round_reason wrong; /* what its SEALED says is wrong; NONE */
+};
+
+struct running {
+    enum phase phase;
+    struct round_order order;
+    uint32_t budget_us;
+    uint64_t began_us;
+    uint64_t hold_us; /* until the last HELD; 0: never complete */
+    unsigned slowest; /* whose HELD came last so far, with slowest_us */
+    uint64_t slowest_us;
+    uint64_t deadline_us;
+    struct seat seats[TIDE_MEMBERS_MAX];
+    struct msg_member_sum sums[TIDE_MEMBERS_MAX]; /* by member index */
+    uint64_t incarnations[TIDE_DISKS_MAX];        /* sent with HOLD, by flat disk index */
+    struct round_mark marks[TIDE_DISKS_MAX];      /* by flat disk index */
+};
+
+enum request_state {
+    REQUEST_FREE = 0,
+    REQUEST_WAITING,   /* for the next round here */
+    REQUEST_IN_ROUND,  /* the round under way answers it */
+    REQUEST_FORWARDED, /* the leader answers it */
+};
+
+struct request {
+    enum request_state state;
+    bool local;
+    struct name from; /* unless local */
+    struct msg_take take;
+    uint64_t deadline_us;
+};
+
+struct answer {
+    bool used;
+    struct msg_taken taken;
+};
+
+struct leader {
+    struct leader_config config;
+    const struct definition *definition; /* not owned; may be NULL */
+    unsigned self;
+    struct policy policy;
+    uint64_t now_us;
+
+    struct peer peers[TIDE_MEMBERS_MAX];
+    struct msg_tap taps[TIDE_DISKS_MAX]; /* as last heard, by flat disk index; own too */
+    uint64_t sequence;                   /* of heartbeats sent */
+    bool heartbeat_due;                  /* something in it changed */
+    uint64_t heartbeat_us;               /* last one to all */
+    unsigned reach;
+
+    int leads;             /* -1: nobody */
+    uint64_t due_us;       /* next round of the interval, while leading */
+    uint64_t gap_until_us; /* no round before, whoever asks */
+    uint64_t back_off_us;  /* no round of the interval before */
+    uint64_t retry_us;     /* a failed round is tried again; 0: none is */
+    unsigned retries;      /* in a row, so far */
+    struct share share;    /* of time that the group was held, whoever led */
+    unsigned fails;        /* rounds failed in a row */
+    uint64_t yield_until_us;
+    struct id yield_round; /* zero: does not yield */
+
+    struct running running;
+    struct request requests[TIDE_LEADER_TAKES_MAX];
+    struct answer answers[TIDE_LEADER_ANSWERS_MAX];
+    unsigned answers_next;
+
+    const struct leader_outbox *outbox; /* during a step */
+    struct msg out;                     /* the message being given out */
+    struct leader_round told;           /* the round being given out */
+};
+
+/* ---- leader.c ---- */
+
+void leader_put(struct leader *l, const struct leader_effect *effect);
+/* The message being given out: zeroed, with its head; leader_send_to() sends it. */
+struct msg *leader_compose(struct leader *l, enum msg_type type);
+void leader_send_to(struct leader *l, unsigned member);
+bool leader_heard(const struct leader *l, unsigned member);
+bool leader_leading(const struct leader *l); /* this machine does */
+
+/* ---- leader_requests.c ---- */
+
+/* local: of this machine; from: else the member that passed it on. */
+void leader_requests_take(struct leader *l, const struct msg_take *take, bool local,
+                          const struct name *from);
+void leader_requests_taken(struct leader *l, const struct msg *msg); /* the leader's answer came */
+void leader_requests_route(struct leader *l);                        /* another leads now */
+void leader_requests_resend(struct leader *l);                       /* what was passed on */
+void leader_requests_begin(struct leader *l);   /* the round that begins answers who waits */
+void leader_requests_settle(struct leader *l);  /* l->told answers them */
+void leader_requests_decline(struct leader *l); /* all: there is no definition any more */
+void leader_requests_expire(struct leader *l);
+bool leader_requests_waiting(const struct leader *l);     /* for the next round here */
+uint64_t leader_requests_wake_us(const struct leader *l); /* first deadline; UINT64_MAX: none */
+
+/* ---- leader_round.c ---- */
+
+void leader_round_begin(struct leader *l, const struct id *random);
+void leader_round_spare(struct leader *l); /* says that one is skipped, and why (share.h) */
+void leader_round_held(struct leader *l, unsigned member, const struct msg *msg);
+void leader_round_refused(struct leader *l, unsigned member, const struct msg *msg);
+void leader_round_sealed(struct leader *l, unsigned member, const struct msg *msg);
+void leader_round_deadline(struct leader *l); /* ends what has waited too long */
+/* In PHASE_HOLDING: ABORT to all, and the end. */
+void leader_round_fail(struct leader *l, enum round_reason reason, unsigned member,
+                       const char *text);
+/* Sums up and tells everyone. What was wrong is in l->told.sum already, or else found here. */
+void leader_round_end(struct leader *l);
+void leader_round_told(struct leader *l, bool began); /* empties l->told, for an own round */
+/* What members did not say counts as unknown_us. */
+void leader_round_count_hold(struct leader *l, const struct msg_sum *sum, uint64_t unknown_us);
+void leader_round_forget_retry(struct leader *l);
+
+#endif
