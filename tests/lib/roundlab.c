@@ -234,6 +234,7 @@ static void step_leader(struct roundlab *lab, unsigned member, struct leader_eve
     event.now_us = lab->now_us;
     const struct leader_outbox outbox = {.put = leader_put, .context = lab};
     leader_step(lab->nodes[member].leader, &event, &outbox);
+    lab->nodes[member].leader_wake_us = leader_wake_us(lab->nodes[member].leader);
 }
 
 void roundlab_step_member(struct roundlab *lab, unsigned member, struct member_event event)
@@ -245,6 +246,7 @@ void roundlab_step_member(struct roundlab *lab, unsigned member, struct member_e
     event.now_us = lab->now_us;
     const struct member_outbox outbox = {.put = member_put, .context = lab};
     member_step(lab->nodes[member].member, &event, &outbox);
+    lab->nodes[member].member_wake_us = member_wake_us(lab->nodes[member].member);
     if (lab->nodes[member].taps_changed) {
         struct msg_tap taps[TIDE_MEMBER_DISKS_MAX];
         lab->nodes[member].taps_changed = false;
@@ -468,8 +470,7 @@ static uint64_t earliest_wake(const struct roundlab *lab, unsigned *ret_which)
                 wake = disk->gate.deadline_us;
             }
         } else if (!node->stopped) {
-            wake = what == ROUNDLAB_DISKS ? member_wake_us(node->member)
-                                          : leader_wake_us(node->leader);
+            wake = what == ROUNDLAB_DISKS ? node->member_wake_us : node->leader_wake_us;
         }
         if (wake < at) {
             at = wake;
@@ -569,6 +570,8 @@ static void make_daemon(struct roundlab *lab, unsigned m)
     node->leader = leader_new(&(struct leader_config){
         .name = name, .incarnation = daemon_incarnation(lab, m), .retries = lab->config.retries});
     TIDE_CHECK(node->member != NULL && node->leader != NULL);
+    node->member_wake_us = member_wake_us(node->member);
+    node->leader_wake_us = leader_wake_us(node->leader);
     step_leader(lab, m,
                 (struct leader_event){.type = LEADER_POLICY, .policy = &lab->config.policy});
     step_leader(

@@ -65,6 +65,8 @@ struct disk {
 struct node {
     struct member *member;
     struct leader *leader;
+    uint64_t member_wake_us; /* as they said after their last step */
+    uint64_t leader_wake_us;
     bool stopped;
     uint64_t starts; /* of its daemon */
     bool taps_changed;
@@ -93,6 +95,7 @@ struct roundlab {
     struct write *writes;
     size_t write_count;
     size_t write_room;
+    size_t settled; /* writes before it wait no more */
     struct lab_token tokens[16];
     uint64_t think_us_max;
     struct id named[ROUNDS_NAMED];

@@ -79,7 +79,10 @@ static void carry_out(struct roundlab *lab, unsigned member, unsigned index,
         lab, member, (int)index, "lets go of %s (%s) after %" PRIu64 " us, %" PRIu64 " writes held",
         roundlab_say_round(lab, &disk->gate.seal.round, r),
         round_outcome_name((unsigned)disk->gate.seal.outcome), late, disk->gate.seal.writes_held);
-    for (size_t i = 0; i < lab->write_count; i++) {
+    while (lab->settled < lab->write_count && !lab->writes[lab->settled].waiting) {
+        lab->settled++;
+    }
+    for (size_t i = lab->settled; i < lab->write_count; i++) {
         struct write *w = &lab->writes[i];
         if (w->waiting && w->member == member && w->disk == index) {
             w->waiting = false;

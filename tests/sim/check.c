@@ -292,12 +292,12 @@ static void check_answer(struct check *check, uint64_t now_us, const struct alig
             breach(check, now_us, "label", "round %.8s is called %s and is not",
                    id_hex(&round->order.round, hex), round->partial ? "partial" : "full");
         }
-        if (any_unheld(check, &round->order)) {
-            breach(check, now_us, "label", "round %.8s was not held and is called consistent",
-                   id_hex(&round->order.round, hex));
-        }
     }
     const struct answer *before = answered(check, index, &round->order);
+    if (before == NULL && round->answer == ROUND_ANSWER_YES && any_unheld(check, &round->order)) {
+        breach(check, now_us, "label", "round %.8s was not held and is called consistent",
+               id_hex(&round->order.round, hex));
+    }
     if (round->answer == ROUND_ANSWER_UNKNOWN) {
         return; /* whoever has read less may not know yet; who does know says the same */
     }
