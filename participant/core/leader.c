@@ -2,7 +2,8 @@
 #include "participant/core/leader.h"
 
 #include "common/core/check.h"
-#include "participant/core/leader_own.h"
+#include "participant/core/leader_requests.h"
+#include "participant/core/leader_round.h"
 
 #include <stdio.h>
 #include <stdlib.h>

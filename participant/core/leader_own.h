@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* leader_own: what the three files of the leader share: leader.c (events, heartbeats, who leads),
- * leader_requests.c (rounds asked for) and leader_round.c (the round under way). For them alone. */
+/* leader_own: the leader's state and its means to speak, for leader.c (events, heartbeats, who
+ * leads), leader_requests.c and leader_round.c alone. Everybody else has leader.h. */
 #ifndef TIDE_PARTICIPANT_CORE_LEADER_OWN_H
 #define TIDE_PARTICIPANT_CORE_LEADER_OWN_H
 
@@ -101,46 +101,11 @@ struct leader {
     struct leader_round told;           /* the round being given out */
 };
 
-/* ---- leader.c ---- */
-
 void leader_put(struct leader *l, const struct leader_effect *effect);
 /* The message being given out: zeroed, with its head; leader_send_to() sends it. */
 struct msg *leader_compose(struct leader *l, enum msg_type type);
 void leader_send_to(struct leader *l, unsigned member);
 bool leader_heard(const struct leader *l, unsigned member);
 bool leader_leading(const struct leader *l); /* this machine does */
-
-/* ---- leader_requests.c ---- */
-
-/* local: of this machine; from: else the member that passed it on. */
-void leader_requests_take(struct leader *l, const struct msg_take *take, bool local,
-                          const struct name *from);
-void leader_requests_taken(struct leader *l, const struct msg *msg); /* the leader's answer came */
-void leader_requests_route(struct leader *l);                        /* another leads now */
-void leader_requests_resend(struct leader *l);                       /* what was passed on */
-void leader_requests_begin(struct leader *l);   /* the round that begins answers who waits */
-void leader_requests_settle(struct leader *l);  /* l->told answers them */
-void leader_requests_decline(struct leader *l); /* all: there is no definition any more */
-void leader_requests_expire(struct leader *l);
-bool leader_requests_waiting(const struct leader *l);     /* for the next round here */
-uint64_t leader_requests_wake_us(const struct leader *l); /* first deadline; UINT64_MAX: none */
-
-/* ---- leader_round.c ---- */
-
-void leader_round_begin(struct leader *l, const struct id *random);
-void leader_round_spare(struct leader *l); /* says that one is skipped, and why (share.h) */
-void leader_round_held(struct leader *l, unsigned member, const struct msg *msg);
-void leader_round_refused(struct leader *l, unsigned member, const struct msg *msg);
-void leader_round_sealed(struct leader *l, unsigned member, const struct msg *msg);
-void leader_round_deadline(struct leader *l); /* ends what has waited too long */
-/* In PHASE_HOLDING: ABORT to all, and the end. */
-void leader_round_fail(struct leader *l, enum round_reason reason, unsigned member,
-                       const char *text);
-/* Sums up and tells everyone. What was wrong is in l->told.sum already, or else found here. */
-void leader_round_end(struct leader *l);
-void leader_round_told(struct leader *l, bool began); /* empties l->told, for an own round */
-/* What members did not say counts as unknown_us. */
-void leader_round_count_hold(struct leader *l, const struct msg_sum *sum, uint64_t unknown_us);
-void leader_round_forget_retry(struct leader *l);
 
 #endif

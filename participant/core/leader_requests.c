@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "participant/core/leader_own.h"
+#include "participant/core/leader_requests.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "participant/core/leader_own.h"
+#include "participant/core/leader_round.h"
 
 #include "common/core/check.h"
 #include "common/core/planted.h"
 #include "common/hrl/record.h"
 #include "participant/core/gate.h"
+#include "participant/core/leader_requests.h"
 
 #include <stdio.h>
 #include <string.h>
