@@ -16,7 +16,22 @@
     X(EXPIRED_COUNTS, "the reader takes a hold that expired for held, and does not compare H")     \
     X(ABORTED_COUNTS, "the reader takes an aborted hold for held, and does not compare H")         \
     X(H_IGNORED,                                                                                   \
-      "the reader looks at no H: seals may differ, and it need not be that of the bookmarks")
+      "the reader looks at no H: seals may differ, and it need not be that of the bookmarks")      \
+    X(ZERO_NOT_HELD, "a zero is acknowledged in the hold")                                         \
+    X(OVERLAP_SWAPPED, "overlapping writes reach the image in another order than the log")         \
+    X(COPY_OVER_NEWER, "a copy logs a block that the guest has changed since it was read")         \
+    X(WHOLE_EARLY, "a copy ends, and its disk is whole, before the last block was sent")           \
+    X(TORN_ACCEPTED, "a torn record counts: no checksum is compared")                              \
+    X(LSN_REUSED, "a tap that starts goes on at its checkpoint: LSNs are used again")              \
+    X(END_KEPT, "what a failed log left behind its end is not cleared")                            \
+    X(POWER_WITHOUT_GAP, "no gap is written after a power cut")                                    \
+    X(OVERFLOW_WITHOUT_GAP, "no gap is written when the log is full")                              \
+    X(OPEN_UNSEALED, "a bookmark that a crash left open is not sealed")                            \
+    X(ATTACH_MISSING, "a tap that starts again writes no ATTACH")                                  \
+    X(SHIPPED_UNSYNCED, "the daemon ships what the tap has not synced")                            \
+    X(RECLAIM_RECEIVED, "a tap reclaims what the far side has received and not stored")            \
+    X(STORED_UNSYNCED, "the far side says stored before its sync has ended")                       \
+    X(POINT_UNSTORED, "a point is published before its streams are stored")
 
 enum planted {
     PLANTED_NONE = 0,

@@ -348,6 +348,10 @@ static int settle(struct tap *tap, struct replay *r, const struct note *note, bo
         map_open(&tap->map, tap->config.folder, &s->stream, tap->size, &fresh_map, err) != 0) {
         return -1;
     }
+    if (s->end_lsn != 0 && ring_forget(&tap->ring) != 0) {
+        return err_set(err, TIDE_ERR_IO, "cannot write log \"%s\": %s", tap->config.folder,
+                       strerror(errno));
+    }
     if (r->torn) {
         nbdkit_debug("log \"%s\": torn end dropped: %s", tap->config.folder, r->torn_text);
     }

@@ -71,6 +71,15 @@ static struct event pop(struct roundlab *lab)
     return top;
 }
 
+void roundlab_call(struct roundlab *lab, uint64_t in_us, roundlab_timer_fn *call, void *context,
+                   uint64_t a, uint64_t b)
+{
+    struct call *copy = malloc(sizeof *copy);
+    TIDE_CHECK(copy != NULL);
+    *copy = (struct call){call, context, a, b};
+    roundlab_push(lab, in_us, (struct event){.kind = EV_CALL, .call = copy});
+}
+
 struct id roundlab_random_id(struct roundlab *lab)
 {
     struct id id;
@@ -388,6 +397,11 @@ uint64_t roundlab_now(const struct roundlab *lab)
     return lab->now_us;
 }
 
+bool roundlab_daemon_running(const struct roundlab *lab, unsigned member)
+{
+    return !lab->nodes[member].stopped;
+}
+
 /* ---- running ---- */
 
 static void tap_answered(struct roundlab *lab, const struct event *event)
@@ -444,15 +458,19 @@ static void happen(struct roundlab *lab, struct event *event)
         }
         break;
     case EV_ACK:
-        roundlab_tap_acked(lab, event->number);
+        roundlab_guest_acked(lab, event->number);
+        break;
+    case EV_CALL:
+        event->call->call(event->call->context, event->call->a, event->call->b);
         break;
     case EV_TOKEN:
     default:
-        roundlab_tap_token(lab, event->number);
+        roundlab_guest_token(lab, event->number);
         break;
     }
     free(event->bytes);
     free(event->tap);
+    free(event->call);
 }
 
 /* Earliest time at which a gate, a member or a leader wants a tick, and which: 3 per member. */
@@ -544,7 +562,7 @@ static void make_definition(struct roundlab *lab)
             disk.stream = roundlab_random_id(lab);
             disk.timeline = roundlab_random_id(lab);
             disk.disk = roundlab_random_id(lab);
-            disk.size = 1U << 20;
+            disk.size = lab->config.disk_size != 0 ? lab->config.disk_size : 1U << 20;
             disk.block_size = 4096;
             TIDE_CHECK(definition_add_disk(lab->definition, &disk, &err) == 0);
         }
@@ -631,6 +649,9 @@ struct roundlab *roundlab_new(const struct roundlab_config *config)
     prng_init(&lab->prng, config->seed);
     prng_init(&lab->workload, config->seed ^ 0x746f6b656eULL);
     make_definition(lab);
+    if (config->disks.open != NULL) {
+        config->disks.open(config->disks.context, lab);
+    }
     for (unsigned m = 0; m < config->members; m++) {
         make_node(lab, m);
     }
@@ -652,6 +673,7 @@ void roundlab_free(struct roundlab *lab)
         struct event event = pop(lab);
         free(event.bytes);
         free(event.tap);
+        free(event.call);
     }
     for (unsigned m = 0; m < lab->config.members; m++) {
         member_free(lab->nodes[m].member);

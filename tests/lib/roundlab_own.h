@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* roundlab_own: what the three files of the lab share: roundlab.c (queue, network, machines, the
- * end), roundlab_tap.c (taps and writes) and roundlab_say.c (narration). For them alone. */
+/* roundlab_own: what the files of the lab share: roundlab.c (queue, network, machines, the end),
+ * roundlab_tap.c (taps), roundlab_guest.c (writes) and roundlab_say.c (narration). For them alone. */
 #ifndef TIDE_TESTS_LIB_ROUNDLAB_OWN_H
 #define TIDE_TESTS_LIB_ROUNDLAB_OWN_H
 
@@ -22,6 +22,14 @@ enum kind {
     EV_SEAL,
     EV_ACK,
     EV_TOKEN,
+    EV_CALL,
+};
+
+struct call { /* of roundlab_call() */
+    roundlab_timer_fn *call;
+    void *context;
+    uint64_t a;
+    uint64_t b;
 };
 
 struct event {
@@ -37,6 +45,7 @@ struct event {
     size_t size;        /* MESSAGE */
     uint8_t *bytes;     /* MESSAGE; owned */
     struct tapctl *tap; /* TAP_*; owned */
+    struct call *call;  /* CALL; owned */
 };
 
 struct write {
@@ -45,7 +54,9 @@ struct write {
     uint64_t lsn;
     int cause; /* number of the write that was acknowledged before this was issued; -1: none */
     int token; /* -1: by hand */
-    bool waiting;
+    bool waiting; /* for the end of a hold */
+    bool applied; /* to the image */
+    bool done;    /* acknowledged, failed, or its tap was killed */
     uint64_t ticket;
 };
 
@@ -56,10 +67,11 @@ struct disk {
     uint64_t starts;
     uint64_t next_lsn; /* while not running */
     struct record_bookmark open;
-    bool has_open; /* a bookmark without seal */
+    bool has_open; /* a bookmark without seal; where there are disks they know */
     uint64_t open_lsn;
     struct record *records; /* attach, gap, bookmark, seal */
     size_t record_count;
+    struct tapctl sealed; /* SEALED, to be sent when it is synced; type 0: none */
 };
 
 struct node {
@@ -95,7 +107,7 @@ struct roundlab {
     struct write *writes;
     size_t write_count;
     size_t write_room;
-    size_t settled; /* writes before it wait no more */
+    size_t settled; /* writes before it are done */
     struct lab_token tokens[16];
     uint64_t think_us_max;
     struct id named[ROUNDS_NAMED];
@@ -129,8 +141,15 @@ void roundlab_tap_tell(struct roundlab *lab, unsigned member, unsigned index);
 void roundlab_tap_hold(struct roundlab *lab, unsigned member, unsigned index,
                        const struct tapctl_hold *hold);
 void roundlab_tap_seal(struct roundlab *lab, unsigned member, unsigned index);
-void roundlab_tap_acked(struct roundlab *lab, unsigned number);
-void roundlab_tap_token(struct roundlab *lab, unsigned token);
+
+/* ---- roundlab_guest.c ---- */
+
+void roundlab_guest_acked(struct roundlab *lab, unsigned number);
+void roundlab_guest_token(struct roundlab *lab, unsigned token);
+/* The tap lets go: what it kept back is acknowledged. */
+void roundlab_guest_let_go(struct roundlab *lab, unsigned member, unsigned index);
+/* The tap is killed: nobody acknowledges what is under way any more. */
+void roundlab_guest_stop(struct roundlab *lab, unsigned member, unsigned index);
 
 /* ---- roundlab_say.c ---- */
 

@@ -25,6 +25,7 @@ struct span {
 
 struct disk {
     struct check_stream stream;
+    uint64_t shown; /* readers have had no record after it */
     bool holding;
     uint64_t start_us;
     uint64_t deadline_us;
@@ -37,6 +38,7 @@ struct write {
     uint64_t lsn;
     int token;
     bool has_cause;
+    uint64_t lost_us; /* when its log ended before it; 0: it has not */
 };
 
 struct answer {
@@ -93,6 +95,11 @@ __attribute__((format(printf, 4, 5))) static void breach(struct check *check, ui
              now_us / 1000000, now_us % 1000000, what);
 }
 
+void check_breach(struct check *check, uint64_t now_us, const char *name, const char *what)
+{
+    breach(check, now_us, name, "%s", what);
+}
+
 static const char *disk_name(const struct check *check, unsigned disk)
 {
     static char text[2 * TIDE_NAME_MAX + 8];
@@ -109,6 +116,9 @@ struct check *check_new(const struct definition *definition)
     TIDE_CHECK(definition->disk_count <= DISKS_MAX);
     check->definition = definition;
     check->digest = 14695981039346656037U;
+    for (unsigned i = 0; i < DISKS_MAX; i++) {
+        check->disks[i].shown = UINT64_MAX;
+    }
     return check;
 }
 
@@ -241,9 +251,30 @@ void check_write(struct check *check, unsigned disk, uint64_t lsn, int token, bo
     TIDE_CHECK(token < TOKENS_MAX);
     check->writes =
         room_for(check->writes, &check->write_room, check->write_count, sizeof *check->writes);
-    check->writes[check->write_count++] = (struct write){disk, lsn, token, has_cause};
+    check->writes[check->write_count++] = (struct write){disk, lsn, token, has_cause, 0};
     check->late += check->disks[disk].holding;
     fold(check, &lsn, sizeof lsn);
+}
+
+void check_cut(struct check *check, uint64_t now_us, unsigned disk, uint64_t lsn)
+{
+    struct check_stream *s = &check->disks[disk].stream;
+    while (s->count > 0 && s->records[s->count - 1].lsn >= lsn) {
+        s->count--;
+    }
+    for (size_t i = 0; i < check->write_count; i++) {
+        struct write *w = &check->writes[i];
+        if (w->disk == disk && w->lsn >= lsn && w->lost_us == 0) {
+            w->lost_us = now_us;
+        }
+    }
+    fold(check, &now_us, sizeof now_us);
+    fold(check, &lsn, sizeof lsn);
+}
+
+void check_shown(struct check *check, unsigned disk, uint64_t lsn)
+{
+    check->disks[disk].shown = lsn;
 }
 
 /* ---- answers ---- */
@@ -330,16 +361,29 @@ static void copy_streams(const struct check *check, struct check_stream ret[DISK
     }
 }
 
+/* Without what readers have not had. */
+static void hide(const struct check *check, struct check_stream ret[DISKS_MAX])
+{
+    for (unsigned i = 0; i < check->definition->disk_count; i++) {
+        while (ret[i].count > 0 &&
+               ret[i].records[ret[i].count - 1].lsn > check->disks[i].shown) {
+            ret[i].count--;
+        }
+    }
+}
+
 /* Along each token every write was issued after the one before it was acknowledged: once one is
  * missing from the disks of the point, none of the later ones may be there. */
 static void check_causes(struct check *check, uint64_t now_us, const struct round_order *order)
 {
     uint64_t cuts[DISKS_MAX] = {0}; /* 0: not in the set */
+    uint64_t at_us[DISKS_MAX] = {0};
     bool missing[TOKENS_MAX] = {false};
     char hex[TIDE_ID_HEX];
     for (unsigned d = 0; d < check->definition->disk_count; d++) {
         long at = rule_bookmark(&check->disks[d].stream, &order->round);
         cuts[d] = set_has(&order->set, d) && at >= 0 ? check->disks[d].stream.records[at].lsn : 0;
+        at_us[d] = at >= 0 ? check->disks[d].stream.at_us[at] : 0;
     }
     for (size_t i = 0; i < check->write_count; i++) {
         const struct write *w = &check->writes[i];
@@ -347,7 +391,8 @@ static void check_causes(struct check *check, uint64_t now_us, const struct roun
             continue;
         }
         missing[w->token] &= w->has_cause;
-        if (cuts[w->disk] == 0) {
+        bool gone = w->lost_us != 0 && w->lost_us <= at_us[w->disk]; /* before that point was */
+        if (cuts[w->disk] == 0 || gone) {
             continue;
         }
         if (w->lsn > cuts[w->disk]) {
@@ -382,6 +427,7 @@ struct check_count check_end(struct check *check, uint64_t now_us, const struct 
                                 .late = check->late,
                                 .hold_us_max = check->hold_us_max};
     copy_streams(check, streams);
+    hide(check, streams);
     check_answers(check, now_us, align);
     for (unsigned d = 0; d < check->definition->disk_count; d++) {
         if (check->disks[d].holding && now_us > check->disks[d].deadline_us) {

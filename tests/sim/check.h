@@ -11,6 +11,7 @@
  *   duty      no second of a disk is held beyond the duty limit, no pause is too short
  *   label     full is what has all disks of the definition; what was not held is no point
  *   stale     an order of another epoch or tap incarnation places no bookmark
+ *   bytes, lost, life   model.h; catalog   far.h
  *
  * The first breach is kept, with its time; what comes after it is not looked at. */
 #ifndef TIDE_TESTS_SIM_CHECK_H
@@ -37,6 +38,13 @@ void check_free(struct check *check);
 void check_record(struct check *check, uint64_t now_us, unsigned disk, const struct record *record);
 void check_write(struct check *check, unsigned disk, uint64_t lsn, int token, bool has_cause);
 void check_let_go(struct check *check, uint64_t now_us, unsigned disk);
+/* The log of a disk ends before that LSN, which is used anew: a power cut or a failure took the rest.
+ */
+void check_cut(struct check *check, uint64_t now_us, unsigned disk, uint64_t lsn);
+/* At the end: readers were shown a disk's records through that LSN. Unless called: all. */
+void check_shown(struct check *check, unsigned disk, uint64_t lsn);
+/* Another checker (model.h) found something. */
+void check_breach(struct check *check, uint64_t now_us, const char *name, const char *what);
 /* A HOLD of that round that the member must not obey is on its way to it. */
 void check_stale(struct check *check, const struct id *round, unsigned member);
 

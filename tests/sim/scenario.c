@@ -14,6 +14,8 @@
 #define WORDS_MAX   8
 #define ACTIONS_MAX 256
 #define STEP_US     1000U    /* how exactly `when` and `at` are kept */
+#define LOG_FILES   60U
+#define LOG_FILE    131072U  /* bytes: room for what is written within an hour */
 #define LOOK_US     1000000U /* between two looks of the far side */
 
 enum verb {
@@ -347,8 +349,7 @@ static void act(struct scenario *s, const struct action *action)
         roundlab_take(sim->lab, action->a, ROUND_KIND_CRASH);
         break;
     case FAR_DOWN:
-        align_free(sim->far);
-        sim->far = NULL;
+        data_far(sim->data, false);
         sim->far_back_us = UINT64_MAX;
         break;
     case FAR_UP:
@@ -378,8 +379,9 @@ static void fate(struct roundlab *lab, unsigned from, unsigned to, struct msg *m
 static unsigned far_points(const struct sim *sim)
 {
     unsigned points = 0;
-    for (size_t i = 0; sim->far != NULL && i < align_count(sim->far); i++) {
-        points += align_at(sim->far, i)->answer == ROUND_ANSWER_YES;
+    const struct align *far = data_align(sim->data);
+    for (size_t i = 0; far != NULL && i < align_count(far); i++) {
+        points += align_at(far, i)->answer == ROUND_ANSWER_YES;
     }
     return points;
 }
@@ -429,7 +431,7 @@ static void run(struct scenario *s, struct sim_result *ret)
     while (roundlab_now(sim->lab) < s->end_us && check_failure(sim->check) == NULL) {
         roundlab_run(sim->lab, roundlab_now(sim->lab) + STEP_US);
         if (roundlab_now(sim->lab) >= look_us) {
-            sim_far_step(sim, 1000);
+            sim_far_step(sim);
             look_us += LOOK_US;
         }
         due(s, ret, false);
@@ -473,6 +475,8 @@ int scenario_run(const char *text, struct sim_result *ret, struct err *err)
     TIDE_CHECK(s->sim != NULL);
     s->sim->options = (struct sim_options){.members = s->config.members, .seed = s->config.seed};
     prng_init(&s->sim->prng, s->config.seed);
+    s->sim->log_files = LOG_FILES;
+    s->sim->log_file = LOG_FILE;
     run(s, ret);
     sim_close(s->sim, ret);
     free(s);

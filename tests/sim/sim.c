@@ -25,6 +25,9 @@ enum fault {
     FAULT_TAKE,     /* somebody asks for a round now */
     FAULT_FORGED,   /* a RELEASE or ABORT that nobody of the round sent */
     FAULT_STALE,    /* HOLD arrives with another epoch or tap incarnation than was sent */
+    FAULT_POWER,    /* a machine loses power: daemon and taps die, what was not synced is drawn */
+    FAULT_LOG,      /* a log's writes or syncs fail for a time, or until its tap is started anew */
+    FAULT_IMAGE,    /* an image's writes fail for a time */
     FAULTS,
 };
 
@@ -33,7 +36,15 @@ enum fault {
 static void saw_record(void *context, unsigned disk, const struct record *record)
 {
     struct sim *sim = context;
+    data_record(sim->data, disk, record);
     check_record(sim->check, roundlab_now(sim->lab), disk, record);
+}
+
+static void saw_cut(void *context, unsigned disk, uint64_t lsn)
+{
+    struct sim *sim = context;
+    data_cut(sim->data, disk, lsn);
+    check_cut(sim->check, roundlab_now(sim->lab), disk, lsn);
 }
 
 static void saw_write(void *context, unsigned disk, uint64_t lsn, int token, bool has_cause)
@@ -50,43 +61,15 @@ static void saw_let_go(void *context, unsigned disk)
 
 /* ---- the far side ---- */
 
-static struct align *new_reader(const struct sim *sim)
+/* It is back where its time has come, and is asked for its answers. */
+void sim_far_step(struct sim *sim)
 {
-    struct err err;
-    const struct definition *definition = roundlab_definition(sim->lab);
-    struct align *align = align_new(&definition->group, true, TIDE_ALIGN_ROUNDS);
-    TIDE_CHECK(align != NULL && align_define(align, definition, &err) == 0);
-    return align;
-}
-
-/* Reads on in a stream, up to that many records, as far as they are synced. */
-static void read_on(const struct sim *sim, struct align *align, unsigned disk, size_t *at,
-                    size_t most)
-{
-    const struct check_stream *stream = check_streams(sim->check, disk);
-    struct err err;
-    for (; most > 0 && *at < stream->count; most--, (*at)++) {
-        if (stream->at_us[*at] + SYNC_US > roundlab_now(sim->lab)) {
-            return;
-        }
-        TIDE_CHECK(align_feed(align, &stream->records[*at], &err) == 0);
+    if (data_align(sim->data) == NULL && roundlab_now(sim->lab) >= sim->far_back_us) {
+        data_far(sim->data, true);
     }
-}
-
-/* The far side gets a little more of each stream, and is asked for its answers. */
-void sim_far_step(struct sim *sim, unsigned most)
-{
-    if (sim->far == NULL && roundlab_now(sim->lab) >= sim->far_back_us) {
-        sim->far = new_reader(sim);
-        memset(sim->far_read, 0, sizeof sim->far_read);
+    if (data_align(sim->data) != NULL) {
+        check_answers(sim->check, roundlab_now(sim->lab), data_align(sim->data));
     }
-    if (sim->far == NULL) {
-        return;
-    }
-    for (unsigned d = 0; d < sim->options.members * ROUNDLAB_DISKS; d++) {
-        read_on(sim, sim->far, d, &sim->far_read[d], prng_below(&sim->prng, most));
-    }
-    check_answers(sim->check, roundlab_now(sim->lab), sim->far);
 }
 
 /* ---- faults ---- */
@@ -131,6 +114,17 @@ static void inject(struct sim *sim, unsigned from, unsigned to)
     roundlab_inject(sim->lab, from, to, &msg);
 }
 
+void sim_power(struct sim *sim, unsigned member)
+{
+    for (unsigned i = 0; i < ROUNDLAB_DISKS; i++) {
+        roundlab_tap_stop(sim->lab, member, i);
+    }
+    if (roundlab_daemon_running(sim->lab, member)) {
+        roundlab_stop(sim->lab, member);
+    }
+    data_power(sim->data, member);
+}
+
 static void fault_at(struct sim *sim, enum fault kind, unsigned a, unsigned b)
 {
     unsigned disk = (unsigned)prng_below(&sim->prng, ROUNDLAB_DISKS);
@@ -162,9 +156,22 @@ static void fault_at(struct sim *sim, enum fault kind, unsigned a, unsigned b)
         }
         break;
     case FAULT_FAR:
-        align_free(sim->far);
-        sim->far = NULL;
+        data_far(sim->data, false);
         sim->far_back_us = until_us;
+        break;
+    case FAULT_POWER:
+        sim_power(sim, a);
+        sim->daemon_us[a] = until_us;
+        sim->tap_us[a * ROUNDLAB_DISKS] = sim->tap_us[a * ROUNDLAB_DISKS + 1] = until_us;
+        break;
+    case FAULT_LOG:
+        data_fail(sim->data, flat,
+                  prng_below(&sim->prng, 2) == 0 ? SIMTAP_LOG_WRITES : SIMTAP_LOG_SYNCS, true);
+        sim->log_us[flat] = until_us;
+        break;
+    case FAULT_IMAGE:
+        data_fail(sim->data, flat, SIMTAP_IMAGE_WRITES, true);
+        sim->image_us[flat] = roundlab_now(sim->lab) + 1 + prng_below(&sim->prng, 20000);
         break;
     case FAULT_GAP:
         if (sim->tap_us[flat] == 0) {
@@ -204,6 +211,25 @@ static bool over(uint64_t *until_us, uint64_t now_us)
     return true;
 }
 
+/* A log that failed gets a new tap, a disk that is not whole a copy. */
+static void mend_disk(struct sim *sim, unsigned d, uint64_t now_us)
+{
+    unsigned member = d / ROUNDLAB_DISKS;
+    unsigned disk = d % ROUNDLAB_DISKS;
+    uint64_t at_us = roundlab_now(sim->lab);
+    if (sim->tap_us[d] != 0) {
+        return;
+    }
+    if (data_log_failed(sim->data, d)) {
+        roundlab_tap_stop(sim->lab, member, disk);
+        sim->tap_us[d] = at_us + 1 + prng_below(&sim->prng, SECOND_US);
+    } else if (data_copy_due(sim->data, d) && sim->copy_us[d] == 0) {
+        sim->copy_us[d] = at_us + 1 + prng_below(&sim->prng, SECOND_US);
+    } else if (over(&sim->copy_us[d], now_us)) {
+        roundlab_tap_copy(sim->lab, member, disk);
+    }
+}
+
 /* Ends the faults whose time is over. */
 static void mend(struct sim *sim, uint64_t now_us)
 {
@@ -216,9 +242,14 @@ static void mend(struct sim *sim, uint64_t now_us)
         if (over(&sim->tap_us[d], now_us)) {
             roundlab_tap_start(sim->lab, d / ROUNDLAB_DISKS, d % ROUNDLAB_DISKS);
         }
-        if (sim->tap_us[d] == 0 && over(&sim->copy_us[d], now_us)) {
-            roundlab_tap_copy(sim->lab, d / ROUNDLAB_DISKS, d % ROUNDLAB_DISKS);
+        if (over(&sim->image_us[d], now_us)) {
+            data_fail(sim->data, d, SIMTAP_IMAGE_WRITES, false);
         }
+        if (over(&sim->log_us[d], now_us)) {
+            data_fail(sim->data, d, SIMTAP_LOG_WRITES, false);
+            data_fail(sim->data, d, SIMTAP_LOG_SYNCS, false);
+        }
+        mend_disk(sim, d, now_us);
     }
     for (unsigned a = 0; a < sim->options.members; a++) {
         for (unsigned b = a + 1; b < sim->options.members; b++) {
@@ -281,17 +312,13 @@ static void step(struct sim *sim)
 {
     roundlab_run(sim->lab, roundlab_now(sim->lab) + 1 + prng_below(&sim->prng, 2 * STEP_US));
     mend(sim, roundlab_now(sim->lab));
-    sim_far_step(sim, 12);
+    sim_far_step(sim);
 }
 
 /* Whoever reads now, and has never read before, gets the same answers. */
 struct check_count sim_judge(struct sim *sim)
 {
-    struct align *align = new_reader(sim);
-    for (unsigned d = 0; d < sim->options.members * ROUNDLAB_DISKS; d++) {
-        size_t at = 0;
-        read_on(sim, align, d, &at, SIZE_MAX);
-    }
+    struct align *align = data_judge(sim->data);
     struct check_count count = check_end(sim->check, roundlab_now(sim->lab), align);
     align_free(align);
     return count;
@@ -306,10 +333,23 @@ void sim_close(struct sim *sim, struct sim_result *ret)
     for (; *text != '\0'; text++) {
         ret->digest = (ret->digest ^ (uint8_t)*text) * 1099511628211U;
     }
-    align_free(sim->far);
     check_free(sim->check);
+    data_free(sim->data);
     roundlab_free(sim->lab);
     free(sim);
+}
+
+/* Full ones that the far side knows, of rounds that began then or later. */
+static unsigned far_points(const struct sim *sim, uint64_t from_us)
+{
+    const struct align *align = data_align(sim->data);
+    unsigned points = 0;
+    for (size_t i = 0; align != NULL && i < align_count(align); i++) {
+        const struct align_round *round = align_at(align, i);
+        points += round->answer == ROUND_ANSWER_YES && !round->partial &&
+                  round->entries[0].wall_ns >= from_us * 1000;
+    }
+    return points;
 }
 
 static bool live_phase(struct sim *sim, struct sim_result *ret)
@@ -318,20 +358,27 @@ static bool live_phase(struct sim *sim, struct sim_result *ret)
     end_faults(sim);
     while (roundlab_now(sim->lab) < from_us + SIM_LIVE_US && check_failure(sim->check) == NULL) {
         step(sim);
-        if (check_points(sim->check, from_us, UINT64_MAX, true) >= SIM_LIVE_POINTS) {
+        if (check_points(sim->check, from_us, UINT64_MAX, true) >= SIM_LIVE_POINTS &&
+            far_points(sim, from_us) >= SIM_LIVE_POINTS) {
             ret->live_us = roundlab_now(sim->lab) - from_us;
-            roundlab_run(sim->lab, roundlab_now(sim->lab) + 2 * SYNC_US); /* all can be read */
             return true;
         }
     }
     return false;
 }
 
-void sim_open(struct sim *sim, const struct roundlab_config *config)
+void sim_open(struct sim *sim, struct roundlab_config *config)
 {
+    if (sim->log_files == 0) {
+        sim->log_files = DATA_LOG_FILES_MIN +
+                         (unsigned)prng_below(&sim->prng, DATA_LOG_FILES_MAX - DATA_LOG_FILES_MIN);
+        sim->log_file = DATA_LOG_FILE;
+    }
+    sim->data = data_new(config, sim->log_files, sim->log_file);
     sim->lab = roundlab_new(config);
     sim->check = check_new(roundlab_definition(sim->lab));
-    const struct roundlab_watch watch = {saw_record, saw_write, saw_let_go, sim};
+    data_open(sim->data, sim->lab, sim->check);
+    const struct roundlab_watch watch = {saw_record, saw_write, saw_let_go, saw_cut, sim};
     roundlab_onlook(sim->lab, &watch);
 }
 
