@@ -194,50 +194,15 @@ const struct align *data_align(const struct data *data)
 
 /* ---- the end ---- */
 
-typedef void record_fn(struct data *data, unsigned disk, const struct record *record,
-                       void *context);
-
-/* All records that are stored of a stream. */
-static void read_all(struct data *data, unsigned disk, record_fn *each, void *context)
-{
-    struct segment_reader *reader = malloc(sizeof *reader);
-    uint8_t *buffer = malloc(BUFFER);
-    TIDE_CHECK(reader != NULL && buffer != NULL);
-    for (size_t i = 0; i < far_count(data->far, disk); i++) {
-        struct source_part part;
-        struct source_memory memory = {.parts = &part, .count = 1};
-        struct source source = source_memory(&memory);
-        struct record record;
-        struct err err;
-        part.base = far_object(data->far, disk, i, &part.size);
-        TIDE_CHECK(segment_reader_init(reader, &source, 0, buffer, BUFFER, &err) == 0);
-        int got = 0;
-        while ((got = segment_reader_next(reader, &record, NULL, NULL, &err)) == 1) {
-            each(data, disk, &record, context);
-        }
-        TIDE_CHECK(got == 0);
-    }
-    free(buffer);
-    free(reader);
-}
-
-static void feed(struct data *data, unsigned disk, const struct record *record, void *context)
-{
-    struct err err;
-    (void)data;
-    (void)disk;
-    TIDE_CHECK(align_feed(context, record, &err) == 0);
-}
-
 struct recovery {
     const struct align *align;
     uint8_t image[SIMTAP_SIZE];
 };
 
 /* proto/hrl.md, "The disk at an LSN". */
-static void fold(struct data *data, unsigned disk, const struct record *record, void *context)
+static void fold(struct data *data, unsigned disk, const struct record *record,
+                 struct recovery *r)
 {
-    struct recovery *r = context;
     const struct record_write *w = &record->write;
     if (record->type == RECORD_WRITE || record->type == RECORD_COPY_BLOCK) {
         memcpy(r->image + w->offset, w->data, w->size);
@@ -256,19 +221,37 @@ static void fold(struct data *data, unsigned disk, const struct record *record, 
     }
 }
 
+static void recover(struct data *data, unsigned disk, const struct align *align)
+{
+    struct segment_reader *reader = malloc(sizeof *reader);
+    uint8_t *buffer = malloc(BUFFER);
+    struct recovery r = {.align = align};
+    TIDE_CHECK(reader != NULL && buffer != NULL);
+    for (size_t i = 0; i < far_count(data->far, disk); i++) {
+        struct source_part part;
+        struct source_memory memory = {.parts = &part, .count = 1};
+        struct source source = source_memory(&memory);
+        struct record record;
+        struct err err;
+        part.base = far_object(data->far, disk, i, &part.size);
+        TIDE_CHECK(segment_reader_init(reader, &source, 0, buffer, BUFFER, &err) == 0);
+        int got = 0;
+        while ((got = segment_reader_next(reader, &record, NULL, NULL, &err)) == 1) {
+            fold(data, disk, &record, &r);
+        }
+        TIDE_CHECK(got == 0);
+    }
+    free(buffer);
+    free(reader);
+}
+
 struct align *data_judge(struct data *data)
 {
-    struct err err;
-    struct align *align = align_new(&data->definition->group, true, TIDE_ALIGN_ROUNDS);
-    TIDE_CHECK(align != NULL && align_define(align, data->definition, &err) == 0);
+    struct align *align = far_reread(data->far);
     for (unsigned d = 0; d < data->definition->disk_count; d++) {
         model_holds(data->model, now_us(data), d, far_durable(data->far, d));
         check_shown(data->check, d, far_durable(data->far, d));
-        read_all(data, d, feed, align);
-    }
-    for (unsigned d = 0; d < data->definition->disk_count; d++) {
-        struct recovery r = {.align = align};
-        read_all(data, d, fold, &r);
+        recover(data, d, align);
     }
     const char *what = far_is_up(data->far) ? far_catalog_differs(data->far) : NULL;
     if (what != NULL) {

@@ -10,8 +10,8 @@
 
 struct data;
 
-#define DATA_LOG_FILES_MIN 12U
-#define DATA_LOG_FILES_MAX 40U
+#define DATA_LOG_FILES_MIN 6U
+#define DATA_LOG_FILES_MAX 24U
 #define DATA_LOG_FILE      8192U /* bytes */
 
 /* Before the lab is, whose configuration gets the disks. Logs of so many files of so many bytes. */

@@ -197,15 +197,21 @@ static const char *first_difference(const json_t *kept, const json_t *rebuilt)
     return NULL;
 }
 
-const char *far_catalog_differs(const struct far *far)
+struct align *far_reread(const struct far *far)
 {
     struct align *align = new_align(far);
-    struct catalog *catalog = new_catalog();
     for (unsigned d = 0; d < far->definition->disk_count; d++) {
         for (size_t i = 0; i < far->streams[d].durable; i++) {
             feed(far, align, &far->streams[d].objects[i]);
         }
     }
+    return align;
+}
+
+const char *far_catalog_differs(const struct far *far)
+{
+    struct align *align = far_reread(far);
+    struct catalog *catalog = new_catalog();
     publish(far, align, catalog);
     json_t *kept = points_of(far->catalog);
     json_t *rebuilt = points_of(catalog);

@@ -45,6 +45,8 @@ uint64_t far_durable(const struct far *far, unsigned disk);  /* LSN */
 uint64_t far_received(const struct far *far, unsigned disk); /* LSN, in order */
 const uint8_t *far_object(const struct far *far, unsigned disk, size_t index, size_t *ret_size);
 
+/* What whoever never read before makes of the durable store; the caller frees it. */
+struct align *far_reread(const struct far *far);
 /* The catalog as it was kept, and one that whoever reads the durable store alone makes: NULL where
  * they are the same, else what is not. Good until the next call. */
 const char *far_catalog_differs(const struct far *far);

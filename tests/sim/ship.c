@@ -109,7 +109,8 @@ static bool decide(struct line *line, const struct simtap_log *log)
     uint64_t now_us = roundlab_now(line->ship->lab);
     struct err err;
     bool full = false;
-    if (line->decided_count == DECIDED_MAX || !window_has_room(&line->window) ||
+    bool marked = log->mark_lsn > line->lsn && log->mark_lsn <= through;
+    if ((!marked && now_us < line->cut_us) || line->decided_count == DECIDED_MAX || !window_has_room(&line->window) ||
         through <= line->lsn ||
         !open_at(line, log, line->place, line->lsn + 1, &line->hash)) {
         return false;

@@ -12,6 +12,7 @@
 #define SECOND_US 1000000U
 #define STEP_US   50000U /* between two looks at most */
 #define TOKENS    6U
+#define THINK_US  20000U
 
 /* Kinds of faults; a swarm run draws which of them it has. */
 enum fault {
@@ -391,7 +392,7 @@ struct sim_result sim_run(const struct sim_options *options)
     prng_init(&sim->prng, options->seed);
     struct roundlab_config config = draw(sim);
     sim_open(sim, &config);
-    roundlab_tokens(sim->lab, TOKENS, 8000);
+    roundlab_tokens(sim->lab, TOKENS, THINK_US);
     while (roundlab_now(sim->lab) < (uint64_t)options->rounds * SECOND_US &&
            check_failure(sim->check) == NULL) {
         step(sim);

@@ -189,7 +189,7 @@ static void begin(void *context, unsigned disk, struct roundlab_begin *ret)
         .replayed_to = r.last_lsn,
         .gap = told ? 0 : (enum record_gap_reason)reason,
     };
-    tap->open_lsn = 0;
+    tap->open_lsn = tap->mark_lsn = 0;
     if (tap->life > 0) {
         simtap_say(tap, "its log ends before %" PRIu64 "%s, %" PRIu64 " to %" PRIu64 " replayed%s%s",
                    r.end_lsn, r.torn ? " (torn)" : "", r.first_lsn, r.last_lsn,
@@ -349,6 +349,7 @@ struct simtap_log simtap_log(struct simtaps *taps, unsigned disk)
                              .ring = tap->ring.geometry,
                              .synced_lsn = tap->synced_lsn,
                              .last_lsn = tap->log_lsn,
+                             .mark_lsn = tap->mark_lsn,
                              .life = tap->life};
     ring_tail(&tap->ring, &ret.tail_lsn, &ret.tail_position, &ret.tail_incarnation);
     return ret;

@@ -84,7 +84,8 @@ struct simtap_log {
     uint64_t tail_incarnation;
     uint64_t synced_lsn;
     uint64_t last_lsn;
-    uint64_t life; /* grows with every start */
+    uint64_t mark_lsn; /* the last bookmark of this life; 0: none */
+    uint64_t life;     /* grows with every start */
 };
 struct simtap_log simtap_log(struct simtaps *taps, unsigned disk);
 void simtap_sync(struct simtaps *taps, unsigned disk); /* SYNC: begins one */

@@ -31,7 +31,7 @@ bool simtap_append(struct simtap *tap, struct record *record)
     tap->ring.incarnation = record->incarnation;
     tap->log_lsn = record->lsn;
     if (record->type == RECORD_BOOKMARK) {
-        tap->open_lsn = record->lsn;
+        tap->open_lsn = tap->mark_lsn = record->lsn;
         tap->open_round = record->bookmark.order.round;
     } else if (record->type == RECORD_SEAL || record->type == RECORD_GAP) {
         tap->open_lsn = 0;

@@ -62,6 +62,7 @@ struct simtap {
     uint64_t synced_lsn;
     uint64_t synced_position;
     uint64_t stored_lsn;
+    uint64_t mark_lsn; /* the last bookmark */
     uint64_t open_lsn; /* a bookmark without its seal */
     struct id open_round;
     struct ops ops;
