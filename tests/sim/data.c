@@ -204,6 +204,9 @@ static void fold(struct data *data, unsigned disk, const struct record *record,
                  struct recovery *r)
 {
     const struct record_write *w = &record->write;
+    if (record->type == RECORD_WRITE) {
+        model_stored_write(data->model, now_us(data), disk, record);
+    }
     if (record->type == RECORD_WRITE || record->type == RECORD_COPY_BLOCK) {
         memcpy(r->image + w->offset, w->data, w->size);
     } else if (record->type == RECORD_ZERO) {

@@ -308,6 +308,23 @@ void model_holds(struct model *model, uint64_t now_us, unsigned disk, uint64_t s
 
 /* ---- what is recovered ---- */
 
+void model_stored_write(struct model *model, uint64_t now_us, unsigned disk,
+                        const struct record *record)
+{
+    const struct record_write *w = &record->write;
+    uint64_t word = 0;
+    uint8_t is[SIMTAP_SECTOR];
+    memcpy(&word, w->data, sizeof word); /* the first sector names the write, for all of them */
+    for (uint64_t at = 0; at < w->size; at += SIMTAP_SECTOR) {
+        simtap_word((unsigned)((word >> 16) - 1), (w->offset + at) / SIMTAP_SECTOR, is);
+        if (word == 0 || memcmp(is, w->data + at, SIMTAP_SECTOR) != 0) {
+            breach(model, now_us, disk, "bytes", "no guest wrote what is in record %" PRIu64,
+                   record->lsn);
+            return;
+        }
+    }
+}
+
 void model_recovered(struct model *model, uint64_t now_us, unsigned disk,
                      const struct record *bookmark, const uint8_t *image)
 {

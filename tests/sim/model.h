@@ -5,7 +5,7 @@
  *
  *   bytes   a disk recovered at a point is the picture of its bookmark (a change that was under way
  *           then may be there or not); a tap that starts serves what was on the image, and after a
- *           power cut at least what its log had synced
+ *           power cut at least what its log had synced; a write in a stream is one that a guest made
  *   lost    what was acknowledged as stored, shipped or synced is there after every crash; what a tap
  *           reclaims is stored; nothing forks
  *   life    a tap's life begins with ATTACH, and what the last one left open is sealed before it
@@ -39,6 +39,9 @@ void model_stored(struct model *model, unsigned disk, uint64_t lsn); /* acknowle
 /* The far side begins, or all ends: that is what it has. */
 void model_holds(struct model *model, uint64_t now_us, unsigned disk, uint64_t stored);
 
+/* A write as it lies in a stored stream: it is one that a guest made. */
+void model_stored_write(struct model *model, uint64_t now_us, unsigned disk,
+                        const struct record *record);
 /* A disk as recovered at a point, through that bookmark. */
 void model_recovered(struct model *model, uint64_t now_us, unsigned disk,
                      const struct record *bookmark, const uint8_t *image);

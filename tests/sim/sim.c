@@ -80,24 +80,6 @@ bool sim_may_link(unsigned a, unsigned b)
     return a != b && (a < CANDIDATES || b < CANDIDATES);
 }
 
-static void fate(struct roundlab *lab, unsigned from, unsigned to, struct msg *msg,
-                 struct roundlab_fate *ret, void *context)
-{
-    struct sim *sim = context;
-    uint64_t now_us = roundlab_now(lab);
-    ret->drop |= now_us < sim->lost_us[from][to];
-    ret->delay_us += now_us < sim->slow_us[from][to] ? prng_below(&sim->prng, 80000) : 0;
-    if (msg->type != MSG_HOLD || prng_below(&sim->prng, 100) >= sim->stale) {
-        return;
-    }
-    if (prng_below(&sim->prng, 2) == 0) {
-        msg->head.epoch.hash.b[0] ^= 1; /* the same number */
-    } else {
-        msg->hold.taps[0].incarnation ^= 2;
-    }
-    check_stale(sim->check, &msg->hold.round, to);
-}
-
 static void inject(struct sim *sim, unsigned from, unsigned to)
 {
     struct msg msg = {.type = prng_below(&sim->prng, 2) == 0 ? MSG_RELEASE : MSG_ABORT};
@@ -113,6 +95,27 @@ static void inject(struct sim *sim, unsigned from, unsigned to)
         msg.abort.reason = ROUND_REASON_TIMEOUT;
     }
     roundlab_inject(sim->lab, from, to, &msg);
+}
+
+static void fate(struct roundlab *lab, unsigned from, unsigned to, struct msg *msg,
+                 struct roundlab_fate *ret, void *context)
+{
+    struct sim *sim = context;
+    uint64_t now_us = roundlab_now(lab);
+    ret->drop |= now_us < sim->lost_us[from][to];
+    ret->delay_us += now_us < sim->slow_us[from][to] ? prng_below(&sim->prng, 80000) : 0;
+    if (msg->type == MSG_HELD && prng_below(&sim->prng, 100) < sim->forged) {
+        inject(sim, to, from); /* in the name of the leader, in time */
+    }
+    if (msg->type != MSG_HOLD || prng_below(&sim->prng, 100) >= sim->stale) {
+        return;
+    }
+    if (prng_below(&sim->prng, 2) == 0) {
+        msg->head.epoch.hash.b[0] ^= 1; /* the same number */
+    } else {
+        msg->hold.taps[0].incarnation ^= 2;
+    }
+    check_stale(sim->check, &msg->hold.round, to);
 }
 
 void sim_power(struct sim *sim, unsigned member)
@@ -267,6 +270,7 @@ static void end_faults(struct sim *sim)
 {
     sim->kinds = 0;
     sim->stale = 0;
+    sim->forged = 0;
     sim->far_back_us = 0;
     memset(sim->lost_us, 0, sizeof sim->lost_us);
     memset(sim->slow_us, 0, sizeof sim->slow_us);
@@ -305,6 +309,7 @@ static struct roundlab_config draw(struct sim *sim)
         sim->kinds = (unsigned)prng_below(prng, 1U << FAULTS);
         sim->often = 5 + (unsigned)prng_below(prng, 60);
         sim->stale = (sim->kinds & 1U << FAULT_STALE) != 0 ? 10 : 0;
+        sim->forged = (sim->kinds & 1U << FAULT_FORGED) != 0 ? 3 : 0;
     }
     return config;
 }

@@ -21,6 +21,7 @@ struct sim {
     unsigned kinds;    /* bits of enum fault */
     unsigned often;    /* percent of steps with a fault */
     unsigned stale;    /* percent of HOLD messages */
+    unsigned forged;   /* percent of HELD messages that a forged RELEASE or ABORT answers */
     struct data *data;
     /* When each fault ends; 0: there is none. */
     uint64_t far_back_us;
