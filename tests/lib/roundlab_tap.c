@@ -302,7 +302,7 @@ static uint64_t begin_life(struct roundlab *lab, unsigned member, unsigned index
                                            .block_size = defined->block_size,
                                            .clean = found->clean,
                                            .first = found->first,
-                                           .base_zero = found->first,
+                                           .base_zero = found->first && found->whole,
                                            .replayed_from = found->replayed_from,
                                            .replayed_to = found->replayed_to};
     if (found->first || !PLANTED(ATTACH_MISSING)) {

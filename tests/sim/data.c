@@ -90,7 +90,7 @@ static void saw_fork(void *context, unsigned disk, uint64_t lsn)
 
 /* ---- life ---- */
 
-struct data *data_new(struct roundlab_config *config, unsigned log_files, unsigned log_file)
+struct data *data_new(struct roundlab_config *config, const struct data_config *want)
 {
     struct data *data = calloc(1, sizeof *data);
     TIDE_CHECK(data != NULL);
@@ -98,8 +98,9 @@ struct data *data_new(struct roundlab_config *config, unsigned log_files, unsign
     const struct simtaps_config taps = {
         .disks = config->members * ROUNDLAB_DISKS,
         .seed = config->seed,
-        .log_files = log_files,
-        .log_file = log_file,
+        .log_files = want->log_files,
+        .log_file = want->log_file,
+        .based = want->based,
         .watch = {saw_change, saw_applied, saw_synced, saw_reclaimed, saw_began, data}};
     data->taps = simtaps_new(&taps);
     config->disks = simtaps_disks(data->taps);
@@ -118,6 +119,7 @@ void data_open(struct data *data, struct roundlab *lab, struct check *check)
     data->model = model_new(data->definition, check);
     for (unsigned d = 0; d < data->definition->disk_count; d++) {
         model_synced(data->model, d, simtap_log(data->taps, d).synced_lsn);
+        model_base(data->model, d, simtap_image(data->taps, d));
     }
 }
 

@@ -14,8 +14,13 @@ struct data;
 #define DATA_LOG_FILES_MAX 24U
 #define DATA_LOG_FILE      8192U /* bytes */
 
-/* Before the lab is, whose configuration gets the disks. Logs of so many files of so many bytes. */
-struct data *data_new(struct roundlab_config *config, unsigned log_files, unsigned log_file);
+struct data_config {
+    unsigned log_files; /* of each disk */
+    unsigned log_file;  /* bytes of each */
+    bool based;         /* some images are not empty at their first start */
+};
+/* Before the lab is, whose configuration gets the disks. */
+struct data *data_new(struct roundlab_config *config, const struct data_config *want);
 /* Then, before it runs; check is told of what is found. */
 void data_open(struct data *data, struct roundlab *lab, struct check *check);
 void data_free(struct data *data);

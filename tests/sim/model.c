@@ -94,6 +94,11 @@ __attribute__((format(printf, 5, 6))) static void breach(struct model *model, ui
 
 /* ---- what happens ---- */
 
+void model_base(struct model *model, unsigned disk, const uint8_t *image)
+{
+    memcpy(model->disks[disk].bytes, image, SIMTAP_SIZE);
+}
+
 void model_change(struct model *model, unsigned disk, const struct simtap_change *change,
                   uint64_t lsn)
 {

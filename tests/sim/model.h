@@ -22,6 +22,7 @@ struct model;
 struct model *model_new(const struct definition *definition, struct check *check);
 void model_free(struct model *model); /* takes NULL */
 
+void model_base(struct model *model, unsigned disk, const uint8_t *image); /* at first */
 void model_change(struct model *model, unsigned disk, const struct simtap_change *change,
                   uint64_t lsn);
 void model_applied(struct model *model, unsigned disk, unsigned number, bool ok);

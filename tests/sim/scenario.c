@@ -475,8 +475,7 @@ int scenario_run(const char *text, struct sim_result *ret, struct err *err)
     TIDE_CHECK(s->sim != NULL);
     s->sim->options = (struct sim_options){.members = s->config.members, .seed = s->config.seed};
     prng_init(&s->sim->prng, s->config.seed);
-    s->sim->log_files = LOG_FILES;
-    s->sim->log_file = LOG_FILE;
+    s->sim->disks = (struct data_config){.log_files = LOG_FILES, .log_file = LOG_FILE};
     run(s, ret);
     sim_close(s->sim, ret);
     free(s);

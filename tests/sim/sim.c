@@ -375,12 +375,13 @@ static bool live_phase(struct sim *sim, struct sim_result *ret)
 
 void sim_open(struct sim *sim, struct roundlab_config *config)
 {
-    if (sim->log_files == 0) {
-        sim->log_files = DATA_LOG_FILES_MIN +
-                         (unsigned)prng_below(&sim->prng, DATA_LOG_FILES_MAX - DATA_LOG_FILES_MIN);
-        sim->log_file = DATA_LOG_FILE;
+    if (sim->disks.log_files == 0) {
+        unsigned more = DATA_LOG_FILES_MAX - DATA_LOG_FILES_MIN;
+        sim->disks.log_files = DATA_LOG_FILES_MIN + (unsigned)prng_below(&sim->prng, more);
+        sim->disks.log_file = DATA_LOG_FILE;
+        sim->disks.based = sim->options.faults == SIM_FAULTS_SWARM;
     }
-    sim->data = data_new(config, sim->log_files, sim->log_file);
+    sim->data = data_new(config, &sim->disks);
     sim->lab = roundlab_new(config);
     sim->check = check_new(roundlab_definition(sim->lab));
     data_open(sim->data, sim->lab, sim->check);

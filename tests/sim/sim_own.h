@@ -16,8 +16,7 @@ struct sim {
     struct roundlab *lab;
     struct check *check;
     struct prng prng;
-    unsigned log_files; /* of each disk; 0: drawn */
-    unsigned log_file;  /* bytes of each */
+    struct data_config disks; /* log_files 0: drawn */
     unsigned kinds;    /* bits of enum fault */
     unsigned often;    /* percent of steps with a fault */
     unsigned stale;    /* percent of HOLD messages */

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define CHECKPOINT_US 200000U
+#define BASE_NUMBER   (1U << 30) /* no guest gets that far */
 
 void simtap_word(unsigned number, uint64_t sector, uint8_t ret[SIMTAP_SECTOR])
 {
@@ -79,6 +80,17 @@ uint64_t simtap_draw_us(struct simtap *tap, uint64_t least, uint64_t most)
 
 /* ---- a start ---- */
 
+/* What was on an image before anybody looked: here and there a sector. */
+static void lay_base(struct simtap *tap)
+{
+    for (unsigned s = 0; s < SIMTAP_SECTORS; s++) {
+        if (prng_below(&tap->taps->prng, 3) == 0) {
+            simtap_word(BASE_NUMBER + s, s, tap->image->now + (size_t)s * SIMTAP_SECTOR);
+        }
+    }
+    memcpy(tap->image->durable, tap->image->now, SIMTAP_SIZE);
+}
+
 static void open_disks(void *context, struct roundlab *lab)
 {
     struct simtaps *taps = context;
@@ -101,7 +113,17 @@ static void open_disks(void *context, struct roundlab *lab)
                                     .boot = tap->boot,
                                     .image_size = SIMTAP_SIZE};
         simtap_save(tap);
+        if (taps->config.based && prng_below(&taps->prng, 2) == 0) {
+            lay_base(tap);
+        }
     }
+}
+
+static unsigned settle_first(const struct simtap *tap)
+{
+    const uint8_t *image = tap->image->now;
+    bool zero = image[0] == 0 && memcmp(image, image + 1, SIMTAP_SIZE - 1) == 0;
+    return zero ? 0 : RECORD_GAP_BASE;
 }
 
 /* What the scan found, as settle_known() and settle_gap() take it. */
@@ -110,6 +132,7 @@ static unsigned settle(struct simtap *tap, const struct replay *r)
     struct state *s = &tap->state;
     bool cut = !s->clean && !id_equal(&s->boot, &tap->boot);
     s->whole = r->whole;
+    s->copy_zero = r->copy_zero && !cut;
     s->copy_lsn = r->copy_lsn < r->end_lsn ? r->copy_lsn : 0;
     if (s->whole) {
         tap->map = 0;
@@ -124,6 +147,7 @@ static void settle_gap(struct simtap *tap, const struct replay *r, unsigned gap)
     struct state *s = &tap->state;
     s->whole = false;
     s->copy_lsn = 0;
+    s->copy_zero = gap == RECORD_GAP_BASE;
     s->gap_reason = (uint8_t)gap;
     s->gap_lsn = r->end_lsn;
     tap->map = MAP_ALL;
@@ -148,7 +172,7 @@ static void recover(struct simtap *tap, struct replay *r)
         TIDE_CHECK(r->end_lsn == 1 || ring_resume(&tap->ring, r->end_position, r->end_lsn,
                                                   r->end_incarnation, &err) == 0);
     }
-    unsigned gap = r->end_lsn == 1 ? 0 : settle(tap, r);
+    unsigned gap = r->end_lsn == 1 ? settle_first(tap) : settle(tap, r);
     if (r->start_lsn != r->end_lsn &&
         replay_apply(&tap->ring, tap->image->fd, SIMTAP_SIZE, false, r, &err) != 0) {
         check_failed(err.text, __FILE__, __LINE__);
@@ -366,6 +390,11 @@ void simtap_stored(struct simtaps *taps, unsigned disk, uint64_t lsn)
     if (lsn > tap->stored_lsn && lsn <= tap->log_lsn) {
         tap->stored_lsn = lsn;
     }
+}
+
+const uint8_t *simtap_image(const struct simtaps *taps, unsigned disk)
+{
+    return taps->all[disk].image->now;
 }
 
 bool simtap_whole(const struct simtaps *taps, unsigned disk)

@@ -56,6 +56,7 @@ struct simtaps_config {
     uint64_t seed;
     unsigned log_files; /* ring.h's limits */
     unsigned log_file;  /* bytes of each */
+    bool based;         /* some images have something on them before their first start */
     struct simtap_watch watch;
 };
 
@@ -90,6 +91,7 @@ struct simtap_log {
 struct simtap_log simtap_log(struct simtaps *taps, unsigned disk);
 void simtap_sync(struct simtaps *taps, unsigned disk); /* SYNC: begins one */
 void simtap_stored(struct simtaps *taps, unsigned disk, uint64_t lsn);
+const uint8_t *simtap_image(const struct simtaps *taps, unsigned disk); /* as guests read it */
 bool simtap_whole(const struct simtaps *taps, unsigned disk); /* or a copy is under way */
 bool simtap_failed(const struct simtaps *taps, unsigned disk); /* no log until a restart */
 

@@ -32,6 +32,14 @@ static void next(struct simtap *tap, uint64_t in_us)
     simtap_later(tap, in_us, LATER_COPY_NEXT, (unsigned)tap->copy_lsn);
 }
 
+static enum record_copy_kind kind_of(const struct simtap *tap)
+{
+    if (tap->map != MAP_ALL) {
+        return RECORD_COPY_CHANGES;
+    }
+    return tap->state.copy_zero ? RECORD_COPY_INITIAL : RECORD_COPY_FULL;
+}
+
 void simtap_copy_begin(struct simtap *tap)
 {
     if (tap->state.whole || tap->copy_lsn != 0 || !tap->logging || tap->failed ||
@@ -39,8 +47,7 @@ void simtap_copy_begin(struct simtap *tap)
         return;
     }
     struct record record = {.type = RECORD_COPY_BEGIN};
-    record.copy_begin = (struct record_copy_begin){
-        .kind = tap->map == MAP_ALL ? RECORD_COPY_FULL : RECORD_COPY_CHANGES, .size = SIMTAP_SIZE};
+    record.copy_begin = (struct record_copy_begin){.kind = kind_of(tap), .size = SIMTAP_SIZE};
     uint64_t lsn = simtap_append_own(tap, &record);
     if (lsn == 0) {
         return;
@@ -67,9 +74,20 @@ static bool is_zero(const uint8_t *from, size_t size)
     return from[0] == 0 && memcmp(from, from + 1, size - 1) == 0;
 }
 
+static void sent(struct simtap *tap, const struct op *op)
+{
+    for (uint64_t at = op->change.offset; at < op->change.offset + op->change.size; at += BLOCK) {
+        tap->map &= ~(UINT64_C(1) << at / BLOCK);
+    }
+}
+
 static void log_block(struct simtap *tap, struct op *op)
 {
     bool zero = is_zero(op->bytes, op->change.size);
+    if (zero && tap->state.copy_zero) {
+        sent(tap, op); /* left out: the stream has never said anything else */
+        return;
+    }
     struct record record = {.type = zero ? RECORD_ZERO : RECORD_COPY_BLOCK,
                             .stream = tap->ring.geometry.stream,
                             .incarnation = tap->ring.incarnation};
@@ -89,9 +107,7 @@ static void log_block(struct simtap *tap, struct op *op)
         return;
     }
     tap->copied += zero ? 0 : op->change.size;
-    for (uint64_t at = op->change.offset; at < op->change.offset + op->change.size; at += BLOCK) {
-        tap->map &= ~(UINT64_C(1) << at / BLOCK);
-    }
+    sent(tap, op);
 }
 
 void simtap_copy_read_due(struct simtap *tap, unsigned number)
@@ -140,6 +156,7 @@ void simtap_copy_synced(struct simtap *tap, uint64_t copy_lsn)
     }
     struct gate_out out;
     tap->state.whole = true;
+    tap->state.copy_zero = false;
     tap->state.copy_lsn = 0;
     tap->copy_lsn = 0;
     simtap_save(tap);

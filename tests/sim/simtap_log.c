@@ -82,7 +82,7 @@ static void note_gap(struct simtap *tap, enum record_gap_reason reason, uint64_t
         s->gap_reason = (uint8_t)reason;
         s->gap_lsn = lsn;
     }
-    s->whole = false;
+    s->whole = s->copy_zero = false;
     s->copy_lsn = 0;
     tap->copy_lsn = 0;
     simtap_say(tap, "gap at %" PRIu64 ": %s", lsn, record_gap_name((unsigned)reason));
