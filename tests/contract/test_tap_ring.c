@@ -107,8 +107,7 @@ static uint64_t append_record(uint64_t lsn, enum record_type type, uint64_t inca
     } else {
         record.write = (struct record_write){.size = 512};
     }
-    struct iovec part = {.iov_base = bytes,
-                         .iov_len = record_encode(&record, bytes, sizeof bytes)};
+    struct iovec part = {.iov_base = bytes, .iov_len = record_encode(&record, bytes, sizeof bytes)};
     assert_int_equal(ring_append(&ring, lsn, &part, 1, part.iov_len, &position), 0);
     ring.incarnation = incarnation;
     return position;

@@ -60,7 +60,8 @@ struct roundlab_disks {
     bool (*room)(void *context, unsigned disk); /* the log can take a bookmark or a seal */
     bool (*append)(void *context, unsigned disk, const struct record *record);
     void (*failed)(void *context, unsigned disk); /* append() said no: what comes of it */
-    void (*sealed)(void *context, unsigned disk); /* the seal is in; ends in roundlab_tap_synced() */
+    void (*sealed)(void *context,
+                   unsigned disk); /* the seal is in; ends in roundlab_tap_synced() */
     /* A guest writes; ends in roundlab_write_done() unless the tap stops. */
     void (*write)(void *context, unsigned disk, unsigned number);
     void (*gap)(void *context, unsigned disk);  /* no longer whole */
@@ -138,7 +139,7 @@ bool roundlab_tap_whole(const struct roundlab *lab, unsigned disk);
 bool roundlab_daemon_running(const struct roundlab *lab, unsigned member);
 /* An LSN for a write, which is held from there on where the tap holds and the caller heeds it. */
 uint64_t roundlab_write_logged(struct roundlab *lab, unsigned number, uint64_t bytes, bool heed);
-void roundlab_write_unlogged(struct roundlab *lab, unsigned number); /* it goes past the log */
+void roundlab_write_unlogged(struct roundlab *lab, unsigned number);      /* it goes past the log */
 void roundlab_write_done(struct roundlab *lab, unsigned number, bool ok); /* in the image, or EIO */
 
 /* A workload of tokens that go from disk to disk: each write is issued after the one before it, on

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* roundlab_own: what the files of the lab share: roundlab.c (queue, network, machines, the end),
- * roundlab_tap.c (taps), roundlab_guest.c (writes) and roundlab_say.c (narration). For them alone. */
+ * roundlab_tap.c (taps), roundlab_guest.c (writes) and roundlab_say.c (narration). For them alone.
+ */
 #ifndef TIDE_TESTS_LIB_ROUNDLAB_OWN_H
 #define TIDE_TESTS_LIB_ROUNDLAB_OWN_H
 
@@ -52,8 +53,8 @@ struct write {
     unsigned member;
     unsigned disk;
     uint64_t lsn;
-    int cause; /* number of the write that was acknowledged before this was issued; -1: none */
-    int token; /* -1: by hand */
+    int cause;    /* number of the write that was acknowledged before this was issued; -1: none */
+    int token;    /* -1: by hand */
     bool waiting; /* for the end of a hold */
     bool applied; /* to the image */
     bool done;    /* acknowledged, failed, or its tap was killed */

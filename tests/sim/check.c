@@ -365,8 +365,7 @@ static void copy_streams(const struct check *check, struct check_stream ret[DISK
 static void hide(const struct check *check, struct check_stream ret[DISKS_MAX])
 {
     for (unsigned i = 0; i < check->definition->disk_count; i++) {
-        while (ret[i].count > 0 &&
-               ret[i].records[ret[i].count - 1].lsn > check->disks[i].shown) {
+        while (ret[i].count > 0 && ret[i].records[ret[i].count - 1].lsn > check->disks[i].shown) {
             ret[i].count--;
         }
     }

@@ -38,7 +38,8 @@ void check_free(struct check *check);
 void check_record(struct check *check, uint64_t now_us, unsigned disk, const struct record *record);
 void check_write(struct check *check, unsigned disk, uint64_t lsn, int token, bool has_cause);
 void check_let_go(struct check *check, uint64_t now_us, unsigned disk);
-/* The log of a disk ends before that LSN, which is used anew: a power cut or a failure took the rest.
+/* The log of a disk ends before that LSN, which is used anew: a power cut or a failure took the
+ * rest.
  */
 void check_cut(struct check *check, uint64_t now_us, unsigned disk, uint64_t lsn);
 /* At the end: readers were shown a disk's records through that LSN. Unless called: all. */

@@ -202,8 +202,7 @@ struct recovery {
 };
 
 /* proto/hrl.md, "The disk at an LSN". */
-static void fold(struct data *data, unsigned disk, const struct record *record,
-                 struct recovery *r)
+static void fold(struct data *data, unsigned disk, const struct record *record, struct recovery *r)
 {
     const struct record_write *w = &record->write;
     if (record->type == RECORD_WRITE) {
@@ -219,8 +218,7 @@ static void fold(struct data *data, unsigned disk, const struct record *record,
             round == NULL || round->answer != ROUND_ANSWER_YES
                 ? NULL
                 : align_entry(round, &data->definition->disks[disk].stream);
-        if (entry != NULL && entry->mark.lsn == record->lsn &&
-            set_has(&round->order.set, disk)) {
+        if (entry != NULL && entry->mark.lsn == record->lsn && set_has(&round->order.set, disk)) {
             model_recovered(data->model, now_us(data), disk, record, r->image);
         }
     }

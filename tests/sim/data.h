@@ -38,8 +38,8 @@ bool data_copy_due(const struct data *data, unsigned disk);
 
 const struct align *data_align(const struct data *data); /* the far side's; NULL: away */
 
-/* At the end: all that is stored, read by whoever never read before: what is feeds an alignment that
- * the caller frees, and every point that it accepts is recovered and compared. */
+/* At the end: all that is stored, read by whoever never read before: what is feeds an alignment
+ * that the caller frees, and every point that it accepts is recovered and compared. */
 struct align *data_judge(struct data *data);
 unsigned data_compared(const struct data *data);
 

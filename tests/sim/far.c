@@ -85,8 +85,8 @@ static void feed(const struct far *far, struct align *align, const struct object
     struct source source = source_of(object);
     struct segment_reader *reader = far->reader;
     struct err err;
-    TIDE_CHECK(segment_reader_init(reader, &source, 0, (void *)(uintptr_t)far->buffer, BUFFER,
-                                   &err) == 0);
+    TIDE_CHECK(
+        segment_reader_init(reader, &source, 0, (void *)(uintptr_t)far->buffer, BUFFER, &err) == 0);
     for (uint32_t i = 0; i < reader->info.entry_count; i++) {
         struct record record;
         TIDE_CHECK(segment_reader_entry(reader, i, NULL, &record, &err) == 0);
@@ -128,18 +128,17 @@ static json_t *object_of(const struct far *far, const struct align_round *round,
             continue;
         }
         wall_ns = e->wall_ns < wall_ns ? e->wall_ns : wall_ns;
-        json_array_append_new(disks, json_pack("{s:i, s:I, s:I, s:I, s:s}", "disk", (int)d, "lsn",
-                                               (json_int_t)e->mark.lsn, "seal_lsn",
-                                               (json_int_t)e->seal_lsn, "hold_us",
-                                               (json_int_t)e->hold_us, "outcome",
-                                               round_outcome_name((unsigned)e->outcome)));
+        json_array_append_new(disks,
+                              json_pack("{s:i, s:I, s:I, s:I, s:s}", "disk", (int)d, "lsn",
+                                        (json_int_t)e->mark.lsn, "seal_lsn",
+                                        (json_int_t)e->seal_lsn, "hold_us", (json_int_t)e->hold_us,
+                                        "outcome", round_outcome_name((unsigned)e->outcome)));
     }
     *ret_wall_ns = wall_ns;
     return json_pack("{s:s, s:s, s:s, s:I, s:I, s:o}", "point", id_hex(&round->order.round, id),
                      "label", round->partial ? "partial" : "full", "cut",
-                     hash_hex(&round->cut, cut), "epoch",
-                     (json_int_t)round->order.epoch.number, "wall_ns", (json_int_t)wall_ns,
-                     "disks", disks);
+                     hash_hex(&round->cut, cut), "epoch", (json_int_t)round->order.epoch.number,
+                     "wall_ns", (json_int_t)wall_ns, "disks", disks);
 }
 
 static void publish(const struct far *far, struct align *align, struct catalog *catalog)
@@ -397,9 +396,8 @@ static void arrived(void *context, uint64_t number, uint64_t unused)
         return;
     }
     put->syncs = stream->count;
-    roundlab_call(far->lab,
-                  SYNC_US_MIN + prng_below(&far->prng, SYNC_US_MAX - SYNC_US_MIN), synced, far,
-                  number, far->life);
+    roundlab_call(far->lab, SYNC_US_MIN + prng_below(&far->prng, SYNC_US_MAX - SYNC_US_MIN), synced,
+                  far, number, far->life);
     put->waits = !PLANTED(STORED_UNSYNCED);
     if (PLANTED(STORED_UNSYNCED)) {
         put->what.stored = last_of(stream, stream->count);
@@ -437,8 +435,8 @@ bool far_where(const struct far *far, unsigned disk, uint64_t *ret_lsn, struct h
     }
     const struct stream *stream = &far->streams[disk];
     *ret_lsn = last_of(stream, stream->durable);
-    *ret_hash = stream->durable == 0 ? (struct hash){{0}}
-                                     : stream->objects[stream->durable - 1].info.hash;
+    *ret_hash =
+        stream->durable == 0 ? (struct hash){{0}} : stream->objects[stream->durable - 1].info.hash;
     return true;
 }
 

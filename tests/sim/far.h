@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* far: the far side of the simulated cluster, as little of it as is not a shell: it checks segments
  * by the shipped reader, stores a stream's in order (staging those that came too early), says
- * `stored` when they are synced, has the shipped alignment judge what is stored, and keeps the points
- * that it published in the shipped catalog (SQLite in memory). It can crash: what was not synced of
- * its store is kept in part, what was staged is gone, the catalog stays (SQLite keeps its own
- * promise), the alignment begins anew from the store. Mirrors coordinator/store (objects and
+ * `stored` when they are synced, has the shipped alignment judge what is stored, and keeps the
+ * points that it published in the shipped catalog (SQLite in memory). It can crash: what was not
+ * synced of its store is kept in part, what was staged is gone, the catalog stays (SQLite keeps its
+ * own promise), the alignment begins anew from the store. Mirrors coordinator/store (objects and
  * manifest are one list) and coordinator/intake/points (published when stored, once). */
 #ifndef TIDE_TESTS_SIM_FAR_H
 #define TIDE_TESTS_SIM_FAR_H

@@ -13,7 +13,7 @@
 
 #define WORDS_MAX   8
 #define ACTIONS_MAX 256
-#define STEP_US     1000U    /* how exactly `when` and `at` are kept */
+#define STEP_US     1000U /* how exactly `when` and `at` are kept */
 #define LOG_FILES   60U
 #define LOG_FILE    131072U  /* bytes: room for what is written within an hour */
 #define LOOK_US     1000000U /* between two looks of the far side */
@@ -30,6 +30,9 @@ enum verb {
     TAKE,
     FAR_DOWN,
     FAR_UP,
+    POWER,
+    FAIL,
+    MEND,
     EXPECT
 };
 
@@ -44,7 +47,8 @@ static const struct {
     [CUT] = {"cut", 2, false},          [JOIN] = {"join", 2, false},
     [GAP] = {"gap", 1, true},           [COPY] = {"copy", 1, true},
     [TAKE] = {"take", 1, false},        [FAR_DOWN] = {"far-down", 0, false},
-    [FAR_UP] = {"far-up", 0, false},
+    [FAR_UP] = {"far-up", 0, false},    [POWER] = {"power", 1, false},
+    [FAIL] = {"fail-log", 1, true},     [MEND] = {"mend-log", 1, true},
 };
 
 static const struct {
@@ -156,7 +160,7 @@ static bool get_action(struct scenario *s, unsigned word, struct action *ret)
     if (i == EXPECT) {
         return wrong(s,
                      "\"%s\" is no action: kill, start, kill-tap, start-tap, cut, join, gap, "
-                     "copy, take, far-down or far-up",
+                     "copy, take, far-down, far-up, power, fail-log or mend-log",
                      text);
     }
     ret->verb = (enum verb)i;
@@ -354,6 +358,14 @@ static void act(struct scenario *s, const struct action *action)
         break;
     case FAR_UP:
         sim->far_back_us = 0;
+        break;
+    case POWER:
+        sim_power(sim, action->a);
+        break;
+    case FAIL:
+    case MEND:
+        data_fail(sim->data, action->a * ROUNDLAB_DISKS + action->b, SIMTAP_LOG_SYNCS,
+                  action->verb == FAIL);
         break;
     case EXPECT:
     default:

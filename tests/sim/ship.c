@@ -50,8 +50,8 @@ struct ship {
 
 static struct cutter_place tail_of(const struct simtap_log *log)
 {
-    return (struct cutter_place){
-        log->ring, log->tail_position, log->tail_lsn, log->tail_incarnation};
+    return (struct cutter_place){log->ring, log->tail_position, log->tail_lsn,
+                                 log->tail_incarnation};
 }
 
 /* The cutter at that record. False: the log has it no more, or not any longer. */
@@ -110,15 +110,15 @@ static bool decide(struct line *line, const struct simtap_log *log)
     struct err err;
     bool full = false;
     bool marked = log->mark_lsn > line->lsn && log->mark_lsn <= through;
-    if ((!marked && now_us < line->cut_us) || line->decided_count == DECIDED_MAX || !window_has_room(&line->window) ||
-        through <= line->lsn ||
+    if ((!marked && now_us < line->cut_us) || line->decided_count == DECIDED_MAX ||
+        !window_has_room(&line->window) || through <= line->lsn ||
         !open_at(line, log, line->place, line->lsn + 1, &line->hash)) {
         return false;
     }
     struct decided *d = &line->decided[line->decided_count];
     *d = (struct decided){.first = line->lsn + 1, .before = line->hash};
-    d->place = (struct cutter_place){log->ring, cutter->position, d->first,
-                                     cutter->header.incarnation};
+    d->place =
+        (struct cutter_place){log->ring, cutter->position, d->first, cutter->header.incarnation};
     if (cutter_fill(cutter, through, &full, &err) != 0) {
         line->ship->lost(line->ship->context, line->disk, err.text);
         return false;
@@ -197,8 +197,8 @@ static void step(struct line *line)
         return;
     }
     struct simtap_log log = simtap_log(ship->taps, line->disk);
-    if (line->asked && (line->life != log.life ||
-                        (line->window.closed && window_idle(&line->window)))) {
+    if (line->asked &&
+        (line->life != log.life || (line->window.closed && window_idle(&line->window)))) {
         line->asked = false;
     }
     if (!line->asked && !ask(line, &log)) {

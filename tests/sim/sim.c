@@ -335,6 +335,7 @@ void sim_close(struct sim *sim, struct sim_result *ret)
     const char *text = roundlab_text(sim->lab);
     ret->trace = strdup(text);
     TIDE_CHECK(ret->trace != NULL);
+    ret->compared = data_compared(sim->data);
     ret->digest = check_digest(sim->check);
     for (; *text != '\0'; text++) {
         ret->digest = (ret->digest ^ (uint8_t)*text) * 1099511628211U;

@@ -35,9 +35,10 @@ struct sim_result {
     enum sim_verdict verdict;
     char failure[400]; /* what and when, unless GOOD */
     struct check_count count;
-    uint64_t live_us; /* from the end of faults until the points were there */
-    uint64_t digest;  /* over the trace and every record */
-    char *trace;      /* what everybody did; the caller frees it */
+    unsigned compared; /* disks that were recovered at a point and compared */
+    uint64_t live_us;  /* from the end of faults until the points were there */
+    uint64_t digest;   /* over the trace and every record */
+    char *trace;       /* what everybody did; the caller frees it */
 };
 
 struct sim_result sim_run(const struct sim_options *options);

@@ -9,7 +9,7 @@
 #include "tests/sim/sim.h"
 
 #define DISKS_MAX  (SIM_MEMBERS_MAX * ROUNDLAB_DISKS)
-#define CANDIDATES 3U    /* that may lead; the others link to these alone */
+#define CANDIDATES 3U /* that may lead; the others link to these alone */
 
 struct sim {
     struct sim_options options;
@@ -17,10 +17,10 @@ struct sim {
     struct check *check;
     struct prng prng;
     struct data_config disks; /* log_files 0: drawn */
-    unsigned kinds;    /* bits of enum fault */
-    unsigned often;    /* percent of steps with a fault */
-    unsigned stale;    /* percent of HOLD messages */
-    unsigned forged;   /* percent of HELD messages that a forged RELEASE or ABORT answers */
+    unsigned kinds;           /* bits of enum fault */
+    unsigned often;           /* percent of steps with a fault */
+    unsigned stale;           /* percent of HOLD messages */
+    unsigned forged;          /* percent of HELD messages that a forged RELEASE or ABORT answers */
     struct data *data;
     /* When each fault ends; 0: there is none. */
     uint64_t far_back_us;

@@ -126,7 +126,8 @@ static void fate_of(struct simdev *dev, const struct simdev_write *w, uint64_t f
 
 void simdev_power(struct simdev *dev, struct prng *prng)
 {
-    uint64_t mood = prng_below(prng, 4); /* 0: nothing is kept; 1: everything; else each by itself */
+    uint64_t mood =
+        prng_below(prng, 4); /* 0: nothing is kept; 1: everything; else each by itself */
     for (size_t i = 0; i < dev->count; i++) {
         uint64_t fate = mood < 2 ? mood * 7 : prng_below(prng, 8);
         fate_of(dev, &dev->pending[i], fate, prng);

@@ -42,7 +42,8 @@ struct simdev {
     bool fails_syncs;
 };
 
-/* All zeroes, durably. size is a multiple of part_size, of which there are SIMDEV_PARTS_MAX at most.
+/* All zeroes, durably. size is a multiple of part_size, of which there are SIMDEV_PARTS_MAX at
+ * most.
  */
 struct simdev *simdev_new(size_t size, size_t part_size);
 void simdev_free(struct simdev *dev); /* takes NULL */

@@ -215,7 +215,8 @@ static void begin(void *context, unsigned disk, struct roundlab_begin *ret)
     };
     tap->open_lsn = tap->mark_lsn = 0;
     if (tap->life > 0) {
-        simtap_say(tap, "its log ends before %" PRIu64 "%s, %" PRIu64 " to %" PRIu64 " replayed%s%s",
+        simtap_say(tap,
+                   "its log ends before %" PRIu64 "%s, %" PRIu64 " to %" PRIu64 " replayed%s%s",
                    r.end_lsn, r.torn ? " (torn)" : "", r.first_lsn, r.last_lsn,
                    ret->gap != 0 ? ", gap " : "",
                    ret->gap != 0 ? record_gap_name((unsigned)ret->gap) : "");
@@ -300,8 +301,8 @@ static void copy(void *context, unsigned disk)
 
 struct roundlab_disks simtaps_disks(struct simtaps *taps)
 {
-    return (struct roundlab_disks){open_disks, begin,     serve, stop, room, append,
-                                   failed,     sealed,    write_one, gap,  copy, taps};
+    return (struct roundlab_disks){open_disks, begin,  serve,     stop, room, append,
+                                   failed,     sealed, write_one, gap,  copy, taps};
 }
 
 struct simtaps *simtaps_new(const struct simtaps_config *config)
@@ -343,6 +344,7 @@ void simtap_power(struct simtaps *taps, unsigned disk)
 {
     struct simtap *tap = &taps->all[disk];
     TIDE_CHECK(!tap->running);
+    simtap_say(tap, "loses power");
     simdev_power(tap->log, &taps->prng);
     simdev_power(tap->image, &taps->prng);
     uint64_t boot = prng_next(&taps->prng) | 1;

@@ -7,13 +7,13 @@
  *   simtap.c       attach.c   begin, serve: scan, gap after a power cut, replay, what is open is
  *                             sealed (by the lab), ATTACH, GAP, all synced
  *                  state.h    the same struct, kept whole by each save, as two slots keep it
- *   simtap_log.c   append.c   a full log, a failed one, a failed image; what a gap leaves in the map
- *                  checkpoint.c  log, image, state, recycling
- *   simtap_guest.c disk.c, range.c  log, then image; overlapping changes one after the other
- *   simtap_copy.c  copy.c, map.c    the map's blocks beside the guest, begin to end
+ *   simtap_log.c   append.c   a full log, a failed one, a failed image; what a gap leaves in the
+ * map checkpoint.c  log, image, state, recycling simtap_guest.c disk.c, range.c  log, then image;
+ * overlapping changes one after the other simtap_copy.c  copy.c, map.c    the map's blocks beside
+ * the guest, begin to end
  *
- * Not here: comparing (what is suspect is sent), resize, restream, detach, notes and times of files,
- * failing writes of state and map. */
+ * Not here: comparing (what is suspect is sent), resize, restream, detach, notes and times of
+ * files, failing writes of state and map. */
 #ifndef TIDE_TESTS_SIM_SIMTAP_H
 #define TIDE_TESTS_SIM_SIMTAP_H
 
@@ -92,7 +92,7 @@ struct simtap_log simtap_log(struct simtaps *taps, unsigned disk);
 void simtap_sync(struct simtaps *taps, unsigned disk); /* SYNC: begins one */
 void simtap_stored(struct simtaps *taps, unsigned disk, uint64_t lsn);
 const uint8_t *simtap_image(const struct simtaps *taps, unsigned disk); /* as guests read it */
-bool simtap_whole(const struct simtaps *taps, unsigned disk); /* or a copy is under way */
-bool simtap_failed(const struct simtaps *taps, unsigned disk); /* no log until a restart */
+bool simtap_whole(const struct simtaps *taps, unsigned disk);           /* or a copy is under way */
+bool simtap_failed(const struct simtaps *taps, unsigned disk);          /* no log until a restart */
 
 #endif

@@ -186,8 +186,9 @@ void simtap_copy_next_due(struct simtap *tap, unsigned copy_lsn)
     op->copy = true;
     op->copy_lsn = tap->copy_lsn;
     op->outside = PLANTED(COPY_OVER_NEWER);
-    op->change = (struct simtap_change){
-        .number = ++tap->copy_number, .offset = (uint64_t)block * BLOCK, .size = (uint64_t)run * BLOCK};
+    op->change = (struct simtap_change){.number = ++tap->copy_number,
+                                        .offset = (uint64_t)block * BLOCK,
+                                        .size = (uint64_t)run * BLOCK};
     TAILQ_INSERT_TAIL(&tap->ops, op, entry);
     simtap_start_ops(tap);
 }

@@ -116,7 +116,8 @@ static void log_change(struct simtap *tap, struct op *op)
     } else {
         bool heed = !op->change.zero || !PLANTED(ZERO_NOT_HELD);
         uint64_t before = tap->ring.position;
-        record.lsn = roundlab_write_logged(tap->taps->lab, op->change.number, op->change.size, heed);
+        record.lsn =
+            roundlab_write_logged(tap->taps->lab, op->change.number, op->change.size, heed);
         if (simtap_append(tap, &record)) {
             op->lsn = record.lsn;
             op->position = before;
@@ -135,7 +136,8 @@ static bool is_free(const struct op *op)
     for (const struct op *before = TAILQ_PREV(op, ops, entry); before != NULL;
          before = TAILQ_PREV(before, ops, entry)) {
         bool guests = !before->copy && !op->copy;
-        if (!before->outside && !(guests && PLANTED(OVERLAP_SWAPPED)) && before->change.offset < op->change.offset + op->change.size &&
+        if (!before->outside && !(guests && PLANTED(OVERLAP_SWAPPED)) &&
+            before->change.offset < op->change.offset + op->change.size &&
             op->change.offset < before->change.offset + before->change.size) {
             return false;
         }

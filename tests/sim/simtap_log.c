@@ -66,8 +66,8 @@ static bool step_gap(struct simtap *tap, bool log_ok, enum record_gap_reason rea
     }
     uint64_t before = tap->ring.position;
     struct record record = {.type = RECORD_GAP, .lsn = out.lsn};
-    record.gap = (struct record_gap){
-        .reason = reason, .from_lsn = out.lsn, .offset = offset, .size = size};
+    record.gap =
+        (struct record_gap){.reason = reason, .from_lsn = out.lsn, .offset = offset, .size = size};
     if (!roundlab_tap_append(tap->taps->lab, tap->disk, &record)) {
         simtap_log_failed(tap, out.lsn, before);
         return false;

@@ -9,7 +9,7 @@
 
 #include <sys/queue.h>
 
-#define BLOCK     128U                  /* of the map, bytes */
+#define BLOCK     128U /* of the map, bytes */
 #define MAP_ALL   (UINT64_MAX >> (64U - SIMTAP_SIZE / BLOCK))
 #define SYNCS_MAX 64U /* under way at once */
 
@@ -20,7 +20,7 @@ struct op { /* as range.h: at most one a request, in order of arrival */
     struct simtap_change change;
     bool copy;
     bool begun;
-    bool outside; /* planted: in nobody's way */
+    bool outside;      /* planted: in nobody's way */
     uint64_t lsn;      /* 0: unlogged */
     uint64_t copy_lsn; /* of a copy */
     uint64_t position;
@@ -68,7 +68,7 @@ struct simtap {
     struct ops ops;
     struct sync syncs[SYNCS_MAX];
     unsigned sync_next;
-    uint64_t copy_lsn;   /* 0: none goes on */
+    uint64_t copy_lsn; /* 0: none goes on */
     uint64_t copied;
     unsigned copy_number; /* of its last block */
 };
