@@ -203,7 +203,7 @@ static void begin(void *context, unsigned disk, struct roundlab_begin *ret)
     *ret = (struct roundlab_begin){
         .next_lsn = r.end_lsn,
         .incarnation = r.end_incarnation,
-        .open_lsn = PLANTED(OPEN_UNSEALED) ? 0 : r.open_lsn,
+        .open_lsn = r.open_lsn,
         .open_round = r.open_round,
         .boot = tap->boot,
         .clean = tap->state.clean,
