@@ -9,6 +9,7 @@
     X(DUTY_FORGOTTEN, "the tap forgets the duty limit, pause and all")                             \
     X(ACK_IN_HOLD, "writes are acknowledged in the hold")                                          \
     X(PAUSE_FORGOTTEN, "the tap holds again at once after a hold")                                 \
+    X(DUTY_ANEW, "a tap that starts again forgets that it may have held just before")              \
     X(EPOCH_BY_NUMBER, "a member compares epochs by number only")                                  \
     X(PARTIAL_AS_FULL, "a partial point is shown as full")                                         \
     X(BOOKMARK_FIRST, "the tap begins to hold half a millisecond after its bookmark")              \

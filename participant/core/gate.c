@@ -53,6 +53,14 @@ void gate_init(struct gate *g, const struct gate_config *config)
                        .cap_us = config->cap_us,
                        .held_max = config->held_max,
                        .whole = config->whole};
+    if (config->held_before && !PLANTED(DUTY_ANEW)) {
+        TIDE_CHECK(config->now_us > 0);
+        uint64_t start_us =
+            config->now_us > TIDE_GATE_DUTY_US ? config->now_us - TIDE_GATE_DUTY_US : 0;
+        g->last_us = config->now_us;
+        g->spans[0] = (struct gate_span){.start_us = start_us, .end_us = config->now_us};
+        g->spans_next = 1;
+    }
     check_invariants(g);
 }
 

@@ -234,7 +234,9 @@ void roundlab_tap_launch(struct roundlab *lab, unsigned member, unsigned index)
                                  .next_lsn = disk->next_lsn,
                                  .cap_us = CAP_US,
                                  .held_max = HELD_MAX,
-                                 .whole = whole};
+                                 .whole = whole,
+                                 .held_before = disk->starts > 0,
+                                 .now_us = lab->now_us};
     gate_init(&disk->gate, &config);
     disk->running = true;
     disk->starts++;
