@@ -32,7 +32,7 @@ void roundlab_say(struct roundlab *lab, unsigned member, int disk, const char *f
     vsnprintf(what, sizeof what, format, list);
     va_end(list);
     char node[32];
-    snprintf(node, sizeof node, "%s%s%s", roundlab_member_names[member], disk < 0 ? "" : "/",
+    snprintf(node, sizeof node, "%s%s%s", roundlab_member_name(member), disk < 0 ? "" : "/",
              disk < 0 ? "" : roundlab_disk_names[disk]);
     char line[800];
     snprintf(line, sizeof line, "[%4" PRIu64 ".%06" PRIu64 "] %-8s > %s\n", lab->now_us / 1000000,

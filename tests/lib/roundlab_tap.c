@@ -70,7 +70,7 @@ static void carry_out(struct roundlab *lab, unsigned member, unsigned index,
         return;
     }
     tell_let_go(lab, member, index);
-    uint64_t late = lab->now_us - disk->gate.start_us;
+    uint64_t late = roundlab_clock(lab, member) - disk->gate.start_us;
     lab->tally.over_budget += late > disk->gate.budget_us;
     if (late > lab->tally.hold_us_max) {
         lab->tally.hold_us_max = late;
@@ -100,8 +100,9 @@ static void carry_out(struct roundlab *lab, unsigned member, unsigned index,
 void roundlab_tap_step(struct roundlab *lab, unsigned member, unsigned index,
                        struct gate_event event, struct gate_out *ret)
 {
-    event.now_us = lab->now_us;
+    event.now_us = roundlab_clock(lab, member);
     gate_step(&lab->nodes[member].disks[index].gate, &event, ret);
+    roundlab_wakes(lab, member);
     carry_out(lab, member, index, ret);
 }
 
@@ -190,14 +191,18 @@ void roundlab_tap_tell(struct roundlab *lab, unsigned member, unsigned index)
 {
     const struct disk *disk = &lab->nodes[member].disks[index];
     struct member_tap tap = {.attached = disk->running};
+    int of = roundlab_disk_of(lab, member, index);
+    if (of < 0) {
+        return;
+    }
     if (disk->running) {
         tap.stream = lab->definition->disks[member * ROUNDLAB_DISKS + index].stream;
         tap.incarnation = disk->gate.incarnation;
         tap.whole = disk->gate.whole;
         tap.logging = true;
     }
-    roundlab_step_member(lab, member,
-                         (struct member_event){.type = MEMBER_TAP, .disk = index, .tap = tap});
+    roundlab_step_member(
+        lab, member, (struct member_event){.type = MEMBER_TAP, .disk = (unsigned)of, .tap = tap});
 }
 
 void roundlab_tap_launch(struct roundlab *lab, unsigned member, unsigned index)
@@ -236,7 +241,7 @@ void roundlab_tap_launch(struct roundlab *lab, unsigned member, unsigned index)
                                  .held_max = HELD_MAX,
                                  .whole = whole,
                                  .held_before = disk->starts > 0,
-                                 .now_us = lab->now_us};
+                                 .now_us = roundlab_clock(lab, member)};
     gate_init(&disk->gate, &config);
     disk->running = true;
     disk->starts++;
@@ -262,6 +267,7 @@ void roundlab_tap_stop(struct roundlab *lab, unsigned member, unsigned index)
     }
     disk->running = false;
     disk->connection++;
+    roundlab_wakes(lab, member);
     disk->next_lsn = disk->gate.next_lsn;
     for (size_t i = 0; i < lab->write_count; i++) { /* nobody acknowledges these any more */
         struct write *w = &lab->writes[i];

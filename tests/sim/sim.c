@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "tests/sim/sim_own.h"
+#include "tests/sim/faults.h"
 
 #include "common/core/check.h"
 #include "participant/core/leader.h"
@@ -9,9 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SECOND_US 1000000U
-#define STEP_US   50000U /* between two looks at most */
-#define TOKENS    6U
+#define SECOND_US  1000000U
+#define STEP_US    50000U /* between two looks at most */
+#define TOKENS     6U
+#define LOOK_EVERY 64U /* times that the news are looked at, all answers are once */
 
 /* Kinds of faults; a swarm run draws which of them it has. */
 enum fault {
@@ -25,6 +26,12 @@ enum fault {
     FAULT_TAKE,     /* somebody asks for a round now */
     FAULT_FORGED,   /* a RELEASE or ABORT that nobody of the round sent */
     FAULT_STALE,    /* HOLD arrives with another epoch or tap incarnation than was sent */
+    FAULT_PAUSE,    /* a daemon stops running for a time, its taps do not */
+    FAULT_CLOCK,    /* of a machine: drifts, jumps forward, or stands still */
+    FAULT_DEFINE,   /* another definition is issued */
+    FAULT_HOSTILE,  /* a candidate leads rounds to make a false point */
+    FAULT_REPLAY,   /* a message of a round comes once more, any time later */
+    FAULT_REREAD,   /* the far side reads again */
     FAULTS,
 };
 
@@ -33,29 +40,57 @@ enum fault {
 static void saw_record(void *context, unsigned disk, const struct record *record)
 {
     struct sim *sim = context;
+    check_clock(sim->check, disk, roundlab_clock(sim->lab, disk / ROUNDLAB_DISKS));
     check_record(sim->check, roundlab_now(sim->lab), disk, record);
+    hostile_saw_record(sim->hostile, disk, record);
 }
 
 static void saw_write(void *context, unsigned disk, uint64_t lsn, int token, bool has_cause)
 {
     struct sim *sim = context;
     check_write(sim->check, disk, lsn, token, has_cause);
+    hostile_saw_write(sim->hostile);
 }
 
 static void saw_let_go(void *context, unsigned disk)
 {
     struct sim *sim = context;
+    check_clock(sim->check, disk, roundlab_clock(sim->lab, disk / ROUNDLAB_DISKS));
     check_let_go(sim->check, roundlab_now(sim->lab), disk);
+}
+
+static void saw_message(void *context, unsigned from, unsigned to, const struct msg *msg)
+{
+    struct sim *sim = context;
+    check_message(sim->check, to, msg);
+    if ((sim->kinds & 1U << FAULT_REPLAY) != 0) {
+        faults_keep(sim, from, to, msg);
+    }
+}
+
+static void saw_defined(void *context, unsigned member, const struct definition *definition)
+{
+    struct sim *sim = context;
+    check_defined(sim->check, roundlab_now(sim->lab), member, definition);
 }
 
 /* ---- the far side ---- */
 
-static struct align *new_reader(const struct sim *sim)
+/* Gives a reader the definitions from that one on; returns how many it then has. */
+static unsigned define_reader(const struct sim *sim, struct align *align, unsigned from)
 {
     struct err err;
+    for (; roundlab_issued(sim->lab, from) != NULL; from++) {
+        TIDE_CHECK(align_define(align, roundlab_issued(sim->lab, from), &err) == 0);
+    }
+    return from;
+}
+
+static struct align *new_reader(const struct sim *sim, unsigned rounds_max)
+{
     const struct definition *definition = roundlab_definition(sim->lab);
-    struct align *align = align_new(&definition->group, true, TIDE_ALIGN_ROUNDS);
-    TIDE_CHECK(align != NULL && align_define(align, definition, &err) == 0);
+    struct align *align = align_new(&definition->group, true, rounds_max);
+    TIDE_CHECK(align != NULL);
     return align;
 }
 
@@ -77,23 +112,42 @@ static void read_on(const struct sim *sim, struct align *align, unsigned disk, s
 void sim_far_step(struct sim *sim, unsigned most)
 {
     if (sim->far == NULL && roundlab_now(sim->lab) >= sim->far_back_us) {
-        sim->far = new_reader(sim);
+        sim->far = new_reader(sim, TIDE_ALIGN_ROUNDS);
+        sim->far_defined = 0;
         memset(sim->far_read, 0, sizeof sim->far_read);
     }
     if (sim->far == NULL) {
         return;
     }
+    if (sim->far_defined == 0 || prng_below(&sim->prng, 4) == 0) {
+        sim->far_defined = define_reader(sim, sim->far, sim->far_defined);
+    }
     for (unsigned d = 0; d < sim->options.members * ROUNDLAB_DISKS; d++) {
         read_on(sim, sim->far, d, &sim->far_read[d], prng_below(&sim->prng, most));
     }
-    check_answers(sim->check, roundlab_now(sim->lab), sim->far);
+    check_news(sim->check, roundlab_now(sim->lab), sim->far);
+    if (sim->far_looks++ % LOOK_EVERY == 0) {
+        check_answers(sim->check, roundlab_now(sim->lab), sim->far);
+    }
 }
 
 /* ---- faults ---- */
 
-bool sim_may_link(unsigned a, unsigned b)
+bool sim_may_link(const struct sim *sim, unsigned a, unsigned b)
 {
-    return a != b && (a < CANDIDATES || b < CANDIDATES);
+    return a != b && (sim->mesh || a < CANDIDATES || b < CANDIDATES);
+}
+
+void sim_mesh(struct sim *sim)
+{
+    sim->mesh = true;
+    roundlab_mesh(sim->lab);
+}
+
+void sim_stop(struct sim *sim, unsigned member)
+{
+    roundlab_stop(sim->lab, member);
+    check_daemon_lost(sim->check, roundlab_now(sim->lab), member);
 }
 
 static void fate(struct roundlab *lab, unsigned from, unsigned to, struct msg *msg,
@@ -128,6 +182,7 @@ static void inject(struct sim *sim, unsigned from, unsigned to)
         msg.abort.round = round;
         msg.abort.reason = ROUND_REASON_TIMEOUT;
     }
+    check_hostile(sim->check, &round);
     roundlab_inject(sim->lab, from, to, &msg);
 }
 
@@ -138,7 +193,7 @@ static void fault_at(struct sim *sim, enum fault kind, unsigned a, unsigned b)
     uint64_t until_us = roundlab_now(sim->lab) + 1 + prng_below(&sim->prng, 3 * SECOND_US);
     switch (kind) {
     case FAULT_LINK:
-        if (sim_may_link(a, b)) {
+        if (sim_may_link(sim, a, b)) {
             roundlab_link(sim->lab, a, b, false);
             sim->link_us[a][b] = sim->link_us[b][a] = until_us;
         }
@@ -153,11 +208,15 @@ static void fault_at(struct sim *sim, enum fault kind, unsigned a, unsigned b)
         if (sim->tap_us[flat] == 0) {
             roundlab_tap_stop(sim->lab, a, disk);
             sim->tap_us[flat] = until_us;
+            if (prng_below(&sim->prng, 2) == 0) { /* at once: systemd, or QEMU */
+                roundlab_tap_start(sim->lab, a, disk);
+                sim->tap_us[flat] = 0;
+            }
         }
         break;
     case FAULT_DAEMON:
         if (sim->daemon_us[a] == 0) {
-            roundlab_stop(sim->lab, a);
+            sim_stop(sim, a);
             sim->daemon_us[a] = until_us;
         }
         break;
@@ -177,6 +236,24 @@ static void fault_at(struct sim *sim, enum fault kind, unsigned a, unsigned b)
         break;
     case FAULT_FORGED:
         inject(sim, a, b);
+        break;
+    case FAULT_PAUSE:
+        faults_pause(sim, a, until_us);
+        break;
+    case FAULT_CLOCK:
+        faults_clock(sim, a, until_us);
+        break;
+    case FAULT_DEFINE:
+        faults_define(sim);
+        break;
+    case FAULT_HOSTILE:
+        faults_hostile(sim);
+        break;
+    case FAULT_REPLAY:
+        faults_replay(sim);
+        break;
+    case FAULT_REREAD:
+        faults_reread(sim);
         break;
     case FAULT_STALE: /* done to messages on their way */
     case FAULTS:
@@ -207,6 +284,10 @@ static bool over(uint64_t *until_us, uint64_t now_us)
 /* Ends the faults whose time is over. */
 static void mend(struct sim *sim, uint64_t now_us)
 {
+    if (sim->options.faults == SIM_FAULTS_NONE) {
+        return;
+    }
+    faults_mend(sim, now_us);
     for (unsigned m = 0; m < sim->options.members; m++) {
         if (over(&sim->daemon_us[m], now_us)) {
             roundlab_start(sim->lab, m);
@@ -222,7 +303,7 @@ static void mend(struct sim *sim, uint64_t now_us)
     }
     for (unsigned a = 0; a < sim->options.members; a++) {
         for (unsigned b = a + 1; b < sim->options.members; b++) {
-            if (sim_may_link(a, b) && sim->link_us[a][b] <= now_us && sim->daemon_us[a] == 0 &&
+            if (sim_may_link(sim, a, b) && sim->link_us[a][b] <= now_us && sim->daemon_us[a] == 0 &&
                 sim->daemon_us[b] == 0) {
                 roundlab_link(sim->lab, a, b, true);
                 sim->link_us[a][b] = sim->link_us[b][a] = 0;
@@ -239,6 +320,7 @@ static void end_faults(struct sim *sim)
     memset(sim->lost_us, 0, sizeof sim->lost_us);
     memset(sim->slow_us, 0, sizeof sim->slow_us);
     memset(sim->link_us, 0, sizeof sim->link_us);
+    hostile_end(sim->hostile);
     roundlab_network(sim->lab, 500, 0, 0, 0);
     mend(sim, UINT64_MAX - 1);
 }
@@ -287,9 +369,14 @@ static void step(struct sim *sim)
 /* Whoever reads now, and has never read before, gets the same answers. */
 struct check_count sim_judge(struct sim *sim)
 {
-    struct align *align = new_reader(sim);
+    struct align *align = new_reader(sim, TIDE_ALIGN_ROUNDS_MAX);
+    define_reader(sim, align, 0);
+    if (sim->far != NULL) {
+        check_answers(sim->check, roundlab_now(sim->lab), sim->far);
+    }
     for (unsigned d = 0; d < sim->options.members * ROUNDLAB_DISKS; d++) {
         size_t at = 0;
+        check_clock(sim->check, d, roundlab_clock(sim->lab, d / ROUNDLAB_DISKS));
         read_on(sim, align, d, &at, SIZE_MAX);
     }
     struct check_count count = check_end(sim->check, roundlab_now(sim->lab), align);
@@ -307,6 +394,7 @@ void sim_close(struct sim *sim, struct sim_result *ret)
         ret->digest = (ret->digest ^ (uint8_t)*text) * 1099511628211U;
     }
     align_free(sim->far);
+    faults_free(sim);
     check_free(sim->check);
     roundlab_free(sim->lab);
     free(sim);
@@ -331,7 +419,16 @@ void sim_open(struct sim *sim, const struct roundlab_config *config)
 {
     sim->lab = roundlab_new(config);
     sim->check = check_new(roundlab_definition(sim->lab));
-    const struct roundlab_watch watch = {saw_record, saw_write, saw_let_go, sim};
+    sim->hostile = hostile_new(sim->lab, sim->check, sim->options.seed);
+    if (config->policy.missing == POLICY_MISSING_STRICT) {
+        check_strict(sim->check);
+    }
+    const struct roundlab_watch watch = {.record = saw_record,
+                                         .write = saw_write,
+                                         .let_go = saw_let_go,
+                                         .message = saw_message,
+                                         .defined = saw_defined,
+                                         .context = sim};
     roundlab_onlook(sim->lab, &watch);
 }
 
@@ -344,6 +441,9 @@ struct sim_result sim_run(const struct sim_options *options)
     prng_init(&sim->prng, options->seed);
     struct roundlab_config config = draw(sim);
     sim_open(sim, &config);
+    if ((sim->kinds & 1U << FAULT_DEFINE) != 0) {
+        sim_mesh(sim);
+    }
     roundlab_tokens(sim->lab, TOKENS, 8000);
     while (roundlab_now(sim->lab) < (uint64_t)options->rounds * SECOND_US &&
            check_failure(sim->check) == NULL) {
