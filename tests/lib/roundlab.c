@@ -380,6 +380,9 @@ static void happen(struct roundlab *lab, struct event *event)
     case EV_ACK:
         roundlab_tap_acked(lab, event->number);
         break;
+    case EV_DEFINE:
+        roundlab_define(lab, event->member);
+        break;
     case EV_TOKEN:
     default:
         roundlab_tap_token(lab, event->number);

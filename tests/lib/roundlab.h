@@ -98,8 +98,9 @@ const struct definition *roundlab_issue(struct roundlab *lab, const bool *disks)
 const struct definition *roundlab_newest(const struct roundlab *lab);
 /* NULL: so many were not issued; 0 is the first. */
 const struct definition *roundlab_issued(const struct roundlab *lab, unsigned index);
-/* The newest one comes to a daemon: now, when it goes on, or when it starts. */
+/* The newest one, of then, comes to a daemon: now, when it goes on, or when it starts. */
 void roundlab_define(struct roundlab *lab, unsigned member);
+void roundlab_define_later(struct roundlab *lab, unsigned member, uint64_t in_us);
 /* What the daemon goes by (NULL: nothing), and the member's number in it. */
 const struct definition *roundlab_known(const struct roundlab *lab, unsigned member,
                                         unsigned *ret_self);

@@ -83,8 +83,13 @@ void roundlab_define(struct roundlab *lab, unsigned m)
 {
     struct node *node = &lab->nodes[m];
     const struct definition *newest = roundlab_newest(lab);
+    bool knows = node->heard == newest && node->ready;
     node->heard = newest;
-    if (node->stopped || node->paused) {
+    if (knows) {
+        return;
+    }
+    node->due = node->stopped || node->paused;
+    if (node->due) {
         return;
     }
     int self = roundlab_member_of(lab, newest, m);
@@ -114,6 +119,11 @@ void roundlab_define(struct roundlab *lab, unsigned m)
         tell_taps(lab, m);
         tell_links(lab, m);
     }
+}
+
+void roundlab_define_later(struct roundlab *lab, unsigned member, uint64_t in_us)
+{
+    roundlab_push(lab, in_us, (struct event){.kind = EV_DEFINE, .member = member});
 }
 
 /* ---- daemons ---- */
@@ -223,7 +233,8 @@ void roundlab_continue(struct roundlab *lab, unsigned member)
         roundlab_push(lab, 1, node->waiting[i]);
     }
     node->waiting_count = 0;
-    if (node->heard != node->definition && node->heard != NULL) {
+    if (node->due) {
+        node->heard = NULL;
         roundlab_define(lab, member);
     }
     tell_taps(lab, member);

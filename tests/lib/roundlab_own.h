@@ -27,6 +27,7 @@ enum kind {
     EV_SEAL,
     EV_ACK,
     EV_TOKEN,
+    EV_DEFINE,
 };
 
 struct event {
@@ -79,6 +80,7 @@ struct node {
     struct leader *leader;
     const struct definition *definition; /* its machines have; NULL: none, or it is not in it */
     const struct definition *heard;      /* the newest one that came to its daemon */
+    bool due;                            /* it waits until that runs again */
     unsigned self;                       /* its number in definition */
     uint64_t member_wake_us;             /* as they said after their last step */
     uint64_t leader_wake_us;

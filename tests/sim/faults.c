@@ -8,7 +8,8 @@
 
 #define SECOND_US      1000000U
 #define DRIFT_PPM      500
-#define HOSTILE_ROUNDS 20U
+#define HOSTILE_ROUNDS 30U
+#define IN_ROUND_US    15000U /* a round takes less than that, mostly */
 #define EPOCHS_MOST    (ROUNDLAB_EPOCHS_MAX - 4)
 
 /* ---- daemons that pause, clocks ---- */
@@ -73,7 +74,7 @@ void faults_define(struct sim *sim)
     draw_members(sim);
     sim_issue(sim);
     for (unsigned m = 0; m < sim->options.members; m++) {
-        sim->define_us[m] = roundlab_now(sim->lab) + 1 + prng_below(&sim->prng, 2 * SECOND_US);
+        roundlab_define_later(sim->lab, m, prng_below(&sim->prng, 2 * SECOND_US));
     }
 }
 
@@ -98,6 +99,22 @@ void faults_keep(struct sim *sim, unsigned from, unsigned to, const struct msg *
     memcpy(kept->msg, msg, msg_size(msg->type));
     kept->from = from;
     kept->to = to;
+}
+
+void faults_in_round(struct sim *sim, unsigned from, unsigned to, const struct msg *msg)
+{
+    unsigned ignored;
+    if (msg->type == MSG_HOLD &&
+        roundlab_known(sim->lab, to, &ignored) != roundlab_newest(sim->lab)) {
+        roundlab_define_later(sim->lab, to, prng_below(&sim->prng, IN_ROUND_US));
+    }
+    for (unsigned i = 0; i < KEPT_MAX && msg->type == MSG_HELD; i++) {
+        const struct kept *kept = &sim->kept[i];
+        if (kept->msg != NULL && kept->from == to && kept->to == from &&
+            prng_below(&sim->prng, KEPT_MAX) == 0) {
+            roundlab_repeat(sim->lab, to, from, kept->msg);
+        }
+    }
 }
 
 void faults_replay(struct sim *sim)
@@ -134,9 +151,6 @@ void faults_mend(struct sim *sim, uint64_t now_us)
         }
         if (over(&sim->pause_us[m], now_us)) {
             roundlab_continue(sim->lab, m);
-        }
-        if (over(&sim->define_us[m], now_us)) {
-            roundlab_define(sim->lab, m);
         }
     }
 }

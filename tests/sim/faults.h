@@ -13,6 +13,8 @@ void faults_hostile(struct sim *sim);
 /* Keeps a message of a round; one of the last is delivered once more. */
 void faults_keep(struct sim *sim, unsigned from, unsigned to, const struct msg *msg);
 void faults_replay(struct sim *sim);
+/* A message comes: what is due may come now, in mid-round: a definition, another message. */
+void faults_in_round(struct sim *sim, unsigned from, unsigned to, const struct msg *msg);
 void faults_reread(struct sim *sim); /* the far side reads again what it has read */
 
 void faults_mend(struct sim *sim, uint64_t now_us); /* ends those whose time is over */

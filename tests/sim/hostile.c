@@ -8,10 +8,11 @@
 #include <string.h>
 
 #define DISKS_MAX   TIDE_DISKS_MAX
-#define STARTS_KEPT 8U      /* nonces kept of a tap's start: the first so many */
+#define STARTS_KEPT 64U    /* nonces kept of a tap's start: the first so many */
 #define GIVE_UP_US  80000U  /* for each step of a round */
 #define REST_US     120000U /* the duty limit wants a pause */
 #define BUDGET_US   50000U
+#define HEARD_US    100U /* from a bookmark to when the member has heard of it */
 
 enum trick {
     GUESS_LAST = 0, /* the nonce that the tap used last */
@@ -28,6 +29,7 @@ enum step {
     FIRST_HOLDS,    /* for a while, so that writes are held */
     FIRST_LET_GO,   /* until the second's LSNs are those that were guessed */
     SECOND_ORDERED, /* until it holds */
+    SECOND_HOLDS,   /* until its member has heard that from all its taps */
 };
 
 struct nonces {
@@ -55,7 +57,7 @@ struct hostile {
     uint64_t next_us;
     enum step step;
     enum trick trick;
-    uint64_t until_us; /* RESTING: nothing; FIRST_HOLDS: lets go then; else gives up then */
+    uint64_t until_us; /* RESTING: nothing; *_HOLDS: lets go then; else gives up then */
     unsigned self;     /* in whose name it orders */
     struct target first;
     struct target second;
@@ -276,7 +278,7 @@ static void advance(struct hostile *h)
         }
         return;
     }
-    if (h->step != FIRST_HOLDS && now_us > h->until_us) {
+    if (h->step != FIRST_HOLDS && h->step != SECOND_HOLDS && now_us > h->until_us) {
         rest(h);
         return;
     }
@@ -284,7 +286,7 @@ static void advance(struct hostile *h)
     case FIRST_ORDERED:
         if (h->first.placed == h->first.count) {
             h->step = FIRST_HOLDS;
-            h->until_us = now_us + prng_below(&h->prng, BUDGET_US / 2);
+            h->until_us = now_us + HEARD_US + prng_below(&h->prng, BUDGET_US / 2);
         }
         break;
     case FIRST_HOLDS:
@@ -303,6 +305,12 @@ static void advance(struct hostile *h)
         break;
     case SECOND_ORDERED:
         if (h->second.placed == h->second.count) {
+            h->step = SECOND_HOLDS;
+            h->until_us = now_us + HEARD_US;
+        }
+        break;
+    case SECOND_HOLDS:
+        if (now_us >= h->until_us) {
             end_round(h);
         }
         break;

@@ -34,7 +34,7 @@ static const struct argp_option options[] = {
     {"faults", OPT_FAULTS, "KIND", 0, "none, light or swarm (swarm)", 0},
     {"trace", OPT_TRACE, NULL, 0, "print what everybody did", 0},
 #ifdef TIDE_PLANTED
-    {"planted", OPT_PLANTED, "BUG", 0, "with that mistake; `list` prints them", 0},
+    {"planted", OPT_PLANTED, "BUG", 0, "with that mistake; `list` and `harmless` print them", 0},
 #endif
     {0},
 };
@@ -44,22 +44,32 @@ enum planted tide_planted;
 
 static const char *const planted_names[] = {
 #define X(name, text) #name,
-    TIDE_PLANTED_BUGS(X)
+    TIDE_PLANTED_BUGS(X) TIDE_PLANTED_HARMLESS(X)
+#undef X
+};
+
+enum {
+#define X(name, text) +1
+    PLANTED_HARMFUL = 0 TIDE_PLANTED_BUGS(X)
 #undef X
 };
 
 static void plant(struct argp_state *state, const char *text)
 {
     unsigned count = sizeof planted_names / sizeof planted_names[0];
+    bool list = strcmp(text, "list") == 0;
+    bool harmless = strcmp(text, "harmless") == 0;
     for (unsigned i = 0; i < count; i++) {
-        if (strcmp(text, "list") == 0) {
-            puts(planted_names[i]);
+        if (list || harmless) {
+            if (harmless == (i >= PLANTED_HARMFUL)) {
+                puts(planted_names[i]);
+            }
         } else if (strcmp(text, planted_names[i]) == 0) {
             tide_planted = (enum planted)(i + 1);
             return;
         }
     }
-    if (strcmp(text, "list") == 0) {
+    if (list || harmless) {
         exit(EXIT_GOOD);
     }
     argp_error(state, "\"%s\" is no planted bug; `--planted list` prints them", text);

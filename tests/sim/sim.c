@@ -12,6 +12,7 @@
 #define SECOND_US  1000000U
 #define STEP_US    50000U /* between two looks at most */
 #define TOKENS     6U
+#define FORGED_OF  16U /* HELDs for one that is answered by a liar, in its leader's name */
 #define LOOK_EVERY 64U /* times that the news are looked at, all answers are once */
 
 /* Kinds of faults; a swarm run draws which of them it has. */
@@ -59,12 +60,36 @@ static void saw_let_go(void *context, unsigned disk)
     check_let_go(sim->check, roundlab_now(sim->lab), disk);
 }
 
+static void forge(struct sim *sim, unsigned from, unsigned to, struct id round)
+{
+    struct msg msg = {.type = prng_below(&sim->prng, 2) == 0 ? MSG_RELEASE : MSG_ABORT};
+    if (id_is_zero(&round) || from == to) {
+        return;
+    }
+    if (msg.type == MSG_RELEASE) {
+        msg.release.round = round;
+        memset(msg.release.cut.b, 0x66, sizeof msg.release.cut.b);
+    } else {
+        msg.abort.round = round;
+        msg.abort.reason = ROUND_REASON_TIMEOUT;
+    }
+    check_hostile(sim->check, &round);
+    roundlab_inject(sim->lab, from, to, &msg);
+}
+
 static void saw_message(void *context, unsigned from, unsigned to, const struct msg *msg)
 {
     struct sim *sim = context;
     check_message(sim->check, to, msg);
     if ((sim->kinds & 1U << FAULT_REPLAY) != 0) {
         faults_keep(sim, from, to, msg);
+    }
+    if (sim->options.faults == SIM_FAULTS_SWARM) {
+        faults_in_round(sim, from, to, msg);
+    }
+    if (msg->type == MSG_HELD && (sim->kinds & 1U << FAULT_FORGED) != 0 &&
+        prng_below(&sim->prng, FORGED_OF) == 0) {
+        forge(sim, to, from, msg->held.round);
     }
 }
 
@@ -168,24 +193,6 @@ static void fate(struct roundlab *lab, unsigned from, unsigned to, struct msg *m
     check_stale(sim->check, &msg->hold.round, to);
 }
 
-static void inject(struct sim *sim, unsigned from, unsigned to)
-{
-    struct msg msg = {.type = prng_below(&sim->prng, 2) == 0 ? MSG_RELEASE : MSG_ABORT};
-    struct id round = roundlab_last_round(sim->lab);
-    if (id_is_zero(&round) || from == to) {
-        return;
-    }
-    if (msg.type == MSG_RELEASE) {
-        msg.release.round = round;
-        memset(msg.release.cut.b, 0x66, sizeof msg.release.cut.b);
-    } else {
-        msg.abort.round = round;
-        msg.abort.reason = ROUND_REASON_TIMEOUT;
-    }
-    check_hostile(sim->check, &round);
-    roundlab_inject(sim->lab, from, to, &msg);
-}
-
 static void fault_at(struct sim *sim, enum fault kind, unsigned a, unsigned b)
 {
     unsigned disk = (unsigned)prng_below(&sim->prng, ROUNDLAB_DISKS);
@@ -235,7 +242,7 @@ static void fault_at(struct sim *sim, enum fault kind, unsigned a, unsigned b)
         roundlab_take(sim->lab, a, ROUND_KIND_CRASH);
         break;
     case FAULT_FORGED:
-        inject(sim, a, b);
+        forge(sim, a, b, roundlab_last_round(sim->lab));
         break;
     case FAULT_PAUSE:
         faults_pause(sim, a, until_us);
@@ -322,6 +329,9 @@ static void end_faults(struct sim *sim)
     memset(sim->link_us, 0, sizeof sim->link_us);
     hostile_end(sim->hostile);
     roundlab_network(sim->lab, 500, 0, 0, 0);
+    for (unsigned m = 0; m < sim->options.members; m++) {
+        roundlab_define(sim->lab, m);
+    }
     mend(sim, UINT64_MAX - 1);
 }
 

@@ -44,7 +44,6 @@ struct sim {
     uint64_t daemon_us[SIM_MEMBERS_MAX];
     uint64_t pause_us[SIM_MEMBERS_MAX];
     uint64_t clock_us[SIM_MEMBERS_MAX];
-    uint64_t define_us[SIM_MEMBERS_MAX]; /* the newest definition comes to it */
     uint64_t tap_us[DISKS_MAX];
     uint64_t copy_us[DISKS_MAX];
 };
