@@ -61,8 +61,7 @@ static void transmit(struct roundlab *lab, unsigned from, unsigned to, const str
     if (!lab->nodes[from].linked[to]) {
         return;
     }
-    struct msg *changed = malloc(sizeof *changed);
-    TIDE_CHECK(changed != NULL);
+    struct msg *changed = lab->changed;
     memcpy(changed, msg, msg_size(msg->type));
     struct roundlab_fate fate = {0};
     if (msg->type != MSG_HEARTBEAT) {
@@ -81,7 +80,6 @@ static void transmit(struct roundlab *lab, unsigned from, unsigned to, const str
     for (unsigned i = 0; !fate.drop && i <= fate.copies; i++) {
         deliver_later(lab, from, to, changed, lab->config.latency_us + fate.delay_us * (i + 1));
     }
-    free(changed);
 }
 
 /* ---- machines ---- */
@@ -412,8 +410,7 @@ void roundlab_run(struct roundlab *lab, uint64_t until_us)
 {
     unsigned same_time = 0;
     for (;;) {
-        unsigned which = 0;
-        uint64_t wake = roundlab_next_wake(lab, &which);
+        uint64_t wake = lab->wakes[1];
         uint64_t queued = lab->heap_count > 0 ? lab->heap[0].at_us : UINT64_MAX;
         uint64_t next = wake < queued ? wake : queued;
         if (next > until_us) {
@@ -425,7 +422,7 @@ void roundlab_run(struct roundlab *lab, uint64_t until_us)
             lab->now_us = next;
         }
         if (wake < queued) {
-            tick(lab, which);
+            tick(lab, roundlab_next_wake(lab));
         } else {
             struct event event = roundlab_pop(lab);
             happen(lab, &event);
@@ -463,7 +460,8 @@ struct roundlab *roundlab_new(const struct roundlab_config *config)
     lab->config = *config;
     lab->nodes = calloc(config->members, sizeof *lab->nodes);
     lab->scratch = calloc(1, sizeof *lab->scratch);
-    TIDE_CHECK(lab->nodes != NULL && lab->scratch != NULL);
+    lab->changed = calloc(1, sizeof *lab->changed);
+    TIDE_CHECK(lab->nodes != NULL && lab->scratch != NULL && lab->changed != NULL);
     roundlab_wakes_open(lab);
     prng_init(&lab->prng, config->seed);
     prng_init(&lab->workload, config->seed ^ 0x746f6b656eULL);
@@ -501,6 +499,8 @@ void roundlab_free(struct roundlab *lab)
     free(lab->heap);
     free(lab->writes);
     free(lab->text);
+    free(lab->named);
+    free(lab->changed);
     free(lab->scratch);
     free(lab);
 }

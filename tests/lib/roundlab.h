@@ -58,7 +58,8 @@ struct roundlab_config {
 struct roundlab *roundlab_new(const struct roundlab_config *config);
 void roundlab_free(struct roundlab *lab);
 
-/* From here on that onlooker is told, beginning with the records that are there already. */
+/* From here on that onlooker is told, beginning with the records that are there already; the lab
+ * keeps no more for roundlab_judge(). */
 void roundlab_onlook(struct roundlab *lab, const struct roundlab_watch *watch);
 
 /* Runs all that happens through that time. */

@@ -13,8 +13,8 @@
 #include "participant/core/member.h"
 #include "tests/lib/roundlab.h"
 
-#define TAP_US       40U /* daemon to tap and back, each */
-#define ROUNDS_NAMED 512
+#define TAP_US       40U            /* daemon to tap and back, each */
+#define ROUNDS_NAMED 512            /* the last so many are known again */
 #define WAKE_MEMBER  ROUNDLAB_DISKS /* places of a node among those who want ticks: taps first */
 #define WAKE_LEADER  (ROUNDLAB_DISKS + 1)
 #define WAKE_SLOTS   (ROUNDLAB_DISKS + 2)
@@ -66,6 +66,7 @@ struct disk {
     uint64_t open_lsn;
     struct record *records; /* attach, gap, bookmark, seal */
     size_t record_count;
+    size_t record_room;
 };
 
 struct clock {        /* monotonic, of a node: daemon and taps read the same */
@@ -129,14 +130,17 @@ struct roundlab {
     size_t settled; /* writes before it wait no more */
     struct lab_token tokens[16];
     uint64_t think_us_max;
-    struct id named[ROUNDS_NAMED];
-    unsigned named_count;
+    struct id *named;
+    size_t named_count;
+    size_t named_room;
     struct id last_round;
     char *text;
     size_t text_used;
     size_t text_room;
     struct roundlab_verdict tally;
-    struct msg *scratch;
+    struct record told;  /* to the onlooker */
+    struct msg *scratch; /* being delivered */
+    struct msg *changed; /* being sent */
 };
 
 extern const char *const roundlab_disk_names[ROUNDLAB_DISKS];
@@ -176,8 +180,8 @@ void roundlab_push(struct roundlab *lab, uint64_t in_us, struct event event);
 struct event roundlab_pop(struct roundlab *lab); /* there is one */
 void roundlab_wakes_open(struct roundlab *lab);
 void roundlab_wakes(struct roundlab *lab, unsigned member); /* what it wants may have changed */
-/* When the next tick is wanted (UINT64_MAX: never) and by which place: WAKE_SLOTS for each node. */
-uint64_t roundlab_next_wake(const struct roundlab *lab, unsigned *ret_slot);
+/* Which place wants the next tick, at wakes[1]: WAKE_SLOTS for each node. */
+unsigned roundlab_next_wake(const struct roundlab *lab);
 
 /* ---- roundlab_tap.c ---- */
 

@@ -160,12 +160,11 @@ void roundlab_wakes(struct roundlab *lab, unsigned member)
              up ? when_shown(lab, member, node->leader_wake_us) : UINT64_MAX);
 }
 
-uint64_t roundlab_next_wake(const struct roundlab *lab, unsigned *ret_slot)
+unsigned roundlab_next_wake(const struct roundlab *lab)
 {
     unsigned i = 1;
     while (i < lab->wake_slots) {
         i = 2 * i + (lab->wakes[2 * i] > lab->wakes[2 * i + 1]);
     }
-    *ret_slot = i - lab->wake_slots;
-    return lab->wakes[1];
+    return i - lab->wake_slots;
 }

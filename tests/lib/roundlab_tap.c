@@ -21,13 +21,15 @@ static void append_record(struct roundlab *lab, struct disk *disk, unsigned memb
 {
     record->incarnation = incarnation;
     record->stream = lab->definition->disks[member * ROUNDLAB_DISKS + index].stream;
-    struct record *all = realloc(disk->records, (disk->record_count + 1) * sizeof *all);
-    TIDE_CHECK(all != NULL);
-    disk->records = all;
     uint8_t bytes[TIDE_RECORD_SMALL_MAX];
     size_t size = record_encode(record, bytes, sizeof bytes);
     struct err err;
-    struct record *kept = &disk->records[disk->record_count++];
+    struct record *kept = &lab->told;
+    if (lab->watch.record == NULL) { /* an onlooker keeps what he wants to keep */
+        disk->records = roundlab_grow(disk->records, &disk->record_room, disk->record_count,
+                                      sizeof *disk->records);
+        kept = &disk->records[disk->record_count++];
+    }
     TIDE_CHECK(record_decode(bytes, size, kept, &size, &err) == 0);
     if (lab->watch.record != NULL) {
         lab->watch.record(lab->watch.context, member * ROUNDLAB_DISKS + index, kept);

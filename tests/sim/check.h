@@ -59,7 +59,8 @@ void check_let_go(struct check *check, uint64_t now_us, unsigned disk);
 void check_stale(struct check *check, const struct id *round, unsigned member);
 
 /* It comes to a daemon. */
-void check_message(struct check *check, unsigned to, const struct msg *msg);
+void check_message(struct check *check, uint64_t now_us, unsigned from, unsigned to,
+                   const struct msg *msg);
 /* Somebody lies in that round: he leads it, or sends what its leader did not. */
 void check_hostile(struct check *check, const struct id *round);
 /* A daemon has ended, and its taps know (budget). */
@@ -93,7 +94,8 @@ const struct check_stream *check_streams(const struct check *check, unsigned dis
 
 /* "duty at 3.000123 s: ..."; NULL: nothing was found. */
 const char *check_failure(const struct check *check);
-/* Folds all records that came into a number: two runs with the same one did the same. */
+/* Folds all records, writes and messages that came, and when, into a number: two runs with the same
+ * one did the same. */
 uint64_t check_digest(const struct check *check);
 
 #endif

@@ -76,16 +76,21 @@ static struct id key_of(const struct id *round, unsigned member)
     return key;
 }
 
-void check_message(struct check *check, unsigned to, const struct msg *msg)
+void check_message(struct check *check, uint64_t now_us, unsigned from, unsigned to,
+                   const struct msg *msg)
 {
+    uint64_t what[] = {now_us, (uint64_t)msg->type << 32 | from << 16 | to};
     check->orders_seen = true;
+    check_fold(check, what, sizeof what);
     if (msg->type == MSG_RELEASE) {
         check->released = check_room(check->released, &check->released_room, check->released_count,
                                      sizeof *check->released);
         struct id key = key_of(&msg->release.round, to);
         idmap_add(&check->released_of, &key, (uint32_t)check->released_count);
         check->released[check->released_count++] = msg->release.cut;
-    } else if (msg->type == MSG_SUM && msg->sum.sealed_by_all) {
+    } else if (msg->type == MSG_SUM && msg->sum.sealed_by_all &&
+               (check->told_count == 0 || memcmp(check->told[check->told_count - 1].b,
+                                                 msg->sum.round.b, TIDE_ID_SIZE) != 0)) {
         check->told =
             check_room(check->told, &check->told_room, check->told_count, sizeof *check->told);
         check->told[check->told_count++] = msg->sum.round;

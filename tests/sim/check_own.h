@@ -101,6 +101,7 @@ struct check {
 void *check_room(void *from, size_t *room, size_t count, size_t size);
 __attribute__((format(printf, 4, 5))) void check_breach(struct check *check, uint64_t now_us,
                                                         const char *name, const char *format, ...);
+void check_fold(struct check *check, const void *bytes, size_t size); /* into the digest */
 const char *check_disk_name(const struct check *check, unsigned disk);
 /* NULL: nobody issued it. */
 const struct issued *check_issued(const struct check *check, const struct epoch *epoch);

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define DISKS_MAX   TIDE_DISKS_MAX
-#define STARTS_KEPT 64U    /* nonces kept of a tap's start: the first so many */
+#define STARTS_KEPT 64U     /* nonces kept of a tap's start: the first so many */
 #define GIVE_UP_US  80000U  /* for each step of a round */
 #define REST_US     120000U /* the duty limit wants a pause */
 #define BUDGET_US   50000U

@@ -61,6 +61,11 @@ long rule_bookmark(const struct check_stream *stream, const struct id *round)
     return idmap_next(&stream->bookmarks, round, &cursor, &index) ? (long)index : -1;
 }
 
+static bool in_set(const struct set *set, unsigned disk)
+{
+    return (set->bits[disk / 8] >> disk % 8 & 1) != 0;
+}
+
 bool rule_order_equal(const struct round_order *a, const struct round_order *b)
 {
     if (memcmp(a->round.b, b->round.b, sizeof a->round.b) != 0 ||
@@ -70,12 +75,7 @@ bool rule_order_equal(const struct round_order *a, const struct round_order *b)
         a->scope != b->scope || a->kind != b->kind || a->set.count != b->set.count) {
         return false;
     }
-    for (unsigned i = 0; i < a->set.count; i++) {
-        if (set_has(&a->set, i) != set_has(&b->set, i)) {
-            return false;
-        }
-    }
-    return true;
+    return memcmp(a->set.bits, b->set.bits, (a->set.count + 7U) / 8) == 0;
 }
 
 static enum round_answer answer_of(const struct check_stream *stream,
@@ -150,7 +150,7 @@ static struct hash cut_over(const struct round_order *order, const struct record
     for (unsigned i = 0; i < order->set.count; i += 8) {
         unsigned bits = 0;
         for (unsigned k = 0; k < 8 && i + k < order->set.count; k++) {
-            bits |= set_has(&order->set, i + k) ? 1U << k : 0;
+            bits |= in_set(&order->set, i + k) ? 1U << k : 0;
         }
         put_number(&text, bits, 1);
     }
@@ -183,7 +183,7 @@ enum round_answer rule_round(const struct definition *definition,
     }
     for (unsigned d = 0; d < definition->disk_count; d++) {
         struct hash cut = {{0}};
-        if (!set_has(&order->set, d)) {
+        if (!in_set(&order->set, d)) {
             continue;
         }
         enum round_answer one = answer_of(streams[d], order, &cut);

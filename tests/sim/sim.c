@@ -80,7 +80,7 @@ static void forge(struct sim *sim, unsigned from, unsigned to, struct id round)
 static void saw_message(void *context, unsigned from, unsigned to, const struct msg *msg)
 {
     struct sim *sim = context;
-    check_message(sim->check, to, msg);
+    check_message(sim->check, roundlab_now(sim->lab), from, to, msg);
     if ((sim->kinds & 1U << FAULT_REPLAY) != 0) {
         faults_keep(sim, from, to, msg);
     }
@@ -340,8 +340,11 @@ static void end_faults(struct sim *sim)
 static struct roundlab_config draw(struct sim *sim)
 {
     struct prng *prng = &sim->prng;
-    struct roundlab_config config = {
-        .seed = sim->options.seed, .retries = TIDE_LEADER_RETRIES, .fate = fate, .context = sim};
+    struct roundlab_config config = {.seed = sim->options.seed,
+                                     .retries = TIDE_LEADER_RETRIES,
+                                     .silent = !sim->options.trace,
+                                     .fate = fate,
+                                     .context = sim};
     unsigned drawn = 2 + (unsigned)prng_below(prng, 4);
     sim->options.members = sim->options.members == 0 ? drawn : sim->options.members;
     config.members = sim->options.members;
@@ -400,9 +403,6 @@ void sim_close(struct sim *sim, struct sim_result *ret)
     ret->trace = strdup(text);
     TIDE_CHECK(ret->trace != NULL);
     ret->digest = check_digest(sim->check);
-    for (; *text != '\0'; text++) {
-        ret->digest = (ret->digest ^ (uint8_t)*text) * 1099511628211U;
-    }
     align_free(sim->far);
     faults_free(sim);
     check_free(sim->check);
