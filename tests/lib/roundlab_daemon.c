@@ -23,7 +23,8 @@ static void tell_link(struct roundlab *lab, unsigned self, unsigned other)
     }
     unsigned candidates = definition_candidates(node->definition);
     bool wanted = node->self < candidates || (unsigned)peer < candidates;
-    unsigned number = node->linked[other] && wanted ? node->link[other] : 0;
+    bool up = node->linked[other] && wanted && !lab->nodes[other].stopped;
+    unsigned number = up ? node->link[other] : 0;
     if (node->told[other] == number) {
         return;
     }
@@ -162,6 +163,12 @@ void roundlab_start(struct roundlab *lab, unsigned m)
     roundlab_make_daemon(lab, m);
     node->ready = true;
     tell_taps(lab, m);
+    tell_links(lab, m);
+    for (unsigned other = 0; other < lab->config.members; other++) {
+        if (other != m) {
+            tell_link(lab, other, m);
+        }
+    }
 }
 
 static void forget_waiting(struct node *node)

@@ -20,6 +20,14 @@ void faults_pause(struct sim *sim, unsigned member, uint64_t until_us)
     sim->pause_us[member] = until_us;
 }
 
+void sim_jump(struct sim *sim, unsigned member, uint64_t forward_us)
+{
+    roundlab_clock_jump(sim->lab, member, forward_us);
+    for (unsigned d = 0; d < ROUNDLAB_DISKS; d++) {
+        check_clock_jump(sim->check, member * ROUNDLAB_DISKS + d, forward_us);
+    }
+}
+
 void faults_clock(struct sim *sim, unsigned member, uint64_t until_us)
 {
     uint64_t forward_us = 1000 + prng_below(&sim->prng, 5 * SECOND_US);
@@ -29,16 +37,30 @@ void faults_clock(struct sim *sim, unsigned member, uint64_t until_us)
                             (int32_t)prng_below(&sim->prng, 2 * DRIFT_PPM + 1) - DRIFT_PPM);
         break;
     case 1:
-        roundlab_clock_jump(sim->lab, member, forward_us);
-        for (unsigned d = 0; d < ROUNDLAB_DISKS; d++) {
-            check_clock_jump(sim->check, member * ROUNDLAB_DISKS + d, forward_us);
-        }
+        sim_jump(sim, member, forward_us);
         break;
     default:
         roundlab_clock_stand(sim->lab, member);
         break;
     }
     sim->clock_us[member] = until_us;
+}
+
+/* ---- all at once ---- */
+
+void faults_cold(struct sim *sim)
+{
+    uint64_t now_us = roundlab_now(sim->lab);
+    for (unsigned m = 0; m < sim->options.members; m++) {
+        if (sim->daemon_us[m] == 0) {
+            sim_stop(sim, m);
+        }
+        sim->daemon_us[m] = now_us + 1 + prng_below(&sim->prng, 3 * SECOND_US);
+        for (unsigned d = m * ROUNDLAB_DISKS; d < (m + 1) * ROUNDLAB_DISKS; d++) {
+            roundlab_tap_stop(sim->lab, m, d % ROUNDLAB_DISKS);
+            sim->tap_us[d] = now_us + 1 + prng_below(&sim->prng, 3 * SECOND_US);
+        }
+    }
 }
 
 /* ---- definitions ---- */

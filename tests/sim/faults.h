@@ -8,6 +8,7 @@
 /* A daemon runs on then, or its clock goes right again. */
 void faults_pause(struct sim *sim, unsigned member, uint64_t until_us);
 void faults_clock(struct sim *sim, unsigned member, uint64_t until_us);
+void faults_cold(struct sim *sim); /* every daemon and tap is killed; they come back one by one */
 void faults_define(struct sim *sim);
 void faults_hostile(struct sim *sim);
 /* Keeps a message of a round; one of the last is delivered once more. */

@@ -13,7 +13,8 @@
 
 #define WORDS_MAX   8
 #define ACTIONS_MAX 256
-#define STEP_US     1000U    /* how exactly `when` and `at` are kept */
+#define STEP_US     1000U /* how exactly `when` and `at` are kept */
+#define JUMP_US     10000000U
 #define LOOK_US     1000000U /* between two looks of the far side */
 
 enum verb {
@@ -35,6 +36,7 @@ enum verb {
     DROP,
     ADD,
     TELL,
+    JUMP,
     EXPECT
 };
 
@@ -62,6 +64,7 @@ static const struct {
     [DROP] = {"drop-disk", 1, true},
     [ADD] = {"add-disk", 1, true},
     [TELL] = {"tell", 1, false},
+    [JUMP] = {"jump", 1, false},
 };
 
 static const struct {
@@ -174,7 +177,7 @@ static bool get_action(struct scenario *s, unsigned word, struct action *ret)
         return wrong(s,
                      "\"%s\" is no action: kill, start, kill-tap, start-tap, cut, join, gap, "
                      "copy, take, far-down, far-up, pause, continue, leave, enter, drop-disk, "
-                     "add-disk or tell",
+                     "add-disk, tell or jump",
                      text);
     }
     ret->verb = (enum verb)i;
@@ -392,6 +395,9 @@ static void act(struct scenario *s, const struct action *action)
         break;
     case CONTINUE:
         roundlab_continue(sim->lab, action->a);
+        break;
+    case JUMP:
+        sim_jump(sim, action->a, JUMP_US);
         break;
     case TELL:
         roundlab_define(sim->lab, action->a);

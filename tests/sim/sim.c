@@ -29,6 +29,7 @@ enum fault {
     FAULT_STALE,    /* HOLD arrives with another epoch or tap incarnation than was sent */
     FAULT_PAUSE,    /* a daemon stops running for a time, its taps do not */
     FAULT_CLOCK,    /* of a machine: drifts, jumps forward, or stands still */
+    FAULT_COLD,     /* all daemons and taps are killed at once */
     FAULT_DEFINE,   /* another definition is issued */
     FAULT_HOSTILE,  /* a candidate leads rounds to make a false point */
     FAULT_REPLAY,   /* a message of a round comes once more, any time later */
@@ -224,7 +225,7 @@ static void fault_at(struct sim *sim, enum fault kind, unsigned a, unsigned b)
     case FAULT_DAEMON:
         if (sim->daemon_us[a] == 0) {
             sim_stop(sim, a);
-            sim->daemon_us[a] = until_us;
+            sim->daemon_us[a] = prng_below(&sim->prng, 2) == 0 ? 1 : until_us; /* 1: at once */
         }
         break;
     case FAULT_FAR:
@@ -250,8 +251,15 @@ static void fault_at(struct sim *sim, enum fault kind, unsigned a, unsigned b)
     case FAULT_CLOCK:
         faults_clock(sim, a, until_us);
         break;
+    case FAULT_COLD:
+        if (prng_below(&sim->prng, 16) == 0) { /* after it there is little to disturb */
+            faults_cold(sim);
+        }
+        break;
     case FAULT_DEFINE:
-        faults_define(sim);
+        if (prng_below(&sim->prng, 4) == 0) {
+            faults_define(sim);
+        }
         break;
     case FAULT_HOSTILE:
         faults_hostile(sim);

@@ -59,6 +59,8 @@ bool sim_may_link(const struct sim *sim, unsigned a, unsigned b);
 void sim_mesh(struct sim *sim);
 /* Issues the definition of the disks in sim->in; nobody has it yet but the far side. */
 void sim_issue(struct sim *sim);
+/* Its clock goes on at a later time. */
+void sim_jump(struct sim *sim, unsigned member, uint64_t forward_us);
 /* Its daemon is killed. */
 void sim_stop(struct sim *sim, unsigned member);
 
