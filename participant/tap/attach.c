@@ -471,7 +471,9 @@ static int enter(struct tap *tap, struct replay *r, struct err *err)
                                .next_lsn = r->end_lsn,
                                .cap_us = tap->config.hold_max_us,
                                .held_max = tap->config.held_max,
-                               .whole = s->whole};
+                               .whole = s->whole,
+                               .held_before = r->end_lsn != 1,
+                               .now_us = tap_now_us()};
     s->incarnation_before = tap->noted != 0 ? tap->noted : s->incarnation;
     s->incarnation = tap->incarnation;
     gate_init(&tap->gate, &gate);

@@ -11,8 +11,9 @@
 #include "common/hrl/record.h"
 #include "participant/core/gate.h"
 
-#define ROUNDLAB_MEMBERS_MAX 16
+#define ROUNDLAB_MEMBERS_MAX TIDE_MEMBERS_MAX
 #define ROUNDLAB_DISKS       2 /* of each member: data, log */
+#define ROUNDLAB_EPOCHS_MAX  64
 
 struct roundlab;
 
@@ -32,6 +33,10 @@ struct roundlab_watch {
     void (*let_go)(void *context, unsigned disk); /* acknowledgements are free from here on */
     /* A tap starts and its log ends before that LSN, which is used anew. */
     void (*cut)(void *context, unsigned disk, uint64_t lsn);
+    /* It comes to a daemon, which has not acted on it yet. */
+    void (*message)(void *context, unsigned from, unsigned to, const struct msg *msg);
+    /* A daemon goes by that definition from here on; NULL: by none. */
+    void (*defined)(void *context, unsigned member, const struct definition *definition);
     void *context;
 };
 
@@ -92,7 +97,8 @@ struct roundlab_config {
 struct roundlab *roundlab_new(const struct roundlab_config *config);
 void roundlab_free(struct roundlab *lab);
 
-/* From here on that onlooker is told, beginning with the records that are there already. */
+/* From here on that onlooker is told, beginning with the records that are there already; the lab
+ * keeps no more for roundlab_judge(). */
 void roundlab_onlook(struct roundlab *lab, const struct roundlab_watch *watch);
 
 /* Runs all that happens through that time. */
@@ -109,14 +115,44 @@ void roundlab_tap_stop(struct roundlab *lab, unsigned member, unsigned disk); /*
 void roundlab_tap_start(struct roundlab *lab, unsigned member, unsigned disk);
 void roundlab_tap_gap(struct roundlab *lab, unsigned member, unsigned disk);
 void roundlab_tap_copy(struct roundlab *lab, unsigned member, unsigned disk); /* whole again */
+/* Its daemon neither runs nor ends: what comes to it waits, its taps and links go on. */
+void roundlab_pause(struct roundlab *lab, unsigned member);
+void roundlab_continue(struct roundlab *lab, unsigned member);
 void roundlab_take(struct roundlab *lab, unsigned member, enum round_kind kind);
 unsigned roundlab_write(struct roundlab *lab, unsigned member, unsigned disk); /* its number */
 /* Delivers a message to a member at once, as if `from` had sent it; head.group, from, to, epoch and
  * incarnation are filled in. */
 void roundlab_inject(struct roundlab *lab, unsigned from, unsigned to, struct msg *msg);
+/* As it is, head and all: what was sent before comes once more. */
+void roundlab_repeat(struct roundlab *lab, unsigned from, unsigned to, const struct msg *msg);
 struct id roundlab_last_round(const struct roundlab *lab); /* zero: none yet */
 const char *roundlab_member_name(unsigned member);
+bool roundlab_tap_next(const struct roundlab *lab, unsigned flat, uint64_t *ret_incarnation,
+                       uint64_t *ret_lsn); /* false: the tap does not run */
+
+/* Definitions. The first one has everybody; members and disks keep their numbers of it here. */
 const struct definition *roundlab_definition(const struct roundlab *lab);
+/* Another one, of the disks (flat) that are true, of at least one; NULL: of all. Nobody knows it
+ * before roundlab_define(). At most ROUNDLAB_EPOCHS_MAX in all. */
+const struct definition *roundlab_issue(struct roundlab *lab, const bool *disks);
+const struct definition *roundlab_newest(const struct roundlab *lab);
+/* NULL: so many were not issued; 0 is the first. */
+const struct definition *roundlab_issued(const struct roundlab *lab, unsigned index);
+/* The newest one, of then, comes to a daemon: now, when it goes on, or when it starts. */
+void roundlab_define(struct roundlab *lab, unsigned member);
+void roundlab_define_later(struct roundlab *lab, unsigned member, uint64_t in_us);
+/* What the daemon goes by (NULL: nothing), and the member's number in it. */
+const struct definition *roundlab_known(const struct roundlab *lab, unsigned member,
+                                        unsigned *ret_self);
+/* Links everybody to everybody: whoever may lead in a later definition. */
+void roundlab_mesh(struct roundlab *lab);
+
+/* The monotonic clock of a member's daemon and taps. It shows true time until something is done to
+ * it; a rate ends standing. */
+uint64_t roundlab_clock(const struct roundlab *lab, unsigned member);
+void roundlab_clock_rate(struct roundlab *lab, unsigned member, int32_t ppm);
+void roundlab_clock_jump(struct roundlab *lab, unsigned member, uint64_t forward_us);
+void roundlab_clock_stand(struct roundlab *lab, unsigned member);
 
 /* What those who make the disks need. */
 

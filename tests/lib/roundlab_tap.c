@@ -37,13 +37,15 @@ static bool append_record(struct roundlab *lab, struct disk *disk, unsigned memb
     if (has_disks(lab) && !disks->append(disks->context, flat_of(member, index), record)) {
         return false;
     }
-    struct record *all = realloc(disk->records, (disk->record_count + 1) * sizeof *all);
-    TIDE_CHECK(all != NULL);
-    disk->records = all;
     uint8_t bytes[TIDE_RECORD_SMALL_MAX];
     size_t size = record_encode(record, bytes, sizeof bytes);
     struct err err;
-    struct record *kept = &disk->records[disk->record_count++];
+    struct record *kept = &lab->told;
+    if (lab->watch.record == NULL) { /* an onlooker keeps what he wants to keep */
+        disk->records = roundlab_grow(disk->records, &disk->record_room, disk->record_count,
+                                      sizeof *disk->records);
+        kept = &disk->records[disk->record_count++];
+    }
     TIDE_CHECK(record_decode(bytes, size, kept, &size, &err) == 0);
     if (lab->watch.record != NULL) {
         lab->watch.record(lab->watch.context, flat_of(member, index), kept);
@@ -119,7 +121,7 @@ static void carry_out(struct roundlab *lab, unsigned member, unsigned index,
         return;
     }
     tell_let_go(lab, member, index);
-    uint64_t late = lab->now_us - disk->gate.start_us;
+    uint64_t late = roundlab_clock(lab, member) - disk->gate.start_us;
     lab->tally.over_budget += late > disk->gate.budget_us;
     if (late > lab->tally.hold_us_max) {
         lab->tally.hold_us_max = late;
@@ -140,8 +142,9 @@ static void carry_out(struct roundlab *lab, unsigned member, unsigned index,
 void roundlab_tap_step(struct roundlab *lab, unsigned member, unsigned index,
                        struct gate_event event, struct gate_out *ret)
 {
-    event.now_us = lab->now_us;
+    event.now_us = roundlab_clock(lab, member);
     gate_step(&lab->nodes[member].disks[index].gate, &event, ret);
+    roundlab_wakes(lab, member);
     carry_out(lab, member, index, ret);
 }
 
@@ -253,14 +256,18 @@ void roundlab_tap_tell(struct roundlab *lab, unsigned member, unsigned index)
 {
     const struct disk *disk = &lab->nodes[member].disks[index];
     struct member_tap tap = {.attached = disk->running};
+    int of = roundlab_disk_of(lab, member, index);
+    if (of < 0) {
+        return;
+    }
     if (disk->running) {
         tap.stream = lab->definition->disks[member * ROUNDLAB_DISKS + index].stream;
         tap.incarnation = disk->gate.incarnation;
         tap.whole = disk->gate.whole;
         tap.logging = true;
     }
-    roundlab_step_member(lab, member,
-                         (struct member_event){.type = MEMBER_TAP, .disk = index, .tap = tap});
+    roundlab_step_member(
+        lab, member, (struct member_event){.type = MEMBER_TAP, .disk = (unsigned)of, .tap = tap});
 }
 
 /* Without disks: the list of records is the log. */
@@ -350,7 +357,9 @@ void roundlab_tap_launch(struct roundlab *lab, unsigned member, unsigned index)
                                  .next_lsn = begin_life(lab, member, index, &found, incarnation),
                                  .cap_us = CAP_US,
                                  .held_max = HELD_MAX,
-                                 .whole = found.whole};
+                                 .whole = found.whole,
+                                 .held_before = disk->starts > 0,
+                                 .now_us = roundlab_clock(lab, member)};
     gate_init(&disk->gate, &config);
     disk->running = true;
     disk->starts++;
@@ -379,6 +388,7 @@ void roundlab_tap_stop(struct roundlab *lab, unsigned member, unsigned index)
     }
     disk->running = false;
     disk->connection++;
+    roundlab_wakes(lab, member);
     disk->next_lsn = disk->gate.next_lsn;
     roundlab_guest_stop(lab, member, index);
     if (has_disks(lab)) {

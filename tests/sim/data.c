@@ -78,7 +78,7 @@ static void saw_lost(void *context, unsigned disk, const char *why)
     const struct definition *d = data->definition;
     snprintf(text, sizeof text, "%s/%s: %s", d->members[d->disks[disk].member].name.s,
              d->disks[disk].name.s, why);
-    check_breach(data->check, now_us(data), "lost", text);
+    check_breach(data->check, now_us(data), "lost", "%s", text);
 }
 
 static void saw_fork(void *context, unsigned disk, uint64_t lsn)
@@ -173,10 +173,21 @@ void data_far(struct data *data, bool up)
     for (unsigned d = 0; d < data->definition->disk_count; d++) {
         model_holds(data->model, now_us(data), d, far_durable(data->far, d));
     }
+    far_define(data->far);
     const char *what = far_catalog_differs(data->far);
     if (what != NULL) {
-        check_breach(data->check, now_us(data), "catalog", what);
+        check_breach(data->check, now_us(data), "catalog", "%s", what);
     }
+}
+
+void data_define(struct data *data)
+{
+    far_define(data->far);
+}
+
+void data_reread(struct data *data, struct prng *prng)
+{
+    far_again(data->far, prng);
 }
 
 bool data_log_failed(const struct data *data, unsigned disk)
@@ -218,7 +229,8 @@ static void fold(struct data *data, unsigned disk, const struct record *record, 
             round == NULL || round->answer != ROUND_ANSWER_YES
                 ? NULL
                 : align_entry(round, &data->definition->disks[disk].stream);
-        if (entry != NULL && entry->mark.lsn == record->lsn && set_has(&round->order.set, disk)) {
+        if (entry != NULL && entry->mark.lsn == record->lsn &&
+            far_in_set(data->far, &round->order, &entry->mark.stream)) {
             model_recovered(data->model, now_us(data), disk, record, r->image);
         }
     }
@@ -256,9 +268,10 @@ struct align *data_judge(struct data *data)
         check_shown(data->check, d, far_durable(data->far, d));
         recover(data, d, align);
     }
+    far_define(data->far);
     const char *what = far_is_up(data->far) ? far_catalog_differs(data->far) : NULL;
     if (what != NULL) {
-        check_breach(data->check, now_us(data), "catalog", what);
+        check_breach(data->check, now_us(data), "catalog", "%s", what);
     }
     return align;
 }

@@ -4,6 +4,7 @@
 #ifndef TIDE_TESTS_SIM_DATA_H
 #define TIDE_TESTS_SIM_DATA_H
 
+#include "common/core/prng.h"
 #include "tests/lib/roundlab.h"
 #include "tests/sim/check.h"
 #include "tests/sim/simtap.h"
@@ -32,6 +33,10 @@ void data_cut(struct data *data, unsigned disk, uint64_t lsn);
 void data_power(struct data *data, unsigned member); /* its taps have stopped */
 void data_fail(struct data *data, unsigned disk, enum simtap_fault fault, bool on);
 void data_far(struct data *data, bool up); /* it crashes, or is back */
+
+void data_define(struct data *data); /* the far side hears of definitions */
+/* It reads again some of what it has read; where, is drawn. */
+void data_reread(struct data *data, struct prng *prng);
 
 bool data_log_failed(const struct data *data, unsigned disk); /* its tap must be started anew */
 bool data_copy_due(const struct data *data, unsigned disk);

@@ -3,7 +3,6 @@
 
 #include "common/core/check.h"
 #include "common/core/planted.h"
-#include "common/core/prng.h"
 #include "coordinator/catalog/catalog.h"
 
 #include <inttypes.h>
@@ -51,6 +50,9 @@ struct put { /* on its way */
 };
 TAILQ_HEAD(puts, put);
 
+struct far;
+static void publish(const struct far *far, struct align *align, struct catalog *catalog);
+
 struct far {
     struct roundlab *lab;
     const struct definition *definition;
@@ -60,6 +62,7 @@ struct far {
     uint64_t life;
     struct stream *streams;
     struct align *align;
+    unsigned defined; /* definitions that it has */
     struct catalog *catalog;
     struct puts puts;
     uint64_t number;
@@ -94,12 +97,58 @@ static void feed(const struct far *far, struct align *align, const struct object
     }
 }
 
-static struct align *new_align(const struct far *far)
+/* Gives an alignment the definitions from that one on; returns how many it then has. */
+static unsigned define(const struct far *far, struct align *align, unsigned from)
 {
     struct err err;
-    struct align *align = align_new(&far->definition->group, true, TIDE_ALIGN_ROUNDS);
-    TIDE_CHECK(align != NULL && align_define(align, far->definition, &err) == 0);
+    for (; roundlab_issued(far->lab, from) != NULL; from++) {
+        TIDE_CHECK(align_define(align, roundlab_issued(far->lab, from), &err) == 0);
+    }
+    return from;
+}
+
+static struct align *new_align(const struct far *far, unsigned rounds_max)
+{
+    struct align *align = align_new(&far->definition->group, true, rounds_max);
+    TIDE_CHECK(align != NULL);
+    (void)define(far, align, 0);
     return align;
+}
+
+void far_define(struct far *far)
+{
+    if (far->up) {
+        far->defined = define(far, far->align, far->defined);
+        publish(far, far->align, far->catalog);
+    }
+}
+
+void far_again(struct far *far, struct prng *prng)
+{
+    for (unsigned d = 0; far->up && d < far->definition->disk_count; d++) {
+        const struct stream *stream = &far->streams[d];
+        for (size_t i = prng_below(prng, stream->durable + 1); i < stream->durable; i++) {
+            feed(far, far->align, &stream->objects[i]);
+        }
+    }
+}
+
+static const struct definition *definition_of(const struct far *far, const struct epoch *epoch)
+{
+    const struct definition *found = NULL;
+    for (unsigned i = 0; found == NULL && roundlab_issued(far->lab, i) != NULL; i++) {
+        if (epoch_equal(&roundlab_issued(far->lab, i)->epoch, epoch)) {
+            found = roundlab_issued(far->lab, i);
+        }
+    }
+    return found;
+}
+
+bool far_in_set(const struct far *far, const struct round_order *order, const struct id *stream)
+{
+    const struct definition *definition = definition_of(far, &order->epoch);
+    int at = definition == NULL ? -1 : definition_find_stream(definition, stream);
+    return at >= 0 && set_has(&order->set, (unsigned)at);
 }
 
 /* ---- catalog ---- */
@@ -124,7 +173,7 @@ static json_t *object_of(const struct far *far, const struct align_round *round,
     json_t *disks = json_array();
     for (unsigned d = 0; d < far->definition->disk_count; d++) {
         const struct align_entry *e = align_entry(round, &far->definition->disks[d].stream);
-        if (e == NULL || !set_has(&round->order.set, d)) {
+        if (e == NULL || !far_in_set(far, &round->order, &e->mark.stream)) {
             continue;
         }
         wall_ns = e->wall_ns < wall_ns ? e->wall_ns : wall_ns;
@@ -198,7 +247,7 @@ static const char *first_difference(const json_t *kept, const json_t *rebuilt)
 
 struct align *far_reread(const struct far *far)
 {
-    struct align *align = new_align(far);
+    struct align *align = new_align(far, TIDE_ALIGN_ROUNDS_MAX);
     for (unsigned d = 0; d < far->definition->disk_count; d++) {
         for (size_t i = 0; i < far->streams[d].durable; i++) {
             feed(far, align, &far->streams[d].objects[i]);
@@ -479,7 +528,8 @@ void far_up(struct far *far)
         return;
     }
     far->up = true;
-    far->align = new_align(far);
+    far->align = new_align(far, TIDE_ALIGN_ROUNDS);
+    far->defined = define(far, far->align, 0);
     for (unsigned d = 0; d < far->definition->disk_count; d++) {
         for (size_t i = 0; i < far->streams[d].count; i++) {
             feed(far, far->align, &far->streams[d].objects[i]);
@@ -531,7 +581,8 @@ struct far *far_new(struct roundlab *lab, uint64_t seed, const struct far_watch 
     far->reader = calloc(1, sizeof *far->reader);
     TIDE_CHECK(far->streams != NULL && far->reader != NULL);
     TAILQ_INIT(&far->puts);
-    far->align = new_align(far);
+    far->align = new_align(far, TIDE_ALIGN_ROUNDS);
+    far->defined = define(far, far->align, 0);
     far->catalog = new_catalog();
     far->up = true;
     return far;

@@ -9,6 +9,7 @@
 #ifndef TIDE_TESTS_SIM_FAR_H
 #define TIDE_TESTS_SIM_FAR_H
 
+#include "common/core/prng.h"
 #include "common/hrl/segment.h"
 #include "coordinator/core/align.h"
 #include "participant/core/window.h"
@@ -44,6 +45,14 @@ size_t far_count(const struct far *far, unsigned disk);
 uint64_t far_durable(const struct far *far, unsigned disk);  /* LSN */
 uint64_t far_received(const struct far *far, unsigned disk); /* LSN, in order */
 const uint8_t *far_object(const struct far *far, unsigned disk, size_t index, size_t *ret_size);
+
+/* Whether a stream is in the set of an order, by the definition of its epoch. */
+bool far_in_set(const struct far *far, const struct round_order *order, const struct id *stream);
+
+/* Hears of the definitions that were issued. */
+void far_define(struct far *far);
+/* Its alignment is shown some of the stored objects once more. */
+void far_again(struct far *far, struct prng *prng);
 
 /* What whoever never read before makes of the durable store; the caller frees it. */
 struct align *far_reread(const struct far *far);

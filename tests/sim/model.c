@@ -89,7 +89,7 @@ __attribute__((format(printf, 5, 6))) static void breach(struct model *model, ui
     va_start(list, format);
     vsnprintf(what + used, sizeof what - (size_t)used, format, list);
     va_end(list);
-    check_breach(model->check, now_us, name, what);
+    check_breach(model->check, now_us, name, "%s", what);
 }
 
 /* ---- what happens ---- */

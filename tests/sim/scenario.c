@@ -15,7 +15,8 @@
 #define ACTIONS_MAX 256
 #define STEP_US     1000U /* how exactly `when` and `at` are kept */
 #define LOG_FILES   60U
-#define LOG_FILE    131072U  /* bytes: room for what is written within an hour */
+#define LOG_FILE    131072U /* bytes: room for what is written within an hour */
+#define JUMP_US     10000000U
 #define LOOK_US     1000000U /* between two looks of the far side */
 
 enum verb {
@@ -30,6 +31,14 @@ enum verb {
     TAKE,
     FAR_DOWN,
     FAR_UP,
+    PAUSE,
+    CONTINUE,
+    LEAVE,
+    ENTER,
+    DROP,
+    ADD,
+    TELL,
+    JUMP,
     POWER,
     FAIL,
     MEND,
@@ -42,13 +51,28 @@ static const struct {
     unsigned members;
     bool disk;
 } verbs[] = {
-    [KILL] = {"kill", 1, false},        [START] = {"start", 1, false},
-    [KILL_TAP] = {"kill-tap", 1, true}, [START_TAP] = {"start-tap", 1, true},
-    [CUT] = {"cut", 2, false},          [JOIN] = {"join", 2, false},
-    [GAP] = {"gap", 1, true},           [COPY] = {"copy", 1, true},
-    [TAKE] = {"take", 1, false},        [FAR_DOWN] = {"far-down", 0, false},
-    [FAR_UP] = {"far-up", 0, false},    [POWER] = {"power", 1, false},
-    [FAIL] = {"fail-log", 1, true},     [MEND] = {"mend-log", 1, true},
+    [KILL] = {"kill", 1, false},
+    [START] = {"start", 1, false},
+    [KILL_TAP] = {"kill-tap", 1, true},
+    [START_TAP] = {"start-tap", 1, true},
+    [CUT] = {"cut", 2, false},
+    [JOIN] = {"join", 2, false},
+    [GAP] = {"gap", 1, true},
+    [COPY] = {"copy", 1, true},
+    [TAKE] = {"take", 1, false},
+    [FAR_DOWN] = {"far-down", 0, false},
+    [FAR_UP] = {"far-up", 0, false},
+    [PAUSE] = {"pause", 1, false},
+    [CONTINUE] = {"continue", 1, false},
+    [LEAVE] = {"leave", 1, false},
+    [ENTER] = {"enter", 1, false},
+    [DROP] = {"drop-disk", 1, true},
+    [ADD] = {"add-disk", 1, true},
+    [TELL] = {"tell", 1, false},
+    [JUMP] = {"jump", 1, false},
+    [POWER] = {"power", 1, false},
+    [FAIL] = {"fail-log", 1, true},
+    [MEND] = {"mend-log", 1, true},
 };
 
 static const struct {
@@ -160,7 +184,8 @@ static bool get_action(struct scenario *s, unsigned word, struct action *ret)
     if (i == EXPECT) {
         return wrong(s,
                      "\"%s\" is no action: kill, start, kill-tap, start-tap, cut, join, gap, "
-                     "copy, take, far-down, far-up, power, fail-log or mend-log",
+                     "copy, take, far-down, far-up, pause, continue, leave, enter, drop-disk, "
+                     "add-disk, tell, jump, power, fail-log or mend-log",
                      text);
     }
     ret->verb = (enum verb)i;
@@ -178,7 +203,7 @@ static bool get_action(struct scenario *s, unsigned word, struct action *ret)
         return true;
     }
     return get_member(s, word + 2, &ret->b) &&
-           (sim_may_link(ret->a, ret->b) || wrong(s, "there is no link between these two"));
+           (ret->a != ret->b || wrong(s, "there is no link between these two"));
 }
 
 static bool get_when(struct scenario *s, struct action *ret)
@@ -318,17 +343,30 @@ static bool read_text(struct scenario *s, const char *text)
 
 /* ---- running ---- */
 
+static void change_definition(struct scenario *s, const struct action *action)
+{
+    struct sim *sim = s->sim;
+    unsigned first = action->a * ROUNDLAB_DISKS;
+    bool in = action->verb == ENTER || action->verb == ADD;
+    for (unsigned d = 0; d < ROUNDLAB_DISKS; d++) {
+        if (action->verb == LEAVE || action->verb == ENTER || d == action->b) {
+            sim->in[first + d] = in;
+        }
+    }
+    sim_issue(sim);
+}
+
 static void act(struct scenario *s, const struct action *action)
 {
     struct sim *sim = s->sim;
     switch (action->verb) {
     case KILL:
-        roundlab_stop(sim->lab, action->a);
+        sim_stop(sim, action->a);
         break;
     case START:
         roundlab_start(sim->lab, action->a);
         for (unsigned m = 0; m < s->config.members; m++) {
-            if (sim_may_link(action->a, m)) {
+            if (sim_may_link(sim, action->a, m)) {
                 roundlab_link(sim->lab, action->a, m, true);
             }
         }
@@ -366,6 +404,24 @@ static void act(struct scenario *s, const struct action *action)
     case MEND:
         data_fail(sim->data, action->a * ROUNDLAB_DISKS + action->b, SIMTAP_LOG_SYNCS,
                   action->verb == FAIL);
+        break;
+    case PAUSE:
+        roundlab_pause(sim->lab, action->a);
+        break;
+    case CONTINUE:
+        roundlab_continue(sim->lab, action->a);
+        break;
+    case JUMP:
+        sim_jump(sim, action->a, JUMP_US);
+        break;
+    case TELL:
+        roundlab_define(sim->lab, action->a);
+        break;
+    case LEAVE:
+    case ENTER:
+    case DROP:
+    case ADD:
+        change_definition(s, action);
         break;
     case EXPECT:
     default:
@@ -439,6 +495,12 @@ static void run(struct scenario *s, struct sim_result *ret)
     struct sim *sim = s->sim;
     uint64_t look_us = LOOK_US;
     sim_open(sim, &s->config);
+    memset(sim->in, 1, sizeof sim->in);
+    for (unsigned i = 0; i < s->count; i++) {
+        if (s->actions[i].verb >= LEAVE && s->actions[i].verb <= ADD && !sim->mesh) {
+            sim_mesh(sim);
+        }
+    }
     roundlab_tokens(sim->lab, s->tokens, s->think_us);
     while (roundlab_now(sim->lab) < s->end_us && check_failure(sim->check) == NULL) {
         roundlab_run(sim->lab, roundlab_now(sim->lab) + STEP_US);

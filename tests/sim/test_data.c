@@ -278,7 +278,7 @@ static void feed(enum record_type type, uint64_t lsn, uint64_t incarnation)
     } else if (type == RECORD_GAP) {
         r.gap = (struct record_gap){.reason = RECORD_GAP_LOG, .from_lsn = lsn};
     } else {
-        r.bookmark.order = (struct round_order){.round = {{1}},
+        r.bookmark.order = (struct round_order){.round = {{(uint8_t)lsn}},
                                                 .group = roundlab_definition(lab)->group,
                                                 .epoch = roundlab_definition(lab)->epoch,
                                                 .scope = ROUND_SCOPE_GROUP,
@@ -324,7 +324,8 @@ static void much_is_recovered(void **state)
     bool found[sizeof seen / sizeof seen[0]] = {false};
     (void)state;
     for (uint64_t seed = 1; seed <= 40; seed++) {
-        const struct sim_options options = {.seed = seed, .rounds = 10, .faults = SIM_FAULTS_SWARM};
+        const struct sim_options options = {
+            .seed = seed, .rounds = 10, .faults = SIM_FAULTS_SWARM, .trace = true};
         struct sim_result one = sim_run(&options);
         assert_int_equal(one.verdict, SIM_GOOD);
         assert_true(one.compared >= one.count.points); /* a disk at least of each */
