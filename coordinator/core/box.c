@@ -4,11 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <openssl/core_names.h>
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <openssl/kdf.h>
-#include <openssl/params.h>
 #include <zstd.h>
 #include <zstd_errors.h>
 
@@ -16,9 +12,9 @@
 #include "common/core/check.h"
 #include "common/core/sha.h"
 #include "common/hrl/crc.h"
+#include "coordinator/core/box_cipher.h"
 
 #define VERSION   1U
-#define TAG       16U
 #define TAIL      8U
 #define TAIL_MARK 0x584f4254U
 #define INDEX_FIX 40U /* size and inner hash */
@@ -26,11 +22,6 @@
 #define NO_BLOCK  UINT64_MAX
 
 static const uint8_t magic[8] = "TIDEBOX";
-
-enum part {
-    PART_BLOCK = 0,
-    PART_INDEX = 1,
-};
 
 static int no_memory(struct err *err)
 {
@@ -87,99 +78,10 @@ static int head_decode(const uint8_t bytes[BOX_HEADER], struct box_head *ret, st
     return 0;
 }
 
-/* ---- encryption ---- */
-
-/* Of one box; both directions. */
-struct cipher {
-    EVP_CIPHER_CTX *context;
-    uint8_t key[BOX_KEY];
-    uint8_t header[BOX_HEADER];
-    char name[BOX_NAME_MAX + 1];
-    size_t name_size;
-};
-
-static void derive(const uint8_t key[BOX_KEY], const struct box_head *head, uint8_t ret[BOX_KEY])
-{
-    static char info[] = "tidemark box 1";
-    static char digest[] = "SHA256";
-    uint8_t salt[BOX_SALT];
-    uint8_t input[BOX_KEY];
-    memcpy(salt, head->salt, sizeof(salt));
-    memcpy(input, key, sizeof(input));
-    OSSL_PARAM params[] = {
-        OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, digest, 0),
-        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, input, sizeof(input)),
-        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, salt, sizeof(salt)),
-        OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, info, sizeof(info) - 1),
-        OSSL_PARAM_construct_end(),
-    };
-    EVP_KDF *kdf = EVP_KDF_fetch(NULL, "HKDF", NULL);
-    TIDE_CHECK(kdf != NULL);
-    EVP_KDF_CTX *context = EVP_KDF_CTX_new(kdf);
-    TIDE_CHECK(context != NULL && EVP_KDF_derive(context, ret, BOX_KEY, params) == 1);
-    EVP_KDF_CTX_free(context);
-    EVP_KDF_free(kdf);
-    OPENSSL_cleanse(input, sizeof(input));
-}
-
-static int cipher_init(struct cipher *c, const struct box_head *head, const uint8_t key[BOX_KEY],
-                       const char *name, struct err *err)
-{
-    c->name_size = strlen(name);
-    TIDE_CHECK(c->name_size >= 1 && c->name_size <= BOX_NAME_MAX);
-    memcpy(c->name, name, c->name_size + 1);
-    head_encode(head, c->header);
-    derive(key, head, c->key);
-    c->context = EVP_CIPHER_CTX_new();
-    return c->context != NULL ? 0 : no_memory(err);
-}
-
-static void cipher_end(struct cipher *c)
-{
-    EVP_CIPHER_CTX_free(c->context);
-    OPENSSL_cleanse(c->key, sizeof(c->key));
-}
-
-/* Key, nonce and associated data. */
-static bool cipher_begin(struct cipher *c, enum part part, uint64_t number, int encrypt)
-{
-    uint8_t nonce[12];
-    int n;
-    struct bytes_writer w = bytes_writer(nonce, sizeof(nonce));
-    bytes_put_u32(&w, (uint32_t)part);
-    bytes_put_u64(&w, number);
-    return EVP_CipherInit_ex(c->context, EVP_aes_256_gcm(), NULL, c->key, nonce, encrypt) == 1 &&
-           EVP_CipherUpdate(c->context, NULL, &n, c->header, BOX_HEADER) == 1 &&
-           EVP_CipherUpdate(c->context, NULL, &n, (const uint8_t *)c->name, (int)c->name_size) == 1;
-}
-
-/* from[0..size) to to[0..size + TAG). */
-static void encrypt(struct cipher *c, enum part part, uint64_t number, const uint8_t *from,
-                    size_t size, uint8_t *to)
-{
-    int n = 0;
-    TIDE_CHECK(cipher_begin(c, part, number, 1));
-    TIDE_CHECK(size == 0 || EVP_CipherUpdate(c->context, to, &n, from, (int)size) == 1);
-    TIDE_CHECK(EVP_CipherFinal_ex(c->context, to + n, &n) == 1);
-    TIDE_CHECK(EVP_CIPHER_CTX_ctrl(c->context, EVP_CTRL_GCM_GET_TAG, TAG, to + size) == 1);
-}
-
-/* from[0..size + TAG) to to[0..size); false: the tag does not fit, and `to` holds nothing of use.
- */
-static bool decrypt(struct cipher *c, enum part part, uint64_t number, uint8_t *from, size_t size,
-                    uint8_t *to)
-{
-    int n = 0;
-    TIDE_CHECK(cipher_begin(c, part, number, 0));
-    TIDE_CHECK(size == 0 || EVP_CipherUpdate(c->context, to, &n, from, (int)size) == 1);
-    TIDE_CHECK(EVP_CIPHER_CTX_ctrl(c->context, EVP_CTRL_GCM_SET_TAG, TAG, from + size) == 1);
-    return EVP_CipherFinal_ex(c->context, to + n, &n) == 1;
-}
-
 /* ---- writer ---- */
 
 struct box_writer {
-    struct cipher cipher;
+    struct box_cipher cipher;
     struct sink sink;
     struct sha inner;
     struct sha outer;
@@ -190,7 +92,7 @@ struct box_writer {
     uint8_t *block; /* block_size: content that waits */
     size_t used;
     uint8_t *packed; /* block_size */
-    uint8_t *out;    /* block_size + TAG */
+    uint8_t *out;    /* block_size + BOX_TAG */
     uint32_t *sizes; /* of the blocks written; with RAW */
     size_t count;
     size_t room;
@@ -219,7 +121,7 @@ int box_writer_new(const struct box_options *options, const struct sink *sink,
     sha_init(&w->outer);
     w->block = malloc(w->block_size);
     w->packed = malloc(w->block_size);
-    w->out = malloc(w->block_size + TAG);
+    w->out = malloc(w->block_size + BOX_TAG);
     bool enough = w->block != NULL && w->packed != NULL && w->out != NULL;
     if (options->level > 0) {
         w->zstd = ZSTD_createCCtx();
@@ -227,11 +129,12 @@ int box_writer_new(const struct box_options *options, const struct sink *sink,
             enough && w->zstd != NULL &&
             !ZSTD_isError(ZSTD_CCtx_setParameter(w->zstd, ZSTD_c_compressionLevel, options->level));
     }
-    int failed = cipher_init(&w->cipher, &options->head, options->key, options->name, err);
-    if (failed == 0 && !enough)
-        failed = no_memory(err);
+    uint8_t header[BOX_HEADER];
+    head_encode(&options->head, header);
+    box_cipher_init(&w->cipher, options->key, options->head.salt, header, options->name);
+    int failed = enough ? 0 : no_memory(err);
     if (failed == 0)
-        failed = put(w, w->cipher.header, BOX_HEADER, err);
+        failed = put(w, header, BOX_HEADER, err);
     if (failed != 0) {
         box_writer_free(w);
         return -1;
@@ -270,11 +173,11 @@ static int flush(struct box_writer *w, struct err *err)
             return no_memory(err);
         }
     }
-    encrypt(&w->cipher, PART_BLOCK, w->count, from, size, w->out);
-    w->sizes[w->count++] = (uint32_t)(size + TAG) | raw;
+    box_cipher_encrypt(&w->cipher, BOX_PART_BLOCK, w->count, from, size, w->out);
+    w->sizes[w->count++] = (uint32_t)(size + BOX_TAG) | raw;
     w->size += w->used;
     w->used = 0;
-    return put(w, w->out, size + TAG, err);
+    return put(w, w->out, size + BOX_TAG, err);
 }
 
 int box_writer_add(struct box_writer *writer, const void *from, size_t size, struct err *err)
@@ -299,7 +202,7 @@ int box_writer_end(struct box_writer *writer, struct box_info *ret, struct err *
         return -1;
     struct box_info info = {.size = writer->size, .inner = sha_final(&writer->inner)};
     size_t size = INDEX_FIX + 4 * writer->count;
-    uint8_t *plain = malloc(size + size + TAG + TAIL);
+    uint8_t *plain = malloc(size + size + BOX_TAG + TAIL);
     if (plain == NULL)
         return no_memory(err);
     struct bytes_writer w = bytes_writer(plain, size);
@@ -309,11 +212,11 @@ int box_writer_end(struct box_writer *writer, struct box_info *ret, struct err *
         bytes_put_u32(&w, writer->sizes[i]);
     TIDE_CHECK(!w.failed && w.used == size);
     uint8_t *stored = plain + size;
-    encrypt(&writer->cipher, PART_INDEX, writer->count, plain, size, stored);
-    struct bytes_writer tail = bytes_writer(stored + size + TAG, TAIL);
-    bytes_put_u32(&tail, (uint32_t)(size + TAG));
+    box_cipher_encrypt(&writer->cipher, BOX_PART_INDEX, writer->count, plain, size, stored);
+    struct bytes_writer tail = bytes_writer(stored + size + BOX_TAG, TAIL);
+    bytes_put_u32(&tail, (uint32_t)(size + BOX_TAG));
     bytes_put_u32(&tail, TAIL_MARK);
-    int failed = put(writer, stored, size + TAG + TAIL, err);
+    int failed = put(writer, stored, size + BOX_TAG + TAIL, err);
     free(plain);
     if (failed != 0)
         return -1;
@@ -342,14 +245,14 @@ void box_writer_free(struct box_writer *writer)
     wipe(writer->packed, writer->block_size);
     free(writer->out);
     free(writer->sizes);
-    cipher_end(&writer->cipher);
+    box_cipher_end(&writer->cipher);
     free(writer);
 }
 
 /* ---- reader ---- */
 
 struct box_reader {
-    struct cipher cipher;
+    struct box_cipher cipher;
     struct source source;
     uint64_t file;
     ZSTD_DCtx *zstd;
@@ -358,7 +261,7 @@ struct box_reader {
     uint32_t *sizes; /* stored, with RAW */
     size_t count;
     uint64_t *starts; /* of every 64th block */
-    uint8_t *stored;  /* block_size + TAG */
+    uint8_t *stored;  /* block_size + BOX_TAG */
     uint8_t *opened;  /* block_size: decrypted, maybe packed still */
     uint8_t *block;   /* block_size: content of `held` */
     uint64_t held;    /* NO_BLOCK: none */
@@ -391,7 +294,7 @@ int box_head_read(const struct source *source, uint64_t file, struct box_head *r
 static int read_tail(struct box_reader *r, uint64_t *ret_at, size_t *ret_size, struct err *err)
 {
     uint8_t bytes[TAIL];
-    uint64_t least = BOX_HEADER + INDEX_FIX + TAG + TAIL;
+    uint64_t least = BOX_HEADER + INDEX_FIX + BOX_TAG + TAIL;
     if (r->info.stored_size < least)
         return err_set(err, TIDE_ERR_CORRUPT, "%llu bytes are too few for a box",
                        (unsigned long long)r->info.stored_size);
@@ -401,16 +304,16 @@ static int read_tail(struct box_reader *r, uint64_t *ret_at, size_t *ret_size, s
     uint64_t size = bytes_get_u32(&b);
     if (bytes_get_u32(&b) != TAIL_MARK)
         return err_set(err, TIDE_ERR_CORRUPT, "a box without its end: it was cut, or is no box");
-    if (size < INDEX_FIX + TAG || (size - INDEX_FIX - TAG) % 4 != 0 ||
+    if (size < INDEX_FIX + BOX_TAG || (size - INDEX_FIX - BOX_TAG) % 4 != 0 ||
         size > r->info.stored_size - BOX_HEADER - TAIL)
         return err_set(err, TIDE_ERR_CORRUPT, "a box of %llu bytes with an index of %llu",
                        (unsigned long long)r->info.stored_size, (unsigned long long)size);
-    r->count = (size_t)(size - INDEX_FIX - TAG) / 4;
+    r->count = (size_t)(size - INDEX_FIX - BOX_TAG) / 4;
     if (r->count > BOX_BLOCKS_MAX)
         return err_set(err, TIDE_ERR_LIMIT, "a box of %zu blocks; at most %u", r->count,
                        BOX_BLOCKS_MAX);
     *ret_at = r->info.stored_size - TAIL - size;
-    *ret_size = (size_t)size - TAG;
+    *ret_size = (size_t)size - BOX_TAG;
     return 0;
 }
 
@@ -445,7 +348,7 @@ static int take_index(struct box_reader *r, const uint8_t *plain, size_t size, u
         uint32_t stored = stored_size(r->sizes[i]);
         size_t content = content_size(r, i);
         bool raw = (r->sizes[i] & RAW) != 0;
-        if (stored <= TAG || (raw ? stored != content + TAG : stored > content + TAG))
+        if (stored <= BOX_TAG || (raw ? stored != content + BOX_TAG : stored > content + BOX_TAG))
             return err_set(err, TIDE_ERR_CORRUPT, "block %zu of a box: %zu bytes stored as %u", i,
                            content, stored);
         at += stored;
@@ -464,19 +367,20 @@ static int read_index(struct box_reader *r, struct err *err)
     size_t size = 0;
     if (read_tail(r, &at, &size, err) != 0)
         return -1;
-    uint8_t *bytes = malloc(size + TAG + size);
+    uint8_t *bytes = malloc(size + BOX_TAG + size);
     r->sizes = malloc((r->count + 1) * sizeof(*r->sizes));
     r->starts = malloc((r->count / STRIDE + 1) * sizeof(*r->starts));
     int failed = bytes == NULL || r->sizes == NULL || r->starts == NULL ? no_memory(err) : 0;
     if (failed == 0)
-        failed = fetch(&r->source, r->file, at, bytes, size + TAG, err);
-    if (failed == 0 && !decrypt(&r->cipher, PART_INDEX, r->count, bytes, size, bytes + size + TAG))
+        failed = fetch(&r->source, r->file, at, bytes, size + BOX_TAG, err);
+    if (failed == 0 && !box_cipher_decrypt(&r->cipher, BOX_PART_INDEX, r->count, bytes, size,
+                                           bytes + size + BOX_TAG))
         failed =
             err_set(err, TIDE_ERR_CORRUPT,
                     "the index of a box does not decrypt: it was changed, or has another name or "
                     "key than it was written with");
     if (failed == 0)
-        failed = take_index(r, bytes + size + TAG, size, at, err);
+        failed = take_index(r, bytes + size + BOX_TAG, size, at, err);
     free(bytes);
     return failed;
 }
@@ -497,13 +401,16 @@ int box_reader_open(const struct source *source, uint64_t file, const uint8_t ke
     r->info.stored_size = stored;
     r->block_size = head.block_size;
     r->held = NO_BLOCK;
-    r->stored = malloc(r->block_size + TAG);
+    r->stored = malloc(r->block_size + BOX_TAG);
     r->opened = malloc(r->block_size);
     r->block = malloc(r->block_size);
     r->zstd = ZSTD_createDCtx();
-    int failed = cipher_init(&r->cipher, &head, key, name, err);
-    if (failed == 0 &&
-        (r->stored == NULL || r->opened == NULL || r->block == NULL || r->zstd == NULL))
+    uint8_t header[BOX_HEADER];
+    head_encode(&head,
+                header); /* the same bytes again: all that may differ was checked to be zero */
+    box_cipher_init(&r->cipher, key, head.salt, header, name);
+    int failed = 0;
+    if (r->stored == NULL || r->opened == NULL || r->block == NULL || r->zstd == NULL)
         failed = no_memory(err);
     if (failed == 0)
         failed = read_index(r, err);
@@ -525,7 +432,7 @@ void box_reader_free(struct box_reader *reader)
     wipe(reader->block, reader->block_size);
     free(reader->sizes);
     free(reader->starts);
-    cipher_end(&reader->cipher);
+    box_cipher_end(&reader->cipher);
     free(reader);
 }
 
@@ -553,12 +460,13 @@ static int hold(struct box_reader *r, uint64_t n, struct err *err)
     r->held = NO_BLOCK;
     if (fetch(&r->source, r->file, start_of(r, n), r->stored, stored, err) != 0)
         return -1;
-    if (!decrypt(&r->cipher, PART_BLOCK, n, r->stored, stored - TAG, raw ? r->block : r->opened))
+    if (!box_cipher_decrypt(&r->cipher, BOX_PART_BLOCK, n, r->stored, stored - BOX_TAG,
+                            raw ? r->block : r->opened))
         return err_set(err, TIDE_ERR_CORRUPT,
                        "block %llu of a box does not decrypt: it was changed",
                        (unsigned long long)n);
     if (!raw) {
-        size_t got = ZSTD_decompressDCtx(r->zstd, r->block, due, r->opened, stored - TAG);
+        size_t got = ZSTD_decompressDCtx(r->zstd, r->block, due, r->opened, stored - BOX_TAG);
         if (ZSTD_isError(got) && ZSTD_getErrorCode(got) == ZSTD_error_memory_allocation)
             return no_memory(err);
         if (got != due)
