@@ -15,8 +15,8 @@
 static void derive(const uint8_t key[BOX_KEY], const uint8_t from_salt[BOX_SALT],
                    uint8_t ret[BOX_KEY])
 {
-    static char info[] = "tidemark box 1";
-    static char digest[] = "SHA256";
+    char info[] = "tidemark box 1";
+    char digest[] = "SHA256";
     uint8_t salt[BOX_SALT];
     uint8_t input[BOX_KEY];
     memcpy(salt, from_salt, sizeof(salt));
