@@ -78,6 +78,12 @@ static int head_decode(const uint8_t bytes[BOX_HEADER], struct box_head *ret, st
     return 0;
 }
 
+size_t box_size_max(size_t size, uint32_t block_size)
+{
+    size_t blocks = size / block_size + (size % block_size != 0);
+    return BOX_HEADER + size + blocks * (BOX_TAG + 4) + INDEX_FIX + BOX_TAG + TAIL;
+}
+
 /* ---- writer ---- */
 
 struct box_writer {

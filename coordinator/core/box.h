@@ -45,6 +45,9 @@ struct box_info {
     struct hash outer;    /* of the box; a reader does not know it: zero */
 };
 
+/* The most that a box of that much content takes; block_size as in a header. */
+size_t box_size_max(size_t size, uint32_t block_size);
+
 struct box_writer;
 
 /* Writes the header. The sink must outlive the writer. LIMIT: no memory; or the sink's. */
