@@ -276,7 +276,8 @@ local = {self.local}
 
 
 class Cluster:
-    def __init__(self, members, disks=("data", "log"), interval="1s", size=8 << 20, net=None):
+    def __init__(self, members, disks=("data", "log"), interval="1s", size=8 << 20, net=None,
+                 encrypted=True):
         self.build = os.environ["TIDE_BUILD"]
         self.base = tempfile.mkdtemp(prefix="tidemark-test-")
         self.processes = []
@@ -286,6 +287,10 @@ class Cluster:
         self.coordinator_address = f"{self.net}.10:9443"
         self.coordinator_local = self.path("coordinator.ipc")
         self.coordinator = None
+        self.master_key = self.path("master.key") if encrypted else None
+        if encrypted:
+            self.write(self.master_key, os.urandom(32).hex() + "\n")
+            os.chmod(self.master_key, 0o600)
         self._pki(members)
         self.disks = [Disk(self, m, d, size) for m in members for d in disks]
         self.participants = [
@@ -349,6 +354,7 @@ ca = {self.path('pki')}/ca.crt
 store = {self.path('store')}
 catalog = {self.path('catalog.sqlite')}
 local = {self.coordinator_local}
+{f"master-key = {self.master_key}" if self.master_key else ""}
 """)
         os.makedirs(self.path("store"), exist_ok=True)
         self.coordinator = self.spawn("coordinator",

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """System test: `tidemark point verify` on what real taps, daemons and a coordinator made: every point
-is attested by every member, judged from a copy that has segments and definitions alone; and with one
+is attested by every member, judged from a copy that has segments, keys and definitions alone; and with one
 segment taken away it says which disk lacks what."""
 import os
 import shutil
@@ -14,17 +14,41 @@ MEMBERS = ["web", "db", "app"]
 
 
 def verify(c, folder, point):
-    return c.tidemark("point", "verify", point, "--store", folder, "--ca", c.path("pki/ca.crt"))
+    return c.tidemark("point", "verify", point, "--store", folder, "--ca", c.path("pki/ca.crt"),
+                      "--master-key", c.master_key)
 
 
 def bare(c):
-    """Segments and definitions, without manifests and point objects."""
+    """Segments, keys and definitions, without manifests and point objects."""
     folder = c.path("bare")
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(c.path("store"), folder,
-                    ignore=lambda _, names: [n for n in names if not n.endswith((".hrl", ".pb")) and
+                    ignore=lambda _, names: [n for n in names if not n.endswith((".hrl", ".pb", ".box")) and
                                              ("." in n or n == "points")])
     return folder
+
+
+def encrypted(c):
+    """Nothing in the store can be read without the master key, and another one is told apart."""
+    paths = [os.path.join(top, name) for top, _, names in os.walk(c.path("store")) for name in names]
+    segments = [p for p in paths if p.endswith(".hrl")]
+    for path in paths:
+        with open(path, "rb") as f:
+            data = f.read()
+        check("a segment is a box", path not in segments or data[:8] == b"TIDEBOX\0", path)
+        check("no record is in the clear", b"TIDESEG" not in data, path)
+    done = c.tidemark("hrl", "check", *segments)
+    check("without the master key", done.returncode == 6 and "no master key" in done.stderr,
+          done.stderr)
+    other = c.path("other.key")
+    c.write(other, "00" * 32 + "\n")
+    os.chmod(other, 0o600)
+    done = c.tidemark("hrl", "check", "--master-key", other, *segments)
+    check("another master key", done.returncode == 6 and "was wrapped with the master key" in
+          done.stderr, done.stderr)
+    os.chmod(other, 0o644)
+    done = c.tidemark("hrl", "check", "--master-key", other, *segments)
+    check("a master key that others may read", done.returncode == 3, done.stderr)
 
 
 def run(c):
@@ -46,6 +70,7 @@ def run(c):
     check("no point object is read", not os.path.exists(os.path.join(c.path("bare"), "points")))
     print(f"{len(said)} points: yes, each attested by 3 of 3")
 
+    encrypted(c)
     folder = bare(c)
     stream = next(d["stream"] for m in points[next(iter(points))]["members"] for d in m["disks"])
     names = sorted(n for n in os.listdir(f"{folder}/streams/{stream}/segments"))
