@@ -122,7 +122,7 @@ def parts_right(rng, box, content):
     return True
 
 
-# ---- boxes that are none: (what, box, what both must say, keys, name)
+# ---- boxes that are none: (what, box, what both must say, keys, name); some are right, to be read
 
 class Made:
     """A box, and what it takes to make it another way."""
@@ -147,12 +147,9 @@ class Made:
             f"<Q32s{len(words)}I", len(self.content) if size is None else size,
             self.inner if inner is None else inner, *words))
 
-    def with_block(self, n, data, raw=False):
-        return self.forge(self.packed[:n] + [(data, raw)] + self.packed[n + 1:])
 
-
-def refused(what, box, code=CORRUPT, keys=None, name=NAME):
-    return what, box, code, keys or KEYS, name
+def refused(what, box, due=CORRUPT, keys=None, name=NAME):
+    return what, box, due, keys or KEYS, name
 
 
 def torn(rng, made, other):
@@ -182,7 +179,7 @@ def torn(rng, made, other):
                   box[:ends[1]] + other.box[ends[1]:ends[2]] + box[ends[2]:])
     for size in (0, 52, 55, 57, 56, 60, len(box) - 104 + 4, 1 << 22, 60 + (1 << 22), 1 << 31,
                  0xFFFFFFF8, 0xFFFFFFFC, 0xFFFFFFFF):
-        yield refused(f"tail of an index of {size}", put(box, len(box) - 8, struct.pack("<I", size)))
+        yield refused(f"tail of an index of {size}", box[:-8] + b.tail(size))
 
 
 def elsewhere(made):
@@ -235,7 +232,7 @@ def indexes(made, empty):
     words, size, packed = made.words, len(made.content), made.packed
     for add in ((1, -1, 0, 0), (1, 0, -1, 0), (1, 0, 0, 0), (-1, 0, 0, 0), (0, 0, 0, 1),
                 (0, 0, 0, -1), (-words[0], 0, words[0], 0), (16 - words[0], 0, words[0] - 16, 0),
-                (5000 - words[0], 0, 0, 0), (words[2], 0, -words[2], 0)):
+                (5000 - words[0], 0, 0, 0), (b.RAW - 1 - words[0], 0, 0, 0), (words[2], 0, -words[2], 0)):
         yield refused(f"sizes {add}", made.forge(words=[w + a for w, a in zip(words, add)]))
     for n in range(len(words)):
         new = words[n] ^ b.RAW
@@ -245,14 +242,12 @@ def indexes(made, empty):
         yield refused(f"content size {other}", made.forge(size=other))
         if other:
             yield refused(f"no block, content size {other}", empty.forge(size=other))
+    for forged in (words + [17], words[:-1], []):
+        yield refused(f"{len(forged)} sizes for 4 blocks", made.forge(words=forged))
+    for forged in (packed[:-1], packed + packed[-1:], packed + [(b"", True)]):
+        yield refused(f"{len(forged)} blocks and sizes", made.forge(forged))
     yield refused("inner hash", made.forge(inner=flip(made.inner, 31)))
     yield refused("no block, inner hash", empty.forge(inner=bytes(32)))
-    yield refused("a size too many", made.forge(words=words + [17]))
-    yield refused("a size too few", made.forge(words=words[:-1]))
-    yield refused("no size", made.forge(words=[]))
-    yield refused("a block too few", made.forge(packed[:-1]))
-    yield refused("a block too many", made.forge(packed + packed[-1:]))
-    yield refused("a block of no bytes more", made.forge(packed + [(b"", True)]))
     box, ends, order = made.box, made.ends, (2, 1, 0, 3)
     swapped = [packed[n] for n in order]
     yield refused("contents of blocks swapped", made.forge(swapped))
@@ -260,9 +255,10 @@ def indexes(made, empty):
     index = made.cipher.seal(1, 4, b.index_of(swapped, size, made.inner))
     yield refused("blocks moved, and their sizes", moved + index + box[-8:])
     index = b.index_of(packed, size, made.inner)
-    for kind, n in ((0, 4), (1, 3), (1, 5), (2, 4)):
-        yield refused(f"index sealed as {kind}, {n}",
-                      box[:ends[4]] + made.cipher.seal(kind, n, index) + box[-8:])
+    for kind, n, more in ((0, 4, 0), (1, 3, 0), (1, 5, 0), (2, 4, 0), (1, 4, 1), (1, 4, 3)):
+        sealed = made.cipher.seal(kind, n, index + bytes(more))
+        yield refused(f"index and {more} bytes, sealed as {kind}, {n}",
+                      box[:ends[4]] + sealed + b.tail(len(sealed)))
     yield refused("a block sealed as an index", box[:ends[1]] + made.cipher.seal(
         1, 1, packed[1][0]) + box[ends[2]:])
     for n, code in ((b.BLOCKS_MAX, CORRUPT), (b.BLOCKS_MAX + 1, LIMIT), (3 * b.BLOCKS_MAX, LIMIT)):
@@ -273,42 +269,38 @@ def frames(made):
     """Blocks forged with the key; those to be read among them, lest all are refused for another
     reason."""
     first, last = made.content[:4096], made.content[3 * 4096:]
-    zstd, whole = zstandard.ZstdCompressor(level=3), made.packed[0][0]
-    wide = zstandard.ZstdCompressor(level=3, write_content_size=False, write_checksum=True)
-    summed, magic = wide.compress(first), b"\x28\xb5\x2f\xfd"
-    rle = bytes([len(last)]) + struct.pack("<I", 1 | 1 << 1 | len(last) << 3)[:3] + b"x"
-    for what, n, data, raw in (
-            ("one byte too few", 0, zstd.compress(first[1:]), False),
-            ("one byte too many", 0, zstd.compress(first + b"x"), False),
-            ("no bytes", 0, zstd.compress(b""), False), ("not a frame", 0, b"x" * 64, False),
-            ("16 MiB", 0, zstd.compress(bytes(16 << 20)), False),
-            ("16 MiB, which it does not say", 0, wide.compress(bytes(16 << 20)), False),
-            ("frame and a byte", 0, whole + b"\0", False), ("cut", 0, whole[:-1], False),
-            ("two frames", 0, zstd.compress(first[:99]) + zstd.compress(first[99:]), False),
-            ("two frames, all and nothing", 0, whole + zstd.compress(b""), False),
-            ("frame to skip, then right", 0, b"\x50\x2a\x4d\x18\1\0\0\0x" + whole, False),
-            ("right, then frame to skip", 0, whole + b"\x50\x2a\x4d\x18\1\0\0\0x", False),
-            ("says 2^60 bytes", 3, magic + b"\xe0" + struct.pack("<Q", 1 << 60) + rle[1:], False),
-            ("says 2^64 - 1 bytes", 3, magic + b"\xe0" + b"\xff" * 8 + rle[1:], False),
-            ("of a dictionary", 3, magic + b"\x21\x07" + rle, False),
-            ("its checksum", 0, flip(summed, len(summed) - 1), False),
-            ("raw, short", 1, made.packed[1][0][:-1], True), ("raw, long", 1, bytes(4097), True),
-            ("raw, of a whole block's size at the end", 3, bytes(4096), True),
-            ("compressed to more than its bytes", 3, zstd.compress(last), False)):
-        yield refused(f"frame: {what}", made.with_block(n, data, raw))
-
-    def right(what, box, content):
-        return what, box, content, KEYS, NAME
-    yield right("as it was", made.forge(), made.content)
-    yield right("size not said, with a checksum", made.with_block(0, summed), made.content)
-    yield right("raw though it need not be", made.with_block(0, first, True), made.content)
-    salt = made.head[36:68]
-    ended = made.content[:3 * 4096] + b"x" * len(last)
-    yield right("a byte again and again", Made(ended, salt).with_block(3, magic + b"\x20" + rle), ended)
-    part = made.content[4096:8192 - 90] + bytes(90)
-    almost = made.content[:4096] + part + made.content[8192:]
-    yield right("smaller by less than a 32nd", Made(almost, salt).with_block(
-        1, zstd.compress(part)), almost)
+    zstd, whole, magic = zstandard.ZstdCompressor(level=3), made.packed[0][0], b"\x28\xb5\x2f\xfd"
+    summed = zstandard.ZstdCompressor(write_content_size=False, write_checksum=True).compress
+    skip = b"\x50\x2a\x4d\x18\1\0\0\0x"
+    rle = struct.pack("<I", 1 | 1 << 1 | len(last) << 3)[:3] + b"x"
+    same, checked, nearly = b"x" * len(last), summed(first), made.content[4096:8102] + bytes(90)
+    wrong = [(f"frame of {len(part)} bytes", n, part, compress(part)) for n, part in (
+        (0, first[1:]), (0, first + b"x"), (0, b""), (0, bytes(16 << 20)), (3, same[1:]),
+        (3, same + b"x")) for compress in (zstd.compress, summed)]
+    wrong += [(f"raw block of {len(part)} bytes", n, part, part) for n, part in (
+        (1, nearly[1:]), (1, bytes(4097)), (1, b""), (3, bytes(4096)))]
+    wrong += [
+        ("not a frame", 0, first, b"x" * 64), ("frame and a byte", 0, first, whole + b"\0"),
+        ("frame cut", 0, first, whole[:-1]), ("its checksum cut off", 0, first, checked[:-4]),
+        ("its checksum", 0, first, flip(checked, len(checked) - 1)),
+        ("two frames", 0, first, zstd.compress(first[:99]) + zstd.compress(first[99:])),
+        ("two frames, all and nothing", 0, first, whole + zstd.compress(b"")),
+        ("frame to skip, then right", 0, first, skip + whole),
+        ("right, then frame to skip", 0, first, whole + skip),
+        ("says 2^60 bytes", 3, same, magic + b"\xe0" + struct.pack("<Q", 1 << 60) + rle),
+        ("says 2^64 - 1 bytes", 3, same, magic + b"\xe0" + b"\xff" * 8 + rle),
+        ("of a dictionary", 3, same, magic + b"\x21\x07" + bytes([len(same)]) + rle),
+        ("compressed to more than its bytes", 3, last, zstd.compress(last))]
+    right = [
+        ("as it was", 0, first, whole), ("raw though it need not be", 0, first, first),
+        ("size not said, with a checksum", 0, first, checked),
+        ("a byte again and again", 3, same, magic + b"\x20" + bytes([len(same)]) + rle),
+        ("smaller by less than a 32nd", 1, nearly, zstd.compress(nearly))]
+    for what, n, part, data in wrong + right:  # with that part's inner hash: it refuses none
+        content = made.content[:4096 * n] + part + made.content[4096 * (n + 1):]
+        box = made.forge(made.packed[:n] + [(data, data is part)] + made.packed[n + 1:],
+                         inner=hashlib.sha256(content).digest())
+        yield refused(what, box, content if (what, n, part, data) in right else CORRUPT)
 
 
 def changes(rng):
