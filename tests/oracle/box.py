@@ -4,7 +4,7 @@
 the product's, and must stay so: where the two disagree, the page says who is wrong.
 
   box.py vector FILE                              writes the page's vector, prints its outer hash
-  box.py read FILE NAME KEYID KEY GENERATION      its content; else exit 1 and the code on stderr
+  box.py read FILE NAME KEYID KEY GENERATION      its content; refused: exit 1, the code on stderr
   box.py write FILE NAME KEYID KEY GENERATION SALT LEVEL BLOCK      a box of what comes on stdin
   box.py check PROGRAM      box_check.py: against PROGRAM, which has the same read and write
 
@@ -95,6 +95,8 @@ def assemble(head, cipher, packed, index):
 
 
 def write(content, key, key_id, generation, salt, name, block_size=65536, level=0):
+    if len(salt) != 32 or not BLOCK_MIN <= block_size <= BLOCK_MAX or block_size & block_size - 1:
+        raise ValueError(f"salt of {len(salt)} bytes (32), block size {block_size}")
     head = header(key_id, generation, salt, block_size)
     packed = [pack(content[at:at + block_size], level) for at in range(0, len(content), block_size)]
     return assemble(head, Cipher(head, key, name), packed,
@@ -112,6 +114,7 @@ def vector():
 def unpack(frame, size):
     """The bytes of one whole frame, which must be `size`. Fed in pieces: none of them, whatever it
     says, becomes much."""
+    _need(frame[:4] == b"\x28\xb5\x2f\xfd", "no frame of RFC 8878")
     zstd, out, at = zstandard.ZstdDecompressor().decompressobj(), b"", 0
     while at < len(frame) and len(out) <= size and not zstd.eof:
         try:
@@ -207,9 +210,10 @@ def _read(file, name, *key):
 
 def _write(file, name, key_id, key, generation, salt, level, block_size):
     key_id, key, generation = _key(key_id, key, generation)
+    box = write(sys.stdin.buffer.read(), key, key_id, generation, bytes.fromhex(salt), name,
+                int(block_size), int(level))
     with open(file, "wb") as f:
-        f.write(write(sys.stdin.buffer.read(), key, key_id, generation, bytes.fromhex(salt), name,
-                      int(block_size), int(level)))
+        f.write(box)
     return 0
 
 
@@ -232,7 +236,11 @@ def main():
     if command is None or len(sys.argv) != 2 + count:
         print(__doc__, file=sys.stderr)
         return 2
-    return command(*sys.argv[2:])
+    try:
+        return command(*sys.argv[2:])
+    except (OSError, ValueError) as e:
+        print(f"box.py: {e}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":
