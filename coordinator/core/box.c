@@ -68,12 +68,10 @@ static int head_decode(const uint8_t bytes[BOX_HEADER], struct box_head *ret, st
     zero = bytes_get_zero(&r, 24) && zero;
     if (bytes_get_u32(&r) != crc32c(bytes, BOX_HEADER - 4))
         return err_set(err, TIDE_ERR_CORRUPT, "the header of a box does not fit its checksum");
-    if (!zero || !good_block_size(head.block_size) || head.generation == 0)
-        return err_set(
-            err, TIDE_ERR_CORRUPT,
-            "the header of a box has block size %u, key generation %u or reserved bytes that "
-            "must not be",
-            head.block_size, head.generation);
+    if (!zero || !good_block_size(head.block_size))
+        return err_set(err, TIDE_ERR_CORRUPT,
+                       "the header of a box has block size %u, or reserved bytes that are not 0",
+                       head.block_size);
     *ret = head;
     return 0;
 }
@@ -455,6 +453,15 @@ static uint64_t start_of(const struct box_reader *r, uint64_t n)
     return at;
 }
 
+/* Exactly one frame of RFC 8878: libzstd would also take several, frames to skip, and those of its
+ * early versions. */
+static bool is_frame(const uint8_t *bytes, size_t size)
+{
+    struct bytes_reader b = bytes_reader(bytes, size);
+    return bytes_get_u32(&b) == ZSTD_MAGICNUMBER &&
+           ZSTD_findFrameCompressedSize(bytes, size) == size;
+}
+
 /* Block n is in r->block. */
 static int hold(struct box_reader *r, uint64_t n, struct err *err)
 {
@@ -470,6 +477,9 @@ static int hold(struct box_reader *r, uint64_t n, struct err *err)
                             raw ? r->block : r->opened))
         return err_set(err, TIDE_ERR_CORRUPT,
                        "block %llu of a box does not decrypt: it was changed",
+                       (unsigned long long)n);
+    if (!raw && !is_frame(r->opened, stored - BOX_TAG))
+        return err_set(err, TIDE_ERR_CORRUPT, "block %llu of a box is not one frame of zstd",
                        (unsigned long long)n);
     if (!raw) {
         size_t got = ZSTD_decompressDCtx(r->zstd, r->block, due, r->opened, stored - BOX_TAG);
