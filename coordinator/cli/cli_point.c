@@ -11,6 +11,7 @@
 #include "common/io/local.h"
 #include "coordinator/cli/point_verify.h"
 #include "coordinator/cli/take.h"
+#include "coordinator/cli/store_find.h"
 #include "coordinator/recover/materialize.h"
 
 #define CALL_MS 25000U
@@ -319,30 +320,6 @@ static void export_progress(void *context, uint64_t done, uint64_t total)
                  (unsigned long long)(done >> 20), (unsigned long long)(total >> 20));
 }
 
-/* The store, and the file of its master key, empty where there is none. */
-static int find_store(const struct point_options *o, char ret[PATH_MAX], char ret_key[PATH_MAX],
-                      struct err *err)
-{
-    json_t *answer = NULL;
-    snprintf(ret_key, PATH_MAX, "%s", o->master_key != NULL ? o->master_key : "");
-    if (o->store != NULL) {
-        snprintf(ret, PATH_MAX, "%s", o->store);
-        return 0;
-    }
-    json_t *request = json_pack("{s:s}", "command", "store");
-    int rc = local_call(o->local, request, CALL_MS, &answer, err);
-    json_decref(request);
-    if (rc < 0) {
-        return -1;
-    }
-    snprintf(ret, PATH_MAX, "%s", cli_text(answer, "path"));
-    if (o->master_key == NULL) {
-        snprintf(ret_key, PATH_MAX, "%s", cli_text(answer, "master_key"));
-    }
-    json_decref(answer);
-    return 0;
-}
-
 static int export_print(const struct point_options *o, const json_t *point,
                         const struct materialize_result *r)
 {
@@ -415,21 +392,17 @@ static int point_export_run(int argc, char **argv)
     struct point_options o = {.local = LOCAL_COORDINATOR};
     struct err err = {0};
     char store[PATH_MAX];
-    char master_key[PATH_MAX];
     argp_parse(&argp, argc, argv, 0, NULL, &o);
     if (o.argument == NULL || o.vm == NULL || o.disk == NULL || o.to == NULL) {
         err_set(&err, TIDE_ERR_USAGE, "POINT, --vm VM, --disk DISK and --to FILE are needed");
         return cli_fail(&err, "`tidemark point show POINT` lists its members and disks");
     }
-    if (find_store(&o, store, master_key, &err) < 0) {
+    struct keyring *keyring = NULL;
+    if (store_find(o.store, o.master_key, o.local, store, &keyring, &err) < 0) {
         return cli_fail(&err, err.code == TIDE_ERR_UNREACHABLE
                                   ? "start tidemark-coordinator, or give its folder with "
                                     "--store DIR"
                                   : NULL);
-    }
-    struct keyring *keyring = NULL;
-    if (master_key[0] != '\0' && keyring_open(store, master_key, &keyring, &err) < 0) {
-        return cli_fail(&err, NULL);
     }
     int status = export_run(&o, store, keyring);
     keyring_close(keyring);
