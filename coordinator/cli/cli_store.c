@@ -17,6 +17,7 @@ enum {
     KEY_MASTER_KEY,
     KEY_LOCAL,
     KEY_RATE,
+    KEY_NEW,
 };
 
 struct options {
@@ -24,6 +25,7 @@ struct options {
     const char *store;
     const char *master_key;
     const char *local;
+    const char *new_key;
     uint64_t rate;
     bool read;
     struct cli_progress progress;
@@ -36,13 +38,17 @@ static error_t option(int key, char *arg, struct argp_state *state)
     struct options *o = state->input;
     switch (key) {
     case ARGP_KEY_INIT:
-        state->child_inputs[0] = &o->output;
+        if (state->root_argp->children != NULL)
+            state->child_inputs[0] = &o->output;
         return 0;
     case KEY_STORE:
         o->store = arg;
         return 0;
     case KEY_MASTER_KEY:
         o->master_key = arg;
+        return 0;
+    case KEY_NEW:
+        o->new_key = arg;
         return 0;
     case KEY_LOCAL:
         o->local = arg;
@@ -202,11 +208,49 @@ static int check_run(int argc, char **argv)
     return survey(&o);
 }
 
+static int rewrap_run(int argc, char **argv)
+{
+    static const struct argp_option list[] = {
+        {"store", KEY_STORE, "DIR", 0, "the store's folder", 0},
+        {"master-key", KEY_MASTER_KEY, "FILE", 0, "the one that it has now", 0},
+        {"new-master-key", KEY_NEW, "FILE", 0, "the one that it shall have", 0},
+        {0}};
+    static const struct argp argp = {
+        list,
+        option,
+        NULL,
+        "Give a store another master key: the keys of its groups are wrapped anew, nothing else is "
+        "touched. The coordinator is stopped meanwhile, and gets the new file in its "
+        "configuration. If "
+        "this is cut short, do the same again.",
+        NULL,
+        NULL,
+        NULL};
+    struct options o = {0};
+    struct err err = {0};
+    unsigned count = 0;
+    argp_parse(&argp, argc, argv, 0, NULL, &o);
+    if (o.store == NULL || o.master_key == NULL || o.new_key == NULL) {
+        err_set(&err, TIDE_ERR_USAGE,
+                "--store DIR, --master-key FILE and --new-master-key FILE are "
+                "needed");
+        return cli_fail(&err, NULL);
+    }
+    if (keyring_rewrap(o.store, o.master_key, o.new_key, &count, &err) < 0)
+        return cli_fail(&err, err.code == TIDE_ERR_CONFLICT ? "stop the coordinator" : NULL);
+    printf("%u keys of groups are wrapped with '%s'; set master-key to it, and keep the old file "
+           "as long "
+           "as there are copies of the store from before\n",
+           count, o.new_key);
+    return 0;
+}
+
 int cli_store(int argc, char **argv)
 {
     static const struct cli_verb verbs[] = {
         {"usage", usage_run, "streams, segments, and the room they take"},
         {"check", check_run, "read everything back and check it"},
+        {"rewrap", rewrap_run, "another master key"},
         {NULL, NULL, NULL},
     };
     return cli_dispatch("store", verbs, argc, argv);

@@ -8,12 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <openssl/crypto.h>
 
 #include "common/core/sha.h"
 #include "common/io/file.h"
 #include "coordinator/store/object.h"
+#include "coordinator/store/owner.h"
 
 #define HEX_DIGITS  (2U * BOX_KEY)
 #define CONTENT     (TIDE_ID_SIZE + BOX_KEY)
@@ -176,7 +178,13 @@ static int wrap(struct keyring *k, const char *relative, const struct keyring_ke
     return rc;
 }
 
-static int load_one(struct keyring *k, const struct name *group, const char *file, struct err *err)
+/* What is done with each key object: its bytes are at hand. */
+typedef int object_fn(struct keyring *k, const struct name *group, const char *relative,
+                      const uint8_t *bytes, size_t size, struct keyring_key *key, void *context,
+                      struct err *err);
+
+static int take_object(struct keyring *k, const struct name *group, const char *file, object_fn *fn,
+                       void *context, struct err *err)
 {
     char relative[256];
     uint8_t *bytes = NULL;
@@ -192,21 +200,14 @@ static int load_one(struct keyring *k, const struct name *group, const char *fil
     if (object_get(k->store, relative, OBJECT_MAX, &bytes, &size, err) < 0) {
         return -1;
     }
-    int rc = unwrap(k, relative, bytes, size, &key, err);
+    int rc = fn(k, group, relative, bytes, size, &key, context, err);
     free(bytes);
-    if (rc < 0) {
-        err_wrap(err, "'%s/%s'", k->store, relative);
-    } else {
-        rc = reserve(k, group, err);
-    }
-    if (rc == 0) {
-        add(k, group, &key);
-    }
     OPENSSL_cleanse(&key, sizeof(key));
-    return rc;
+    return rc < 0 ? err_wrap(err, "'%s/%s'", k->store, relative) : 0;
 }
 
-static int load_group(struct keyring *k, const char *folder, struct err *err)
+static int take_group(struct keyring *k, const char *folder, object_fn *fn, void *context,
+                      struct err *err)
 {
     struct name group;
     char relative[PATH_MAX];
@@ -222,13 +223,14 @@ static int load_group(struct keyring *k, const char *folder, struct err *err)
     }
     int rc = 0;
     for (size_t i = 0; i < count && rc == 0; i++) {
-        rc = load_one(k, &group, names[i], err);
+        rc = take_object(k, &group, names[i], fn, context, err);
     }
     object_names_free(names);
     return rc;
 }
 
-static int load(struct keyring *k, struct err *err)
+/* Every key object of the store, in order. */
+static int take_all(struct keyring *k, object_fn *fn, void *context, struct err *err)
 {
     char **names = NULL;
     size_t count = 0;
@@ -237,14 +239,27 @@ static int load(struct keyring *k, struct err *err)
     }
     int rc = 0;
     for (size_t i = 0; i < count && rc == 0; i++) {
-        rc = load_group(k, names[i], err);
+        rc = take_group(k, names[i], fn, context, err);
     }
     object_names_free(names);
     return rc;
 }
 
-int keyring_open(const char *store, const char *master_key_file, struct keyring **ret,
-                 struct err *err)
+static int load_object(struct keyring *k, const struct name *group, const char *relative,
+                       const uint8_t *bytes, size_t size, struct keyring_key *key, void *context,
+                       struct err *err)
+{
+    (void)context;
+    if (unwrap(k, relative, bytes, size, key, err) < 0 || reserve(k, group, err) < 0) {
+        return -1;
+    }
+    add(k, group, key);
+    return 0;
+}
+
+/* A ring without keys. */
+static int ring_new(const char *store, const char *master_key_file, struct keyring **ret,
+                    struct err *err)
 {
     struct keyring *k = calloc(1, sizeof(*k));
     if (k == NULL) {
@@ -256,10 +271,22 @@ int keyring_open(const char *store, const char *master_key_file, struct keyring 
     if (rc == 0) {
         rc = read_master(k, master_key_file, err);
     }
-    if (rc == 0) {
-        rc = load(k, err);
-    }
     if (rc < 0) {
+        keyring_close(k);
+        return -1;
+    }
+    *ret = k;
+    return 0;
+}
+
+int keyring_open(const char *store, const char *master_key_file, struct keyring **ret,
+                 struct err *err)
+{
+    struct keyring *k = NULL;
+    if (ring_new(store, master_key_file, &k, err) < 0) {
+        return -1;
+    }
+    if (take_all(k, load_object, NULL, err) < 0) {
         keyring_close(k);
         return -1;
     }
@@ -354,4 +381,56 @@ int keyring_find(struct keyring *keyring, const struct id *id, uint32_t generati
                        id_hex(id, hex), generation, keyring->store);
     }
     return 0;
+}
+
+/* ---- another master key ---- */
+
+struct rewrap {
+    struct keyring *to;
+    unsigned count;
+};
+
+static int rewrap_object(struct keyring *k, const struct name *group, const char *relative,
+                         const uint8_t *bytes, size_t size, struct keyring_key *key, void *context,
+                         struct err *err)
+{
+    struct rewrap *r = context;
+    struct err e = {0};
+    uint8_t object[OBJECT_MAX];
+    size_t wrapped = 0;
+    (void)group;
+    r->count++;
+    if (unwrap(r->to, relative, bytes, size, key, &e) == 0) {
+        return 0; /* of a run that was cut short */
+    }
+    if (e.code != TIDE_ERR_DENIED) {
+        return err_set(err, e.code, "%s", e.text);
+    }
+    if (unwrap(k, relative, bytes, size, key, err) < 0 ||
+        wrap(r->to, relative, key, object, sizeof(object), &wrapped, err) < 0) {
+        return -1;
+    }
+    return object_put(k->store, relative, object, wrapped, true, err);
+}
+
+int keyring_rewrap(const char *store, const char *old_file, const char *new_file,
+                   unsigned *ret_count, struct err *err)
+{
+    struct keyring *from = NULL;
+    struct rewrap r = {0};
+    int rc = ring_new(store, old_file, &from, err);
+    if (rc == 0) {
+        rc = ring_new(store, new_file, &r.to, err);
+    }
+    int owner = rc == 0 ? owner_lock(store, err) : -1;
+    rc = owner < 0 ? -1 : take_all(from, rewrap_object, &r, err);
+    if (owner >= 0) {
+        close(owner);
+    }
+    keyring_close(from);
+    keyring_close(r.to);
+    if (rc == 0) {
+        *ret_count = r.count;
+    }
+    return rc;
 }

@@ -48,4 +48,11 @@ int keyring_current(struct keyring *keyring, const struct name *group, struct ke
 int keyring_find(struct keyring *keyring, const struct id *id, uint32_t generation,
                  struct keyring_key *ret, struct err *err);
 
+/* Wraps every key of the store anew, with another master key; no segment is touched. For nobody
+ * else to have the store open meanwhile (CONFLICT). Cut short, it is done again with the same two
+ * files: what has the new wrapping already is counted and left. *ret_count: all keys. The errors of
+ * keyring_open(); FULL. */
+int keyring_rewrap(const char *store, const char *old_file, const char *new_file,
+                   unsigned *ret_count, struct err *err);
+
 #endif

@@ -16,6 +16,7 @@
 #include "common/core/check.h"
 #include "common/hrl/segment.h"
 #include "common/io/file.h"
+#include "coordinator/store/owner.h"
 #include "coordinator/store/staged.h"
 
 #define RECENT 64U /* segments of a stream that are known without reading its manifest */
@@ -766,30 +767,6 @@ static int recover(struct store *store, struct err *err)
     return rc;
 }
 
-static int own(struct store *store, struct err *err)
-{
-    char path[PATH_MAX];
-    char host[128] = "";
-    char text[256];
-    if (snprintf(path, sizeof(path), "%s/owner.json", store->path) >= PATH_MAX - 200) {
-        return err_set(err, TIDE_ERR_LIMIT, "store path '%s' is too long", store->path);
-    }
-    store->owner_fd = file_lock(path, err);
-    if (store->owner_fd < 0) {
-        err_wrap(err, "another coordinator has the store '%s' open", store->path);
-        if (err != NULL && err->code == TIDE_ERR_BUSY) {
-            err->code = TIDE_ERR_CONFLICT;
-        }
-        return -1;
-    }
-    gethostname(host, sizeof(host) - 1);
-    int n = snprintf(text, sizeof(text), "{\"pid\":%ld,\"host\":\"%s\"}\n", (long)getpid(), host);
-    if (ftruncate(store->owner_fd, 0) < 0) {
-        return file_err(err, errno, "cut '%s'", path);
-    }
-    return file_pwrite_full(store->owner_fd, text, (size_t)n, 0, path, err);
-}
-
 int store_open(const char *path, const struct segment_form *form, store_note_fn *note_fn,
                void *context, struct store **ret, struct err *err)
 {
@@ -807,8 +784,8 @@ int store_open(const char *path, const struct segment_form *form, store_note_fn 
     store->path = strdup(path);
     if (store->path == NULL) {
         err_set(err, TIDE_ERR_LIMIT, "no memory to open a store");
-    } else if (file_mkdirs(path, 0750, err) == 0 && own(store, err) == 0 &&
-               recover(store, err) == 0) {
+    } else if (file_mkdirs(path, 0750, err) == 0 &&
+               (store->owner_fd = owner_lock(path, err)) >= 0 && recover(store, err) == 0) {
         *ret = store;
         return 0;
     }

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -16,6 +17,7 @@
 #include "common/io/file.h"
 #include "coordinator/store/keyring.h"
 #include "coordinator/store/object.h"
+#include "coordinator/store/owner.h"
 #include "coordinator/store/segment_file.h"
 
 static char folder[] = "/tmp/tidemark-keyring-XXXXXX";
@@ -155,6 +157,70 @@ static void key_objects(void **state)
     keyring_close(ring());
 }
 
+/* Another master key: the groups' keys stay, and a run that was cut short is done again. */
+static void another_master_key(void **state)
+{
+    (void)state;
+    char store[PATH_MAX];
+    char next[PATH_MAX];
+    struct keyring_key shops;
+    struct keyring_key banks;
+    struct keyring_key got;
+    unsigned count = 0;
+    struct err err = {0};
+    snprintf(store, sizeof(store), "%s/store", folder);
+    snprintf(next, sizeof(next), "%s/next.key", folder);
+    struct keyring *keyring = ring();
+    assert_int_equal(keyring_current(keyring, &shop, &shops, &err), 0);
+    assert_int_equal(keyring_current(keyring, &bank, &banks, &err), 0);
+    keyring_close(keyring);
+    assert_int_equal(file_replace(next, digits('c'), 65, 0600, &err), 0);
+    int owner = owner_lock(store, &err);
+    assert_true(owner >= 0);
+    pid_t child = fork();
+    if (child == 0) { /* the lock is the process's */
+        _exit(keyring_rewrap(store, master, next, &count, &err) == -1 &&
+                      err.code == TIDE_ERR_CONFLICT
+                  ? 0
+                  : 1);
+    }
+    int status = -1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    close(owner);
+    assert_int_equal(keyring_rewrap(store, master, next, &count, &err), 0);
+    assert_int_equal(count, 2);
+    refused(TIDE_ERR_DENIED, "was wrapped with the master key");
+    char kept[PATH_MAX];
+    char with[PATH_MAX];
+    snprintf(kept, sizeof(kept), "%s", master);
+    snprintf(with, sizeof(with), "%s/store/keys/shop/0000000001.box", folder);
+    assert_int_equal(keyring_rewrap(store, next, master, &count, &err), 0);
+    uint8_t *old = NULL;
+    size_t size = 0;
+    assert_int_equal(file_read(with, 4096, &old, &size, &err), 0);
+    assert_int_equal(keyring_rewrap(store, master, next, &count, &err), 0);
+    assert_int_equal(file_replace(with, old, size, 0600, &err),
+                     0); /* as if cut short between two */
+    free(old);
+    refused(TIDE_ERR_DENIED, "");
+    assert_int_equal(keyring_rewrap(store, master, next, &count, &err), 0);
+    assert_int_equal(count, 2);
+    snprintf(master, sizeof(master), "%s", next);
+    keyring = ring();
+    snprintf(master, sizeof(master), "%s", kept);
+    assert_int_equal(keyring_find(keyring, &shops.id, 1, &got, &err), 0);
+    assert_memory_equal(&got, &shops, sizeof(got));
+    assert_int_equal(keyring_find(keyring, &banks.id, 1, &got, &err), 0);
+    assert_memory_equal(&got, &banks, sizeof(got));
+    keyring_close(keyring);
+    assert_int_equal(keyring_rewrap(store, master, next, &count, &err), 0);
+    write_master(digits('d'), 0600);
+    assert_int_equal(file_replace(next, digits('e'), 65, 0600, &err), 0);
+    assert_int_equal(keyring_rewrap(store, master, next, &count, &err), -1);
+    assert_int_equal(err.code, TIDE_ERR_DENIED);
+}
+
 static void segment_path(const char *name, char ret[PATH_MAX])
 {
     snprintf(ret, PATH_MAX, "%s/store/streams/0123/%s", folder, name);
@@ -222,6 +288,7 @@ int main(void)
         cmocka_unit_test_setup(master_keys, reset),
         cmocka_unit_test_setup(keys_of_groups, reset),
         cmocka_unit_test_setup(key_objects, reset),
+        cmocka_unit_test_setup(another_master_key, reset),
         cmocka_unit_test_setup(segments, reset),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
