@@ -143,7 +143,7 @@ struct roundlab {
     struct msg *changed; /* being sent */
 };
 
-extern const char *const roundlab_disk_names[ROUNDLAB_DISKS];
+extern const char *const roundlab_disk_names[2];
 
 /* ---- roundlab.c ---- */
 
