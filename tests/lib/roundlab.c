@@ -134,19 +134,49 @@ static void leader_put(void *context, const struct leader_effect *effect)
     }
 }
 
+/* Bytes of a tapctl, from its start, that a message of that type uses: most are far smaller than
+ * the largest. */
+static size_t tapctl_size(enum tapctl_type type)
+{
+#define USED(member)                                                                               \
+    (offsetof(struct tapctl, member) + sizeof(((const struct tapctl *)NULL)->member))
+    switch ((unsigned)type) {
+    case TAPCTL_HOLD:
+        return USED(hold);
+    case TAPCTL_RELEASE:
+    case TAPCTL_ABORT:
+        return USED(round);
+    case TAPCTL_HELD:
+        return USED(held);
+    case TAPCTL_REFUSED:
+        return USED(refused);
+    case TAPCTL_SEALED:
+        return USED(sealed);
+    default:
+        return sizeof(struct tapctl);
+    }
+#undef USED
+}
+
+struct tapctl *roundlab_keep(const struct tapctl *tap)
+{
+    size_t size = tapctl_size(tap->type);
+    struct tapctl *copy = malloc(size);
+    TIDE_CHECK(copy != NULL);
+    memcpy(copy, tap, size);
+    return copy;
+}
+
 static void tap_order(struct roundlab *lab, unsigned member, unsigned disk, enum kind kind,
                       const struct tapctl *order)
 {
-    struct tapctl *copy = malloc(sizeof *copy);
-    TIDE_CHECK(copy != NULL);
-    *copy = *order;
     roundlab_push(lab, TAP_US,
                   (struct event){.kind = kind,
                                  .member = member,
                                  .disk = disk,
                                  .link = lab->nodes[member].disks[disk].connection,
                                  .release = order->type == TAPCTL_RELEASE,
-                                 .tap = copy});
+                                 .tap = roundlab_keep(order)});
 }
 
 static void member_put(void *context, const struct member_effect *effect)
@@ -156,7 +186,6 @@ static void member_put(void *context, const struct member_effect *effect)
     const struct node *node = &lab->nodes[self];
     static struct tapctl order;
     char r[16];
-    memset(&order, 0, sizeof order);
     switch (effect->type) {
     case MEMBER_SEND:
         transmit(lab, self,

@@ -12,8 +12,10 @@
 #include "participant/core/gate.h"
 
 #define ROUNDLAB_MEMBERS_MAX TIDE_MEMBERS_MAX
-#define ROUNDLAB_DISKS       2 /* of each member: data, log */
-#define ROUNDLAB_EPOCHS_MAX  64
+#ifndef ROUNDLAB_DISKS
+#define ROUNDLAB_DISKS 2 /* of each member: data, log */
+#endif
+#define ROUNDLAB_EPOCHS_MAX 64
 
 struct roundlab;
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const roundlab_disk_names[ROUNDLAB_DISKS] = {"data", "log"};
+const char *const roundlab_disk_names[2] = {"data", "log"};
 
 const char *roundlab_member_name(unsigned member)
 {

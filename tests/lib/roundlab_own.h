@@ -155,13 +155,15 @@ struct roundlab {
     struct msg *changed; /* being sent */
 };
 
-extern const char *const roundlab_disk_names[ROUNDLAB_DISKS];
+extern const char *const roundlab_disk_names[2];
 
 /* ---- roundlab.c ---- */
 
 /* Room for one more of `size` bytes in an array; returns where it is now. */
 void *roundlab_grow(void *from, size_t *room, size_t count, size_t size);
 struct id roundlab_random_id(struct roundlab *lab);
+/* A copy of as much of it as its type uses, to be freed. */
+struct tapctl *roundlab_keep(const struct tapctl *tap);
 /* Nothing where the daemon is stopped or paused. */
 void roundlab_step_member(struct roundlab *lab, unsigned member, struct member_event event);
 void roundlab_step_leader(struct roundlab *lab, unsigned member, struct leader_event event);

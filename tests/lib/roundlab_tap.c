@@ -63,15 +63,12 @@ static void tell_let_go(const struct roundlab *lab, unsigned member, unsigned in
 static void answer(struct roundlab *lab, unsigned member, unsigned index, const struct tapctl *tap,
                    uint64_t in_us)
 {
-    struct tapctl *copy = malloc(sizeof *copy);
-    TIDE_CHECK(copy != NULL);
-    *copy = *tap;
     roundlab_push(lab, in_us,
                   (struct event){.kind = EV_TAP_ANSWER,
                                  .member = member,
                                  .disk = index,
                                  .link = lab->nodes[member].disks[index].connection,
-                                 .tap = copy});
+                                 .tap = roundlab_keep(tap)});
 }
 
 static void answer_sealed(struct roundlab *lab, unsigned member, unsigned index, uint64_t seal_lsn,

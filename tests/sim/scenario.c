@@ -170,7 +170,7 @@ static bool get_disk(struct scenario *s, unsigned word, unsigned *ret)
 {
     const char *text = word < s->word_count ? s->words[word] : "";
     *ret = strcmp(text, "log") == 0;
-    return *ret != 0 || strcmp(text, "data") == 0 ||
+    return (*ret != 0 && ROUNDLAB_DISKS > 1) || strcmp(text, "data") == 0 ||
            wrong(s, "\"%s\" is no disk: data or log", text);
 }
 
