@@ -28,7 +28,8 @@ struct args {
 static const struct argp_option options[] = {
     {"seed", OPT_SEED, "S", 0, "run: everything is drawn from it", 0},
     {"seeds", OPT_SEEDS, "A..B", 0, "swarm: these, one after the other, to the first failure", 0},
-    {"members", OPT_MEMBERS, "N", 0, "1 to what a definition may have (drawn from the seed, 2 to 5)", 0},
+    {"members", OPT_MEMBERS, "N", 0,
+     "1 to what a definition may have (drawn from the seed, 2 to 5)", 0},
     {"rounds", OPT_ROUNDS, "R", 0, "intervals that faults last (20)", 0},
     {"faults", OPT_FAULTS, "KIND", 0, "none, light or swarm (swarm)", 0},
     {"trace", OPT_TRACE, NULL, 0, "print what everybody did", 0},

@@ -33,7 +33,7 @@ struct disk {
     bool has_failed[SIMTAP_SECTORS];
     uint64_t synced;
     bool power;
-    bool unsealed; /* the last record is an ATTACH behind an open bookmark */
+    bool log_failed; /* in the life that has ended, or is about to */
     struct under_way *changes;
     size_t count;
     size_t room;
@@ -155,6 +155,11 @@ void model_synced(struct model *model, unsigned disk, uint64_t lsn)
     model->disks[disk].synced = lsn;
 }
 
+void model_log_failed(struct model *model, unsigned disk)
+{
+    model->disks[disk].log_failed = true;
+}
+
 void model_power(struct model *model, unsigned disk)
 {
     model->disks[disk].power = true;
@@ -242,13 +247,12 @@ void model_record(struct model *model, uint64_t now_us, unsigned disk, const str
 {
     struct disk *d = &model->disks[disk];
     const struct check_stream *stream = check_streams(model->check, disk);
-    /* A log that failed takes no seal: its gap says the same. */
-    bool failed = record->type == RECORD_GAP && record->gap.reason == RECORD_GAP_LOG;
-    if (d->unsealed && !failed) {
+    /* Behind a log that failed there is no seal: the ATTACH says the same. */
+    if (record->type == RECORD_ATTACH && is_open(stream) && !d->log_failed) {
         breach(model, now_us, disk, "life", "ATTACH at %" PRIu64 " follows an open bookmark",
-               record->lsn - 1);
+               record->lsn);
     }
-    d->unsealed = record->type == RECORD_ATTACH && is_open(stream);
+    d->log_failed = d->log_failed && record->type != RECORD_ATTACH;
     if (record->type != RECORD_ATTACH && stream->count > 0 &&
         stream->records[stream->count - 1].incarnation != record->incarnation) {
         breach(model, now_us, disk, "life", "record %" PRIu64 " begins a life that has no ATTACH",

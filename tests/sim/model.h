@@ -27,7 +27,8 @@ void model_change(struct model *model, unsigned disk, const struct simtap_change
                   uint64_t lsn);
 void model_applied(struct model *model, unsigned disk, unsigned number, bool ok);
 void model_synced(struct model *model, unsigned disk, uint64_t lsn);
-void model_power(struct model *model, unsigned disk); /* what was not synced may be anything */
+void model_log_failed(struct model *model, unsigned disk); /* until its tap starts anew */
+void model_power(struct model *model, unsigned disk);      /* what was not synced may be anything */
 void model_began(struct model *model, uint64_t now_us, unsigned disk, const uint8_t *image);
 /* Before check_record() hears of it. */
 void model_record(struct model *model, uint64_t now_us, unsigned disk, const struct record *record);

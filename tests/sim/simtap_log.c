@@ -125,6 +125,7 @@ void simtap_log_failed(struct simtap *tap, uint64_t end_lsn, uint64_t end_positi
     (void)step_gap(tap, false, RECORD_GAP_LOG, 0, 0);
     tap->failed = true;
     tap->logging = false;
+    tap->taps->config.watch.log_failed(tap->taps->config.watch.context, tap->disk);
     simtap_drain(tap);
     sync_image(tap);
     if (!sync_log(tap, UINT64_MAX, end_lsn - 1, end_position)) {
