@@ -42,6 +42,11 @@ static void saw_applied(void *context, unsigned disk, unsigned number, bool ok)
     model_applied(((struct data *)context)->model, disk, number, ok);
 }
 
+static void saw_flushed(void *context, unsigned disk, unsigned number)
+{
+    model_flushed(((struct data *)context)->model, disk, number);
+}
+
 static void saw_synced(void *context, unsigned disk, uint64_t lsn)
 {
     struct data *data = context;
@@ -105,7 +110,7 @@ struct data *data_new(struct roundlab_config *config, const struct data_config *
                                         .log_files = want->log_files,
                                         .log_file = want->log_file,
                                         .based = want->based,
-                                        .watch = {saw_change, saw_applied, saw_synced,
+                                        .watch = {saw_change, saw_applied, saw_flushed, saw_synced,
                                                   saw_log_failed, saw_reclaimed, saw_began, data}};
     data->taps = simtaps_new(&taps);
     config->disks = simtaps_disks(data->taps);

@@ -27,7 +27,8 @@ struct picture {
 
 struct disk {
     uint8_t bytes[SIMTAP_SIZE];
-    uint64_t lsns[SIMTAP_SECTORS]; /* of the last change of each */
+    uint64_t lsns[SIMTAP_SECTORS];    /* of the last change of each; 0: no power cut takes it */
+    unsigned numbers[SIMTAP_SECTORS]; /* of that change */
     /* A change behind it that failed: a replay may bring it all the same. */
     struct simtap_change failed[SIMTAP_SECTORS];
     bool has_failed[SIMTAP_SECTORS];
@@ -145,7 +146,18 @@ void model_applied(struct model *model, unsigned disk, unsigned number, bool ok)
         d->failed[s] = w.change;
         if (ok) {
             sector_of(&w.change, s, d->bytes + s * SIMTAP_SECTOR);
+            d->numbers[s] = number;
             d->lsns[s] = w.lsn == 0 ? UNSYNCED : w.lsn;
+        }
+    }
+}
+
+void model_flushed(struct model *model, unsigned disk, unsigned number)
+{
+    struct disk *d = &model->disks[disk];
+    for (uint64_t s = 0; s < SIMTAP_SECTORS; s++) {
+        if (d->numbers[s] == number) {
+            d->lsns[s] = 0;
         }
     }
 }

@@ -210,6 +210,20 @@ static void bytes_fires_on_power(void **state)
     caught("bytes");
 }
 
+static void bytes_fires_on_a_lost_flush(void **state)
+{
+    (void)state;
+    applied(1, 0); /* past the log */
+    model_power(model, 0);
+    model_began(model, 0, 0, image);
+    assert_null(check_failure(check));
+    applied(2, 0);
+    model_flushed(model, 0, 2);
+    model_power(model, 0);
+    model_began(model, 0, 0, image);
+    caught("bytes");
+}
+
 static void bytes_fires_on_a_torn_record(void **state)
 {
     uint8_t bytes[2 * SIMTAP_SECTOR];
@@ -349,6 +363,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(bytes_fires, set_up, tear_down),
         cmocka_unit_test_setup_teardown(bytes_fires_on_a_start, set_up, tear_down),
         cmocka_unit_test_setup_teardown(bytes_fires_on_power, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(bytes_fires_on_a_lost_flush, set_up, tear_down),
         cmocka_unit_test_setup_teardown(bytes_fires_on_a_torn_record, set_up, tear_down),
         cmocka_unit_test_setup_teardown(lost_fires_on_a_cut, set_up, tear_down),
         cmocka_unit_test_setup_teardown(lost_fires_on_synced, set_up, tear_down),
