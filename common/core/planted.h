@@ -34,6 +34,7 @@
     X(SHIPPED_UNSYNCED, "the daemon ships what the tap has not synced")                            \
     X(RECLAIM_RECEIVED, "a tap reclaims what the far side has received and not stored")            \
     X(STORED_UNSYNCED, "the far side says stored before its sync has ended")                       \
+    X(FLUSH_UNSYNCED, "a write with FUA is acknowledged before its sync")                          \
     X(POINT_UNSTORED, "a point is published before its streams are stored")                        \
     X(NONCE_KEPT, "the tap draws one nonce and uses it for all its bookmarks")                     \
     X(NONCE_ROUND, "the nonce is the round's id")                                                  \

@@ -44,12 +44,22 @@ static void saw_applied(void *context, unsigned disk, unsigned number, bool ok)
     model_applied(((struct data *)context)->model, disk, number, ok);
 }
 
+static void saw_flushed(void *context, unsigned disk, unsigned number)
+{
+    model_flushed(((struct data *)context)->model, disk, number);
+}
+
 static void saw_synced(void *context, unsigned disk, uint64_t lsn)
 {
     struct data *data = context;
     if (data->model != NULL) {
         model_synced(data->model, disk, lsn);
     }
+}
+
+static void saw_log_failed(void *context, unsigned disk)
+{
+    model_log_failed(((struct data *)context)->model, disk);
 }
 
 static void saw_reclaimed(void *context, unsigned disk, uint64_t lsn)
@@ -100,13 +110,13 @@ struct data *data_new(struct roundlab_config *config, const struct data_config *
     if (want->listed) {
         return data;
     }
-    const struct simtaps_config taps = {
-        .disks = config->members * ROUNDLAB_DISKS,
-        .seed = config->seed,
-        .log_files = want->log_files,
-        .log_file = want->log_file,
-        .based = want->based,
-        .watch = {saw_change, saw_applied, saw_synced, saw_reclaimed, saw_began, data}};
+    const struct simtaps_config taps = {.disks = config->members * ROUNDLAB_DISKS,
+                                        .seed = config->seed,
+                                        .log_files = want->log_files,
+                                        .log_file = want->log_file,
+                                        .based = want->based,
+                                        .watch = {saw_change, saw_applied, saw_flushed, saw_synced,
+                                                  saw_log_failed, saw_reclaimed, saw_began, data}};
     data->taps = simtaps_new(&taps);
     config->disks = simtaps_disks(data->taps);
     config->disk_size = SIMTAP_SIZE;

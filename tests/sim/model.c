@@ -27,13 +27,14 @@ struct picture {
 
 struct disk {
     uint8_t bytes[SIMTAP_SIZE];
-    uint64_t lsns[SIMTAP_SECTORS]; /* of the last change of each */
+    uint64_t lsns[SIMTAP_SECTORS];    /* of the last change of each; 0: no power cut takes it */
+    unsigned numbers[SIMTAP_SECTORS]; /* of that change */
     /* A change behind it that failed: a replay may bring it all the same. */
     struct simtap_change failed[SIMTAP_SECTORS];
     bool has_failed[SIMTAP_SECTORS];
     uint64_t synced;
     bool power;
-    bool unsealed; /* the last record is an ATTACH behind an open bookmark */
+    bool log_failed; /* in the life that has ended, or is about to */
     struct under_way *changes;
     size_t count;
     size_t room;
@@ -145,7 +146,18 @@ void model_applied(struct model *model, unsigned disk, unsigned number, bool ok)
         d->failed[s] = w.change;
         if (ok) {
             sector_of(&w.change, s, d->bytes + s * SIMTAP_SECTOR);
+            d->numbers[s] = number;
             d->lsns[s] = w.lsn == 0 ? UNSYNCED : w.lsn;
+        }
+    }
+}
+
+void model_flushed(struct model *model, unsigned disk, unsigned number)
+{
+    struct disk *d = &model->disks[disk];
+    for (uint64_t s = 0; s < SIMTAP_SECTORS; s++) {
+        if (d->numbers[s] == number) {
+            d->lsns[s] = 0;
         }
     }
 }
@@ -153,6 +165,11 @@ void model_applied(struct model *model, unsigned disk, unsigned number, bool ok)
 void model_synced(struct model *model, unsigned disk, uint64_t lsn)
 {
     model->disks[disk].synced = lsn;
+}
+
+void model_log_failed(struct model *model, unsigned disk)
+{
+    model->disks[disk].log_failed = true;
 }
 
 void model_power(struct model *model, unsigned disk)
@@ -242,13 +259,12 @@ void model_record(struct model *model, uint64_t now_us, unsigned disk, const str
 {
     struct disk *d = &model->disks[disk];
     const struct check_stream *stream = check_streams(model->check, disk);
-    /* A log that failed takes no seal: its gap says the same. */
-    bool failed = record->type == RECORD_GAP && record->gap.reason == RECORD_GAP_LOG;
-    if (d->unsealed && !failed) {
+    /* Behind a log that failed there is no seal: the ATTACH says the same. */
+    if (record->type == RECORD_ATTACH && is_open(stream) && !d->log_failed) {
         breach(model, now_us, disk, "life", "ATTACH at %" PRIu64 " follows an open bookmark",
-               record->lsn - 1);
+               record->lsn);
     }
-    d->unsealed = record->type == RECORD_ATTACH && is_open(stream);
+    d->log_failed = d->log_failed && record->type != RECORD_ATTACH;
     if (record->type != RECORD_ATTACH && stream->count > 0 &&
         stream->records[stream->count - 1].incarnation != record->incarnation) {
         breach(model, now_us, disk, "life", "record %" PRIu64 " begins a life that has no ATTACH",

@@ -5,10 +5,10 @@
  *
  *   bytes   a disk recovered at a point is the picture of its bookmark (a change that was under way
  *           then may be there or not); a tap that starts serves what was on the image, and after a
- *           power cut at least what its log had synced; a write in a stream is one that a guest
- * made lost    what was acknowledged as stored, shipped or synced is there after every crash; what
- * a tap reclaims is stored; nothing forks life    a tap's life begins with ATTACH, and what the
- * last one left open is sealed before it
+ *           power cut at least what its log had synced, and what was flushed; a write in a stream
+ * is one that a guest made lost    what was acknowledged as stored, shipped or synced is there
+ * after every crash; what a tap reclaims is stored; nothing forks life    a tap's life begins with
+ * ATTACH, and what the last one left open is sealed before it
  *
  * Breaches go to check.h. */
 #ifndef TIDE_TESTS_SIM_MODEL_H
@@ -26,8 +26,10 @@ void model_base(struct model *model, unsigned disk, const uint8_t *image); /* at
 void model_change(struct model *model, unsigned disk, const struct simtap_change *change,
                   uint64_t lsn);
 void model_applied(struct model *model, unsigned disk, unsigned number, bool ok);
+void model_flushed(struct model *model, unsigned disk, unsigned number);
 void model_synced(struct model *model, unsigned disk, uint64_t lsn);
-void model_power(struct model *model, unsigned disk); /* what was not synced may be anything */
+void model_log_failed(struct model *model, unsigned disk); /* until its tap starts anew */
+void model_power(struct model *model, unsigned disk);      /* what was not synced may be anything */
 void model_began(struct model *model, uint64_t now_us, unsigned disk, const uint8_t *image);
 /* Before check_record() hears of it. */
 void model_record(struct model *model, uint64_t now_us, unsigned disk, const struct record *record);

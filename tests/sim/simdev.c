@@ -81,7 +81,7 @@ static void settle(struct simdev *dev, size_t from, size_t to)
     }
     dev->count = kept;
     size_t done = kept == 0 ? dev->used : dev->pending[0].at;
-    if (kept > 0 && done < COMPACT) {
+    if (done == 0 || (kept > 0 && done < COMPACT)) {
         return;
     }
     memmove(dev->bytes, dev->bytes + done, dev->used - done);

@@ -43,7 +43,10 @@ struct simtap_watch {
     /* Under way from here on; LSN 0: past the log. */
     void (*change)(void *context, unsigned disk, const struct simtap_change *change, uint64_t lsn);
     void (*applied)(void *context, unsigned disk, unsigned number, bool ok); /* to the image */
+    /* A write with FUA is about to be acknowledged. */
+    void (*flushed)(void *context, unsigned disk, unsigned number);
     void (*synced)(void *context, unsigned disk, uint64_t lsn);
+    void (*log_failed)(void *context, unsigned disk);
     /* The log holds nothing up to there any more. */
     void (*reclaimed)(void *context, unsigned disk, uint64_t lsn);
     /* A tap is about to serve; what was under way is as the image says. */

@@ -10,6 +10,7 @@
 
 #define WRITE_US_MIN 40U /* from log to image */
 #define WRITE_US_MAX 400U
+#define FUA_OF       8U /* writes for one that is FUA */
 
 /* ---- map ---- */
 
@@ -59,6 +60,13 @@ static void describe(const struct simtap *tap, const struct op *op, uint8_t *byt
                                        .discard = op->change.discard};
 }
 
+void simtap_flushed(struct simtap *tap, unsigned number)
+{
+    const struct simtap_watch *watch = &tap->taps->config.watch;
+    watch->flushed(watch->context, tap->disk, number);
+    roundlab_write_done(tap->taps->lab, number, true);
+}
+
 /* Into the image, or its error to the guest. */
 static void apply(struct simtap *tap, struct op *op)
 {
@@ -69,13 +77,20 @@ static void apply(struct simtap *tap, struct op *op)
     int result = change.zero ? file_zero(tap->image->fd, change.offset, change.size, change.discard)
                              : file_write(tap->image->fd, bytes, change.size, change.offset);
     bool ok = result == 0;
+    bool fua = ok && op->fua;
     watch->applied(watch->context, tap->disk, change.number, ok);
     end(tap, op);
     if (!ok) {
         simtap_map_set(tap, change.offset, change.size);
         simtap_gap(tap, RECORD_GAP_IMAGE, false, change.offset, change.size);
     }
-    roundlab_write_done(tap->taps->lab, change.number, ok);
+    if (fua && !PLANTED(FLUSH_UNSYNCED)) {
+        simtap_sync_begin(tap, SYNC_FUA, change.number);
+    } else if (fua) {
+        simtap_flushed(tap, change.number);
+    } else {
+        roundlab_write_done(tap->taps->lab, change.number, ok);
+    }
 }
 
 void simtap_apply_due(struct simtap *tap, unsigned number)
@@ -175,6 +190,7 @@ void simtap_write(struct simtap *tap, unsigned number)
                                         .size = sectors * SIMTAP_SECTOR,
                                         .zero = what < 3,
                                         .discard = what == 0};
+    op->fua = prng_below(prng, FUA_OF) == 0;
     TAILQ_INSERT_TAIL(&tap->ops, op, entry);
     simtap_start_ops(tap);
 }

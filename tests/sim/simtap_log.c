@@ -125,6 +125,7 @@ void simtap_log_failed(struct simtap *tap, uint64_t end_lsn, uint64_t end_positi
     (void)step_gap(tap, false, RECORD_GAP_LOG, 0, 0);
     tap->failed = true;
     tap->logging = false;
+    tap->taps->config.watch.log_failed(tap->taps->config.watch.context, tap->disk);
     simtap_drain(tap);
     sync_image(tap);
     if (!sync_log(tap, UINT64_MAX, end_lsn - 1, end_position)) {
@@ -200,7 +201,7 @@ static void due_of(const struct simtap *tap, struct sync *sync)
     sync->open_round = tap->open_round;
 }
 
-void simtap_sync_begin(struct simtap *tap, enum sync_why why, uint64_t copy_lsn)
+void simtap_sync_begin(struct simtap *tap, enum sync_why why, uint64_t what)
 {
     unsigned which = tap->sync_next++ % SYNCS_MAX;
     struct sync *sync = &tap->syncs[which];
@@ -211,7 +212,7 @@ void simtap_sync_begin(struct simtap *tap, enum sync_why why, uint64_t copy_lsn)
                           .image_written = simdev_written(tap->image),
                           .lsn = tap->log_lsn,
                           .position = tap->ring.position,
-                          .copy_lsn = copy_lsn};
+                          .what = what};
     due_of(tap, sync);
     simtap_later(tap, simtap_draw_us(tap, SYNC_US_MIN, SYNC_US_MAX), LATER_SYNC, which);
 }
@@ -278,8 +279,13 @@ void simtap_sync_due(struct simtap *tap, unsigned which)
         break;
     case SYNC_COPY:
         if (ok) {
-            simtap_copy_synced(tap, sync->copy_lsn);
+            simtap_copy_synced(tap, sync->what);
         }
+        break;
+    case SYNC_FUA: /* whatever became of the log, the image alone keeps the promise */
+        tap->image->covers = sync->image_written;
+        TIDE_CHECK(file_sync(tap->image->fd) == 0);
+        simtap_flushed(tap, (unsigned)sync->what);
         break;
     case SYNC_ASKED:
     default:

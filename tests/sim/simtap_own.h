@@ -19,6 +19,7 @@ struct op { /* as range.h: at most one a request, in order of arrival */
     TAILQ_ENTRY(op) entry;
     struct simtap_change change;
     bool copy;
+    bool fua; /* answered when log and image are synced */
     bool begun;
     bool outside;      /* planted: in nobody's way */
     uint64_t lsn;      /* 0: unlogged */
@@ -28,7 +29,7 @@ struct op { /* as range.h: at most one a request, in order of arrival */
 };
 TAILQ_HEAD(ops, op);
 
-enum sync_why { SYNC_ASKED, SYNC_SEAL, SYNC_CHECKPOINT, SYNC_COPY };
+enum sync_why { SYNC_ASKED, SYNC_SEAL, SYNC_CHECKPOINT, SYNC_COPY, SYNC_FUA };
 
 struct sync { /* what it covers */
     enum sync_why why;
@@ -41,7 +42,7 @@ struct sync { /* what it covers */
     uint64_t due_position;
     uint64_t open_lsn;
     struct id open_round;
-    uint64_t copy_lsn; /* COPY */
+    uint64_t what; /* COPY: LSN of its begin; FUA: number of the write */
 };
 
 struct simtap {
@@ -100,7 +101,7 @@ void simtap_overflow(struct simtap *tap);
 void simtap_log_failed(struct simtap *tap, uint64_t end_lsn, uint64_t end_position);
 void simtap_gap(struct simtap *tap, enum record_gap_reason reason, bool suspect, uint64_t offset,
                 uint64_t size);
-void simtap_sync_begin(struct simtap *tap, enum sync_why why, uint64_t copy_lsn);
+void simtap_sync_begin(struct simtap *tap, enum sync_why why, uint64_t what);
 void simtap_sync_due(struct simtap *tap, unsigned which);
 void simtap_recycle(struct simtap *tap);
 
@@ -108,6 +109,7 @@ void simtap_recycle(struct simtap *tap);
 
 void simtap_write(struct simtap *tap, unsigned number);
 void simtap_apply_due(struct simtap *tap, unsigned number);
+void simtap_flushed(struct simtap *tap, unsigned number);
 void simtap_drain(struct simtap *tap); /* what is under way is in the image */
 void simtap_start_ops(struct simtap *tap);
 void simtap_map_set(struct simtap *tap, uint64_t offset, uint64_t size);
