@@ -8,6 +8,7 @@
 #include "common/core/check.h"
 #include "common/hrl/record.h"
 #include "common/io/clock.h"
+#include "common/io/jsontext.h"
 #include "participant/core/standing.h"
 #include "participant/uplink.h"
 
@@ -502,9 +503,8 @@ static json_t *events(const struct commands *c, const json_t *request)
     return to;
 }
 
-json_t *commands_answer(void *arg, const char *command, const json_t *request)
+static json_t *answer(const struct commands *c, const char *command, const json_t *request)
 {
-    const struct commands *c = arg;
     if (strcmp(command, "status") == 0) {
         return status(c);
     }
@@ -521,4 +521,15 @@ json_t *commands_answer(void *arg, const char *command, const json_t *request)
     err_set(&err, TIDE_ERR_USAGE, "unknown command \"%s\"; expected status, take, disk or events",
             command);
     return local_error(&err);
+}
+
+json_t *commands_answer(void *arg, const char *command, const json_t *request)
+{
+    unsigned long before = jsontext_failures();
+    json_t *to = answer(arg, command, request);
+    if (jsontext_failures() != before) {
+        json_decref(to); /* parts of it may be missing */
+        return NULL;
+    }
+    return to;
 }
