@@ -42,7 +42,7 @@ struct pieces {
 /* Finds *.hrl, and definitions/GROUP/EPOCH.pb, anywhere under `folder`; `named` are the bookmarks
  * of rounds whose id begins with the lower-case hex digits of `prefix`. *ret is to be closed.
  *   NOT_FOUND, IO, DENIED  the folder, or one in it, cannot be read
- *   LIMIT                  over the limits above */
+ *   LIMIT                  over the limits above, or no memory */
 int pieces_find(const char *folder, const char *prefix, struct pieces *ret, struct err *err);
 void pieces_close(struct pieces *pieces);
 

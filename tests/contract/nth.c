@@ -208,7 +208,7 @@ void nth_each(const char *what, nth_call_fn *call, void (*prepare)(void), long l
     each(what, call, prepare, least, false);
 }
 
-void nth_each_of_library(const char *what, nth_call_fn *call, void (*prepare)(void), long least)
+void nth_each_lenient(const char *what, nth_call_fn *call, void (*prepare)(void), long least)
 {
     each(what, call, prepare, least, true);
 }

@@ -32,10 +32,10 @@ void nth_says(const struct err *err, const char *what, long n);
  * returns an error that says so, leaves nothing behind, and the call then succeeds. prepare: NULL,
  * or makes what each call begins with. */
 void nth_each(const char *what, nth_call_fn *call, void (*prepare)(void), long least);
-/* The same where a library asks for much, and can do without some of it: the call may then succeed,
+/* The same where much is asked for, and some of it can be done without: the call may then succeed,
  * and past NTH_ALL only each nth_stride()th fails. */
 #define NTH_ALL 128
-void nth_each_of_library(const char *what, nth_call_fn *call, void (*prepare)(void), long least);
+void nth_each_lenient(const char *what, nth_call_fn *call, void (*prepare)(void), long least);
 
 extern char nth_folder[64]; /* in memory where that is there; set by nth_setup() */
 int nth_setup(void **state);
