@@ -5,6 +5,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -64,6 +65,26 @@ static int says_not_attested(struct err *err)
     return judges(EVIDENCE_NOT_ATTESTED, "not attested", err);
 }
 
+/* The definition that fits is the second one of its number: one that could not be read for want of
+ * memory is not taken for one that is not there. */
+static void two_definitions_of_a_number(void **state)
+{
+    char command[4 * POINT_PATH];
+    (void)state;
+    point_lab_make(&lab, DEFINITION_SWAPPED);
+    snprintf(command, sizeof command, "mv '%s/definitions/shop/00000000000000000003.pb' '%s/kept'",
+             lab.store, point_folder);
+    assert_int_equal(system(command), 0);
+    point_lab_remove(&lab);
+    point_lab_make(&lab, NOTHING);
+    snprintf(command, sizeof command,
+             "mv '%s/kept' '%s/definitions/shop/00000000000000000003-other.pb'", point_folder,
+             lab.store);
+    assert_int_equal(system(command), 0);
+    nth_each_lenient("judge: two definitions", says_yes, NULL, 20);
+    point_lab_remove(&lab);
+}
+
 static void points(void **state)
 {
     static const struct {
@@ -106,6 +127,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(points),
+        cmocka_unit_test(two_definitions_of_a_number),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
