@@ -8,6 +8,7 @@
 #define TIDE_PLANTED_BUGS(X)                                                                       \
     X(DUTY_FORGOTTEN, "the tap forgets the duty limit, pause and all")                             \
     X(ACK_IN_HOLD, "writes are acknowledged in the hold")                                          \
+    X(BUDGET_TENFOLD, "the tap holds for ten times the budget")                                    \
     X(PAUSE_FORGOTTEN, "the tap holds again at once after a hold")                                 \
     X(EPOCH_BY_NUMBER, "a member compares epochs by number only")                                  \
     X(PARTIAL_AS_FULL, "a partial point is shown as full")                                         \
