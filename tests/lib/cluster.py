@@ -196,6 +196,9 @@ class Disk:
         self.socket = os.path.join(base, "nbd")
         self.control = os.path.join(base, "control")
         self.tap = None
+        self.plugin = cluster.binary("nbdkit-tidemark-plugin.so")
+        self.before = []  # words before nbdkit
+        self.hold_max_ms = 80
         self.options = []
         with open(self.image, "wb") as f:
             f.truncate(size)
@@ -206,10 +209,9 @@ class Disk:
                 os.unlink(path)
         self.tap = self.cluster.spawn(
             f"tap-{self.member}-{self.name}",
-            ["nbdkit", "-f", "-U", self.socket, "-t", "8",
-             self.cluster.binary("nbdkit-tidemark-plugin.so"), f"disk={self.image}",
-             f"log={self.folder}", f"control={self.control}", f"log-size={self.log_size}",
-             "hold-max-ms=80", *self.options])
+            [*self.before, "nbdkit", "-f", "-U", self.socket, "-t", "8", self.plugin,
+             f"disk={self.image}", f"log={self.folder}", f"control={self.control}",
+             f"log-size={self.log_size}", f"hold-max-ms={self.hold_max_ms}", *self.options])
         wait_until(f"tap of {self.member}/{self.name}: {self.tap.text()}", 15,
                    lambda: os.path.exists(self.socket) and os.path.exists(self.control))
 

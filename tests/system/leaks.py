@@ -1,0 +1,543 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""System test: no hold outlasts its budget, whatever is broken meanwhile.
+
+  leaks.py [--rounds N] [--seed S]   until N rounds (10,000) held, in three groups of three members,
+                                     nine taps and three daemons; a round is asked for every 110 ms
+  leaks.py --planted ...             with taps that hold ten times as long: the same judge must find
+                                     out, from what guests felt and from what the taps say
+
+Faults come at random instants, most of them while a round is under way. A hold is leaked when it is
+longer than its budget and the worst that a control timer overslept near that instant; the timer is a
+thread of the process that measures. Holds are judged twice: by what a guest of each disk waited for a
+write, and by the seal of each hold in the streams that the far side stored. Writes out the distribution
+of both, and of the control timer."""
+import argparse
+import array
+import bisect
+import collections
+import ctypes
+import datetime
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from cluster import (Cluster, Disk, Failed, Nbd, Participant, SITE, check, run_part,  # noqa: E402
+                     step, wait_until)
+
+MEMBERS = ["web", "db", "app"]
+GROUPS = ["red", "green", "blue"]
+PACE_S = 0.110     # from one round to the next, over all groups
+BUDGET_MS = 30     # three a second of a disk are within its duty limit
+SKEW_MS = 15       # of a member before it acts on HOLD: so long holds last, without faults
+WRITE_S = 0.008    # a guest pauses between two writes
+NEAR_S = 0.25      # the control timer is looked at so long before and after a hold
+CONTROL_S = 0.002  # the control timer sleeps so long
+BUCKET_S = 0.1
+FAULT_S = (0.2, 1.5) # between two faults
+HELD_S = 0.003     # a write that took longer is kept with its time
+
+
+# ---- the process that measures: guests and the control timer
+
+class Control(threading.Thread):
+    """Sleeps for a fixed time, and notes by how much longer it slept: all, and the worst of each
+    bucket of time."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.over = array.array("f")
+        self.worst = {}
+        self.ending = False
+
+    def run(self):
+        while not self.ending:
+            begun = time.monotonic()
+            time.sleep(CONTROL_S)
+            over = time.monotonic() - begun - CONTROL_S
+            self.over.append(over)
+            first, last = ((time.time() - back) // BUCKET_S for back in (over, 0))
+            for bucket in range(int(first), int(last) + 1):
+                self.worst[bucket] = max(over, self.worst.get(bucket, 0.0))
+
+
+class Guest(threading.Thread):
+    """Writes a sector at a time to one disk; connects again when its tap does."""
+
+    def __init__(self, path):
+        super().__init__(daemon=True)
+        self.path = path
+        self.took = array.array("f")
+        self.slow = []  # (wall, seconds)
+        self.cut = 0    # writes whose connection ended before the answer
+        self.ending = False
+
+    def run(self):
+        nbd = None
+        sector = 0
+        while not self.ending:
+            try:
+                if nbd is None:
+                    nbd = Nbd(self.path)
+                sector = (sector + 1) % 1024
+                wall, begun = time.time(), time.monotonic()
+                nbd.write(sector * 512, bytes(512))
+                took = time.monotonic() - begun
+                self.took.append(took)
+                if took > HELD_S:
+                    self.slow.append((wall, took))
+                time.sleep(WRITE_S)
+            except (OSError, Failed):
+                if nbd is not None:
+                    nbd.close()
+                    self.cut += 1
+                nbd = None
+                time.sleep(0.02)
+
+
+def measure(sockets):
+    """Until standard input ends; what was measured to standard output."""
+    sys.setswitchinterval(0.0005)
+    control = Control()
+    guests = [Guest(path) for path in sockets]
+    for thread in (control, *guests):
+        thread.start()
+    sys.stdin.read()
+    for thread in (control, *guests):
+        thread.ending = True
+    for thread in (control, *guests):
+        thread.join(20)
+    json.dump({"over": list(control.over), "worst": sorted(control.worst.items()),
+               "took": [t for g in guests for t in g.took], "slow": [g.slow for g in guests],
+               "cut": sum(g.cut for g in guests)}, sys.stdout)
+    return 0
+
+
+# ---- the cluster: each daemon stands for a member of each group
+
+class Daemon(Participant):
+    def write_config(self):
+        super().write_config()
+        with open(self.config, encoding="utf-8") as f:
+            head = f.read().split("[member ")[0]
+        sections = "".join(f"[member {d.name}/{self.name}]\n[disk {d.name}/{self.name}/data]\n"
+                           f"tap = {d.control}\n" for d in self.disks)
+        self.cluster.write(self.config, head + sections)
+
+    def ask(self, request, seconds):
+        """As the command does (common/io/local.h), without a process of its own for each."""
+        text = json.dumps(request).encode()
+        with socket.socket(socket.AF_UNIX) as s:
+            s.settimeout(seconds)
+            s.connect(self.local)
+            s.sendall(b"\0SP\0\0\x30\0\0")
+            self._get(s, 8)
+            s.sendall(struct.pack(">BQI", 1, len(text) + 4, 1 << 31) + text)
+            _, size, _ = struct.unpack(">BQI", self._get(s, 13))
+            return json.loads(self._get(s, size - 4))
+
+    @staticmethod
+    def _get(s, size):
+        data = b""
+        while len(data) < size:
+            more = s.recv(size - len(data))
+            if not more:
+                raise OSError("it hung up")
+            data += more
+        return data
+
+
+class Groups(Cluster):
+    """Disks are named after their group; images and logs lie in memory where that is there, so that
+    the machine's disk does not take part in what a guest feels."""
+
+    def __init__(self, planted):
+        super().__init__(MEMBERS, disks=(), interval="1h")
+        self.memory = tempfile.mkdtemp(prefix="tidemark-leaks-", dir=(
+            "/dev/shm" if os.access("/dev/shm", os.W_OK) else self.base))
+        tests = os.path.join(self.build, "tests")
+        for member in MEMBERS:
+            for group in GROUPS:
+                disk = Disk(self, member, group, 1 << 20,
+                            folder=os.path.join(self.memory, f"{member}-{group}"))
+                disk.image = os.path.join(self.memory, f"{member}-{group}.image")
+                disk.order = self.path(f"{member}-{group}.fault")
+                disk.before = ["env", f"LD_PRELOAD={tests}/tap_faults.so",
+                               f"TIDE_FAULT={disk.order}"]
+                disk.hold_max_ms = BUDGET_MS
+                if planted:
+                    disk.plugin = os.path.join(tests, "nbdkit-tidemark-planted-plugin.so")
+                with open(disk.image, "wb") as f:
+                    f.truncate(1 << 20)
+                self.disks.append(disk)
+        self.participants = [
+            Daemon(self, m, f"{self.net}.{11 + i}:20004",
+                   [d for d in self.disks if d.member == m]) for i, m in enumerate(MEMBERS)]
+
+    def apply_group(self):
+        for group in GROUPS:
+            members = "".join(
+                f"  - name: {p.name}\n    participant: spiffe://{SITE}/participant/{p.name}\n"
+                f"    address: {p.address}\n    disks: [data]\n" for p in self.participants)
+            path = self.path(f"{group}.yaml")
+            # With `partial`, rounds go on while somebody is away.
+            self.write(path, f"group: {group}\ninterval: {self.interval}\n"
+                             f"hold-max: {BUDGET_MS}ms\n"
+                             f"missing: {'strict' if group == GROUPS[0] else 'partial'}\n"
+                             f"members:\n{members}")
+            done = self.tidemark("group", "apply", "-f", path, "--local", self.coordinator_local)
+            check("group apply", done.returncode == 0, done.stderr)
+
+    def close(self):
+        super().close()
+        shutil.rmtree(self.memory, ignore_errors=True)
+
+
+# ---- rounds
+
+class Taker(threading.Thread):
+    """Asks for a round of its group at its turns."""
+
+    def __init__(self, c, group, turn, rng):
+        super().__init__(daemon=True)
+        self.c = c
+        self.group = group
+        self.turn = turn
+        self.random = rng
+        self.asked = threading.Event()
+        self.reasons = collections.Counter()
+        self.began = 0
+        self.ending = False
+
+    def run(self):
+        due = time.monotonic() + self.turn * PACE_S
+        every = len(GROUPS) * PACE_S
+        while not self.ending:
+            time.sleep(max(0.0, due - time.monotonic()))
+            due = max(due + every, time.monotonic())
+            self.asked.set()
+            try:
+                answer = self.random.choice(self.c.participants).ask(
+                    {"command": "take", "group": self.group, "kind": "crash", "wait": "sealed",
+                     "timeout_ms": 3000}, 5)
+            except (OSError, ValueError):
+                self.reasons["daemon away"] += 1
+                continue
+            if not answer["ok"]:
+                self.reasons[f"no answer: {answer['error']}"] += 1
+                continue
+            self.began += answer["round"] != ""
+            self.reasons["sealed" if answer["sealed"] else answer["reason"]] += 1
+
+
+# ---- faults
+
+def hang_up(disk):
+    """Ends the control connection of a tap, as a descriptor of its own would."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open("/proc/net/unix", encoding="utf-8") as f:
+        lines = [line.split() for line in f if line.rstrip().endswith(disk.control)]
+    wanted = {f"socket:[{w[6]}]" for w in lines if w[5] == "03"}
+    process = os.pidfd_open(disk.tap.child.pid)
+    try:
+        folder = f"/proc/{disk.tap.child.pid}/fd"
+        for fd in os.listdir(folder):
+            try:
+                found = os.readlink(f"{folder}/{fd}") in wanted
+            except OSError:
+                continue
+            if found:
+                own = libc.syscall(438, process, int(fd), 0)  # pidfd_getfd
+                if own < 0:
+                    raise OSError(ctypes.get_errno(), "pidfd_getfd")
+                with socket.socket(fileno=own) as s:
+                    s.shutdown(socket.SHUT_RDWR)
+                return True
+    finally:
+        os.close(process)
+    return False
+
+
+class Nemesis:
+    def __init__(self, c, takers, rng):
+        self.c = c
+        self.takers = takers
+        self.random = rng
+        self.counts = collections.Counter()
+        self.not_judged = []  # (disk's index, from, to): its log's disk stood still
+        self.kinds = {"daemon killed": self.daemon_killed, "leader killed": self.leader_killed,
+                      "daemon stopped": self.daemon_stopped, "all stopped": self.all_stopped,
+                      "control lost": self.control_lost, "tap killed": self.tap_killed,
+                      "coordinator away": self.coordinator_away, "log syncs slowly": self.log_lags,
+                      "log writes slowly": self.log_slow}
+
+    def strike(self, kinds=None):
+        """One fault; four times of five soon after a round was asked for."""
+        kind = self.random.choice(kinds or list(self.kinds))
+        if self.random.random() < 0.8:
+            taker = self.random.choice(self.takers)
+            taker.asked.clear()
+            taker.asked.wait(2)
+            time.sleep(self.random.uniform(0, (SKEW_MS + 5) / 1000))
+        self.kinds[kind]()
+        self.counts[kind] += 1
+
+    def _kill(self, participant):
+        participant.process.kill()
+        participant.start()
+
+    def _pause(self, processes, seconds):
+        for process in processes:
+            process.pause(True)
+        time.sleep(seconds)
+        for process in processes:
+            process.pause(False)
+
+    def daemon_killed(self):
+        self._kill(self.random.choice(self.c.participants))
+
+    def leader_killed(self):
+        taker = self.random.choice(self.takers)
+        status = self.random.choice(self.c.participants).ask({"command": "status"}, 5)
+        leader = next(m["leader"] for m in status["members"] if m["group"] == taker.group)
+        taker.asked.clear()
+        taker.asked.wait(2)
+        time.sleep(self.random.uniform(0, (SKEW_MS + 5) / 1000))
+        for p in self.c.participants:
+            if p.name == leader:
+                self._kill(p)
+
+    def daemon_stopped(self):
+        self._pause([self.random.choice(self.c.participants).process],
+                    self.random.uniform(0.05, 0.8))
+
+    def all_stopped(self):
+        self._pause([p.process for p in self.c.participants] + [self.c.coordinator],
+                    self.random.uniform(0.05, 0.8))
+
+    def control_lost(self):
+        for disk in self.random.sample(self.c.disks, self.random.choice((1, 3))):
+            hang_up(disk)
+
+    def tap_killed(self):
+        disk = self.random.choice(self.c.disks)
+        disk.tap.kill()
+        disk.start()
+
+    def coordinator_away(self):
+        self.c.coordinator.kill()
+        time.sleep(self.random.uniform(0, 1))
+        self.c.start_coordinator()
+
+    def _order(self, text):
+        index = self.random.randrange(len(self.c.disks))
+        self.c.write(self.c.disks[index].order, text)
+        begun = time.time()
+        wait_until("the order was taken", 10,
+                   lambda: not os.path.exists(self.c.disks[index].order))
+        return index, begun
+
+    def log_lags(self):
+        self._order("lag ring")
+
+    def log_slow(self):
+        index, begun = self._order("slow ring")
+        self.not_judged.append((index, begun - 1, time.time() + 1.5))
+
+
+# ---- judging
+
+class Near:
+    """The worst that the control timer overslept between two times, and NEAR_S before and after."""
+
+    def __init__(self, worst):
+        self.buckets = [b for b, _ in worst]
+        self.values = [v for _, v in worst]
+
+    def worst(self, begin, end):
+        first = bisect.bisect_left(self.buckets, int((begin - NEAR_S) // BUCKET_S))
+        last = bisect.bisect_right(self.buckets, int((end + NEAR_S) // BUCKET_S))
+        check("the control timer ran", first < last, f"{begin} to {end}")
+        return max(self.values[first:last])
+
+
+MARK = re.compile(r" at (\S+) budget (\d+) us")
+SEAL = re.compile(r"(\w+) bookmark (\d+) hold (\d+) us writes (\d+)")
+
+
+class Hold:
+    """As the streams tell it; outcome None: no seal, for the tap was killed before."""
+
+    def __init__(self, record):
+        when, budget = MARK.search(record["detail"]).groups()
+        self.round = record["round"]
+        self.wall = datetime.datetime.fromisoformat(when.replace("Z", "+00:00")).timestamp()
+        self.budget_s = int(budget) / 1e6
+        self.outcome = None
+        self.held_s = 0.0
+
+
+def holds_of(c, folder):
+    names = sorted(n for n in os.listdir(folder) if n.endswith(".hrl"))
+    holds = {}
+    for at in range(0, len(names), 40):
+        done = c.tidemark("hrl", "show", "-o", "json",
+                          *[os.path.join(folder, n) for n in names[at:at + 40]], seconds=120)
+        check("hrl show", done.returncode == 0, done.stderr[-500:])
+        for file in json.loads(done.stdout):
+            for record in file["records"]:
+                if record["type"] == "bookmark":
+                    holds[record["lsn"]] = Hold(record)
+                elif record["type"] == "seal":
+                    outcome, mark, held, _ = SEAL.search(record["detail"]).groups()
+                    holds[int(mark)].outcome = outcome
+                    holds[int(mark)].held_s = int(held) / 1e6
+    return list(holds.values())
+
+
+def spread(values):
+    """count, p50, p90, p99, p99.9 and the most, in ms."""
+    values = sorted(values)
+    if not values:
+        return "none"
+    shares = [values[min(len(values) - 1, int(len(values) * share))]
+              for share in (0.5, 0.9, 0.99, 0.999)]
+    return " ".join(f"{v * 1000:9.3f}" for v in [*shares, values[-1]]) + f"  of {len(values)}"
+
+
+def judge(measured, holds, not_judged):
+    """What leaked, as seals say it and as guests felt it: two lists of texts."""
+    near = Near(measured["worst"])
+    sealed, felt = [], []
+    for hold in holds:
+        jitter = near.worst(hold.wall, hold.wall + hold.held_s)
+        if hold.held_s > hold.budget_s + jitter:
+            sealed.append(f"round {hold.round}: {hold.outcome} after {hold.held_s * 1000:.3f} ms, "
+                          f"budget {hold.budget_s * 1000:.0f} ms, jitter {jitter * 1000:.3f} ms")
+    for disk, slow in enumerate(measured["slow"]):
+        for wall, took in slow:
+            if any(d == disk and begin < wall < end for d, begin, end in not_judged):
+                continue
+            jitter = near.worst(wall, wall + took)
+            if took > BUDGET_MS / 1000 + jitter:
+                felt.append(f"disk {disk}: a write took {took * 1000:.3f} ms at {wall:.3f}, "
+                            f"budget {BUDGET_MS} ms, jitter {jitter * 1000:.3f} ms")
+    return sealed, felt
+
+
+def write_out(measured, holds, takers, nemesis):
+    rounds = {h.round for h in holds}
+    outcomes = collections.Counter(h.outcome or "no seal" for h in holds)
+    reasons = sum((t.reasons for t in takers), collections.Counter())
+    held = [h.held_s for h in holds if h.outcome]
+    print(f"rounds that held: {len(rounds)}; holds: {len(holds)}: {dict(outcomes)}")
+    print(f"rounds asked for: {sum(reasons.values())}: {dict(reasons.most_common())}")
+    print(f"faults: {sum(nemesis.counts.values())}: {dict(sorted(nemesis.counts.items()))}; writes "
+          f"cut off by a tap's end: {measured['cut']}")
+    print("ms                            p50       p90       p99     p99.9      most")
+    print("holds, as sealed        ", spread(held))
+    print("  those that expired    ", spread([h.held_s for h in holds if h.outcome == "expired"]))
+    print("writes, as guests felt  ", spread(measured["took"]))
+    print(f"  those over {HELD_S * 1000:.0f} ms       ",
+          spread([t for slow in measured["slow"] for _, t in slow]))
+    print("control timer overslept ", spread(measured["over"]), flush=True)
+
+
+# ---- the whole of it
+
+def recovers(c):
+    for group in GROUPS:
+        wait_until(f"a round of all members of {group}", 60, lambda g=group: c.participants[0].ask(
+            {"command": "take", "group": g, "kind": "crash", "wait": "sealed",
+             "timeout_ms": 3000}, 5).get("sealed"))
+
+
+def settle(c):
+    """No hold is left, and the far side has all of the streams; the disks."""
+    def stored():
+        disks = [d for p in c.participants for d in p.status()["disks"]]
+        return all(d["attached"] and not d["holding"] and d["stored_lsn"] + 1 == d["next_lsn"]
+                   for d in disks) and disks
+    return wait_until("all is stored", 120, stored)
+
+
+def run(c, options):
+    rng = random.Random(options.seed)
+    c.start("--test-hold-skew-ms", str(SKEW_MS), "--test-seed", str(options.seed))
+    guests = subprocess.Popen([sys.executable, os.path.abspath(__file__), "--measure",
+                               *[d.socket for d in c.disks]], stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE)
+    try:
+        takers = [Taker(c, g, i, random.Random(rng.random())) for i, g in enumerate(GROUPS)]
+        nemesis = Nemesis(c, takers, rng)
+        recovers(c)
+        for taker in takers:
+            taker.start()
+        step(f"seed {options.seed}; {options.rounds} rounds, one asked for every "
+             f"{PACE_S * 1000:.0f} ms")
+        kinds = ["all stopped"] if options.planted else None
+        limit = time.monotonic() + 60 + options.rounds * PACE_S * 4
+        said = time.monotonic()
+        while sum(t.began for t in takers) < options.rounds:
+            check("rounds go on", time.monotonic() < limit, sum(t.began for t in takers))
+            time.sleep(rng.uniform(*FAULT_S))
+            nemesis.strike(kinds)
+            if time.monotonic() > said + 60:
+                said = time.monotonic()
+                step(f"{sum(t.began for t in takers)} rounds, "
+                     f"{sum(nemesis.counts.values())} faults")
+        for taker in takers:
+            taker.ending = True
+        for taker in takers:
+            taker.join(20)
+        recovers(c)
+        measured = json.loads(guests.communicate(timeout=60)[0])
+        disks = settle(c)
+        step("all is stored")
+    finally:
+        guests.kill()
+        guests.wait(10)
+    holds = [h for d in disks for h in holds_of(
+        c, os.path.join(c.path("store"), "streams", d["stream"], "segments"))]
+    first = measured["worst"][0][0] * BUCKET_S + 1
+    last = measured["worst"][-1][0] * BUCKET_S - 1
+    holds = [h for h in holds if first < h.wall < last]
+    write_out(measured, holds, takers, nemesis)
+    sealed, felt = judge(measured, holds, nemesis.not_judged)
+    print(f"leaked: {len(sealed)} holds as sealed, {len(felt)} writes as felt")
+    for text in sealed[:10] + felt[:10]:
+        print(f"  {text}")
+    if options.planted:
+        check("the seals tell of holds that leak", sealed)
+        check("guests feel them", felt)
+        return
+    check("no hold leaks", not sealed and not felt)
+    check("holds ran out of their budget, and were ended by it",
+          options.rounds < 100 or any(h.outcome == "expired" for h in holds))
+
+
+def main():
+    if sys.argv[1:2] == ["--measure"]:
+        return measure(sys.argv[2:])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=10000)
+    parser.add_argument("--seed", type=int,
+                        default=int(os.environ.get("TIDE_SEED", random.randrange(1 << 32))))
+    parser.add_argument("--planted", action="store_true")
+    options = parser.parse_args()
+    return run_part(lambda c: run(c, options), Groups(options.planted), story=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
