@@ -431,7 +431,7 @@ local = {self.coordinator_local}
                           for r in status["rounds"][-2:]]
             except (Failed, subprocess.TimeoutExpired) as e:
                 lines.append(f"{p.name}: {e}")
-        for process in self.processes:
+        for process in {p.name: p for p in self.processes}.values():
             tail = process.text().strip().splitlines()[-6:]
             lines.append(f"--- {process.name} ({'running' if process.running() else 'ended'})")
             lines += tail
