@@ -17,9 +17,22 @@
 #define POLL_MIN_US 50000U
 #define POLL_MAX_US 500000U
 
+/* A path or a peer's text need not be UTF-8. */
+static json_t *plain(const char *text)
+{
+    char ascii[TIDE_ERR_TEXT_MAX];
+    size_t k = 0;
+    for (; text[k] != '\0' && k < sizeof ascii - 1; k++) {
+        ascii[k] = (char)((unsigned char)text[k] > 0x7f ? '?' : text[k]);
+    }
+    ascii[k] = '\0';
+    return json_string(ascii);
+}
+
 static void put_text(json_t *to, const char *key, const char *text)
 {
-    json_object_set_new(to, key, json_string(text));
+    json_t *o = json_string(text);
+    json_object_set_new(to, key, o != NULL ? o : plain(text));
 }
 
 static void put_number(json_t *to, const char *key, uint64_t number)

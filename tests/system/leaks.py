@@ -8,8 +8,8 @@
                                      out, from what guests felt and from what the taps say
 
 Faults come at random instants, most of them while a round is under way. A hold is leaked when it is
-longer than its budget and the worst that a control timer overslept near that instant; the timer is a
-thread of the process that measures. Holds are judged twice: by the seal of each hold in the streams
+longer than its budget and the worst that control timers overslept near that instant; the timers are
+threads of the process that measures. Holds are judged twice: by the seal of each hold in the streams
 that the far side stored, and by what a guest of each disk waited for a write. A write takes its time
 besides the hold: so long as the worst near it of a tenth tap, which nobody orders to hold. Writes out
 the distribution of all of these."""
@@ -43,10 +43,11 @@ PACE_S = 0.110     # from one round to the next, over all groups
 BUDGET_MS = 30     # three a second of a disk are within its duty limit
 SKEW_MS = 25       # of a member before it acts on HOLD: so long holds last, without faults
 WRITE_S = 0.008    # a guest pauses between two writes
-NEAR_S = 0.5       # the controls are looked at so long before and after a hold
-CONTROL_S = 0.002  # the control timer sleeps so long
+NEAR_S = 2.0       # the controls are looked at so long before and after a hold
+CONTROL_S = 0.002  # a control timer sleeps so long
+CONTROLS = 4       # timers: a hold is one draw, its control must be the worst of many
 BUCKET_S = 0.1
-FAULT_S = (0.2, 1.5) # between two faults
+FAULT_S = (0.2, 1.2)  # between two faults
 HELD_S = 0.003     # a write that took longer is kept with its time
 
 
@@ -65,8 +66,12 @@ class Values:
         for bucket in range(int((now - seconds) // BUCKET_S), int(now // BUCKET_S) + 1):
             self.worst[bucket] = max(seconds, self.worst.get(bucket, 0.0))
 
-    def told(self):
-        return {"all": list(self.all), "worst": sorted(self.worst.items())}
+    @staticmethod
+    def told(values):
+        worst = {}
+        for bucket, value in (item for v in values for item in v.worst.items()):
+            worst[bucket] = max(value, worst.get(bucket, 0.0))
+        return {"all": [x for v in values for x in v.all], "worst": sorted(worst.items())}
 
 
 class Control(threading.Thread):
@@ -122,10 +127,10 @@ class Guest(threading.Thread):
 def measure(unheld, sockets):
     """Until standard input ends; what was measured to standard output."""
     sys.setswitchinterval(0.0005)
-    control = Control()
+    controls = [Control() for _ in range(CONTROLS)]
     nobody = Guest(unheld, CONTROL_S)
     guests = [Guest(path, WRITE_S) for path in sockets]
-    threads = (control, nobody, *guests)
+    threads = [*controls, nobody, *guests]
     for thread in threads:
         thread.start()
     sys.stdin.read()
@@ -133,7 +138,7 @@ def measure(unheld, sockets):
         thread.ending = True
     for thread in threads:
         thread.join(20)
-    json.dump({"over": control.over.told(), "unheld": nobody.took.told(),
+    json.dump({"over": Values.told([c.over for c in controls]), "unheld": Values.told([nobody.took]),
                "took": [t for g in guests for t in g.took.all], "slow": [g.slow for g in guests],
                "cut": sum(g.cut for g in guests)}, sys.stdout)
     return 0
@@ -242,8 +247,9 @@ class Taker(threading.Thread):
         due = time.monotonic() + self.turn * PACE_S
         every = len(GROUPS) * PACE_S
         while not self.ending:
+            while due < time.monotonic():  # turns that were missed; groups stay out of step
+                due += every
             time.sleep(max(0.0, due - time.monotonic()))
-            due = max(due + every, time.monotonic())
             self.asked.set()
             try:
                 answer = self.random.choice(self.c.participants).ask(
@@ -288,9 +294,10 @@ def hang_up(disk):
 
 
 class Nemesis:
-    def __init__(self, c, takers, rng):
+    def __init__(self, c, takers, rng, planted):
         self.c = c
         self.takers = takers
+        self.planted = planted  # then nothing but the tap ends a hold
         self.random = rng
         self.counts = collections.Counter()
         self.not_judged = []  # (disk's index, from, to): its log's disk stood still
@@ -300,16 +307,38 @@ class Nemesis:
                       "coordinator away": self.coordinator_away, "log syncs slowly": self.log_lags,
                       "log writes slowly": self.log_slow}
 
-    def strike(self, kinds=None):
-        """One fault; four times of five soon after a round was asked for."""
-        kind = self.random.choice(kinds or list(self.kinds))
-        if self.random.random() < 0.8:
-            taker = self.random.choice(self.takers)
-            taker.asked.clear()
-            taker.asked.wait(2)
-            time.sleep(self.random.uniform(0, SKEW_MS / 1000))
+    def strike(self):
+        """One fault: at any time, soon after a round was asked for, or while a tap holds."""
+        kind = self.random.choice(list(self.kinds))
+        when = self.random.choice([None, self._after_asked, self._until_held, self._until_held])
+        if self.planted:
+            kind, when = "all stopped", self._until_held
+        if when is not None:
+            when(self.random.choice(self.takers))
         self.kinds[kind]()
         self.counts[kind] += 1
+
+    def _after_asked(self, taker):
+        taker.asked.clear()
+        taker.asked.wait(2)
+        time.sleep(self.random.uniform(0, SKEW_MS / 1000))
+
+    def _until_held(self, taker):
+        """Until a write is not answered at once, which is what a hold looks like."""
+        end = time.monotonic() + 2
+        disk = self.random.choice([d for d in self.c.held if d.name == taker.group])
+        nbd = None
+        try:
+            nbd = Nbd(disk.socket)
+            nbd.s.settimeout(0.002)
+            while time.monotonic() < end:
+                nbd.write(0, bytes(512))
+                time.sleep(0.001)
+        except (OSError, Failed):
+            pass  # held, or the tap is away
+        finally:
+            if nbd is not None:
+                nbd.close()
 
     def _kill(self, participant):
         participant.process.kill()
@@ -329,9 +358,7 @@ class Nemesis:
         taker = self.random.choice(self.takers)
         status = self.random.choice(self.c.participants).ask({"command": "status"}, 5)
         leader = next(m["leader"] for m in status["members"] if m["group"] == taker.group)
-        taker.asked.clear()
-        taker.asked.wait(2)
-        time.sleep(self.random.uniform(0, SKEW_MS / 1000))
+        self._until_held(taker)
         for p in self.c.participants:
             if p.name == leader:
                 self._kill(p)
@@ -471,7 +498,7 @@ def write_out(measured, holds, takers, nemesis):
     print(f"  those over {HELD_S * 1000:.0f} ms       ",
           spread([t for slow in measured["slow"] for _, t in slow]))
     print("writes of the tenth tap ", spread(measured["unheld"]["all"]))
-    print("control timer overslept ", spread(measured["over"]["all"]), flush=True)
+    print("control timers overslept", spread(measured["over"]["all"]), flush=True)
 
 
 # ---- the whole of it
@@ -496,7 +523,6 @@ def strike_until(c, takers, nemesis, options):
     """Rounds and faults until enough rounds began; then everything goes on by itself."""
     def began():
         return sum(t.began for t in takers)
-    pause, kinds = ((0.1, 0.4), ["all stopped"]) if options.planted else (FAULT_S, None)
     limit = time.monotonic() + 60 + options.rounds * PACE_S * 4
     said = time.monotonic()
     for taker in takers:
@@ -504,8 +530,8 @@ def strike_until(c, takers, nemesis, options):
     step(f"seed {options.seed}; {options.rounds} rounds, one asked for every {PACE_S * 1000:.0f} ms")
     while began() < options.rounds:
         check("rounds go on", time.monotonic() < limit, f"{began()} of {options.rounds}")
-        time.sleep(nemesis.random.uniform(*pause))
-        nemesis.strike(kinds)
+        time.sleep(nemesis.random.uniform(*FAULT_S))
+        nemesis.strike()
         if time.monotonic() > said + 60:
             said = time.monotonic()
             step(f"{began()} rounds, {sum(nemesis.counts.values())} faults")
@@ -520,7 +546,7 @@ def run(c, options):
     rng = random.Random(options.seed)
     c.start("--test-hold-skew-ms", str(SKEW_MS), "--test-seed", str(options.seed))
     takers = [Taker(c, g, i, random.Random(rng.random())) for i, g in enumerate(GROUPS)]
-    nemesis = Nemesis(c, takers, rng)
+    nemesis = Nemesis(c, takers, rng, options.planted)
     guests = subprocess.Popen([sys.executable, os.path.abspath(__file__), "--measure",
                                c.unheld.socket, *[d.socket for d in c.held]], stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE)
