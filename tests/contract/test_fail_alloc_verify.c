@@ -24,7 +24,7 @@ static int finds(struct err *err)
 {
     struct pieces pieces;
     memset(&pieces, 0x5a, sizeof pieces);
-    if (pieces_find(lab.store, POINT, &pieces, err) != 0) {
+    if (pieces_find(lab.store, NULL, POINT, &pieces, err) != 0) {
         assert_int_equal(pieces.segment_room, 0x5a5a5a5a5a5a5a5a);
         return -1;
     }
