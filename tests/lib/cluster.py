@@ -406,7 +406,8 @@ local = {self.coordinator_local}
             return self.command(*arguments, "--local", self.coordinator_local)
         failed = [{k: r[k] for k in ("round", "group", "epoch", "kind", "scope")}
                   for r in ask("point", "list", "--failed")["rounds"]]
-        return {"points": ask("point", "list"), "groups": ask("group", "list"),
+        groups = ask("group", "list")["groups"]  # as they were applied; after a start by name
+        return {"points": ask("point", "list"), "groups": sorted(groups, key=lambda g: g["group"]),
                 "failed": sorted(failed, key=lambda r: r["round"])}
 
     def catalog_is_remade(self):

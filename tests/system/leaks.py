@@ -183,7 +183,7 @@ class Groups(Cluster):
     the machine's disk does not take part in what a guest feels."""
 
     def __init__(self, planted):
-        super().__init__(MEMBERS, disks=(), interval="1h")
+        super().__init__(MEMBERS, disks=(), interval="1h", encrypted=False)
         self.memory = tempfile.mkdtemp(prefix="tidemark-leaks-", dir=(
             "/dev/shm" if os.access("/dev/shm", os.W_OK) else self.base))
         self.held = [self._disk(m, g, planted) for m in MEMBERS for g in GROUPS]
