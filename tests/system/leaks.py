@@ -10,9 +10,10 @@
 Faults come at random instants, most of them while a round is under way. A hold is leaked when it is
 longer than its budget and the worst that control timers overslept near that instant; the timers are
 threads of the process that measures. Holds are judged twice: by the seal of each hold in the streams
-that the far side stored, and by what a guest of each disk waited for a write. A write takes its time
-besides the hold: so long as the worst near it of a tenth tap, which nobody orders to hold. Writes out
-the distribution of all of these."""
+that the far side stored, and by what a guest of each disk waited for a write that met a hold. A write
+takes its time besides the hold: so long as the worst near it of a tenth tap, which nobody orders to
+hold. Writes out the distribution of all of these. Where it may (root), it runs at a high priority: what
+else the machine does is not what is looked for."""
 import argparse
 import array
 import bisect
@@ -431,6 +432,11 @@ class Hold:
         self.outcome = None
         self.held_s = 0.0
 
+    def meets(self, wall, took):
+        """Whether a write was under way in it; its time is told in whole ms."""
+        length = self.held_s if self.outcome else self.budget_s
+        return self.wall - 0.001 < wall + took and wall < self.wall + length + 0.001
+
 
 def holds_of(c, folder):
     names = sorted(n for n in os.listdir(folder) if n.endswith(".hrl"))
@@ -460,18 +466,19 @@ def spread(values):
     return " ".join(f"{v * 1000:9.3f}" for v in [*shares, values[-1]]) + f"  of {len(values)}"
 
 
-def judge(measured, holds, not_judged):
+def judge(measured, holds_of_disks, not_judged):
     """What leaked, as seals say it and as guests felt it: two lists of texts."""
     over, unheld = Near(measured["over"]["worst"]), Near(measured["unheld"]["worst"])
     sealed, felt = [], []
-    for hold in holds:
+    for hold in (h for holds in holds_of_disks for h in holds):
         jitter = over.worst(hold.wall, hold.wall + hold.held_s)
         if hold.held_s > hold.budget_s + jitter:
             sealed.append(f"round {hold.round}: {hold.outcome} after {hold.held_s * 1000:.3f} ms, "
                           f"budget {hold.budget_s * 1000:.0f} ms, jitter {jitter * 1000:.3f} ms")
     for disk, slow in enumerate(measured["slow"]):
-        for wall, took in slow:
-            if any(d == disk and begin < wall < end for d, begin, end in not_judged):
+        for wall, took in (w for w in slow if w[1] > BUDGET_MS / 1000):
+            if any(d == disk and begin < wall < end for d, begin, end in not_judged) or \
+                    not any(h.meets(wall, took) for h in holds_of_disks[disk]):
                 continue
             jitter = over.worst(wall, wall + took)
             alone = unheld.worst(wall, wall + took)
@@ -559,12 +566,15 @@ def run(c, options):
         guests.wait(10)
     disks = settle(c)
     step("all is stored")
-    holds = [h for d in disks for h in holds_of(
-        c, os.path.join(c.path("store"), "streams", d["stream"], "segments"))]
     first, last = (measured["over"]["worst"][at][0] * BUCKET_S for at in (0, -1))
-    holds = [h for h in holds if first < h.wall < last]  # while the control timer ran
+    streams = {(d["member"], d["group"]): d["stream"] for d in disks}
+    holds_of_disks = [
+        [h for h in holds_of(c, os.path.join(c.path("store"), "streams",
+                                             streams[d.member, d.name], "segments"))
+         if first < h.wall < last] for d in c.held]  # while the control timers ran
+    holds = [h for of_disk in holds_of_disks for h in of_disk]
     write_out(measured, holds, takers, nemesis)
-    sealed, felt = judge(measured, holds, nemesis.not_judged)
+    sealed, felt = judge(measured, holds_of_disks, nemesis.not_judged)
     print(f"leaked: {len(sealed)} holds as sealed, {len(felt)} writes as felt", flush=True)
     for text in sealed[:10] + felt[:10]:
         print(f"  {text}")
@@ -575,6 +585,7 @@ def run(c, options):
         return
     check("no hold leaks", not sealed and not felt)
     if options.rounds >= 1000:
+        c.coordinator.stop()  # more points than one answer can list: they are not compared
         check("each kind of fault came", set(nemesis.counts) == set(nemesis.kinds), nemesis.counts)
         check("holds expired and were aborted",
               {"held", "expired", "aborted"} <= {h.outcome for h in holds})
@@ -589,6 +600,10 @@ def main():
                         default=int(os.environ.get("TIDE_SEED", random.randrange(1 << 32))))
     parser.add_argument("--planted", action="store_true")
     options = parser.parse_args()
+    try:
+        os.nice(-10)
+    except PermissionError:
+        pass
     return run_part(lambda c: run(c, options), Groups(options.planted), story=True)
 
 
