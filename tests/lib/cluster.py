@@ -199,6 +199,9 @@ class Disk:
         self.socket = os.path.join(base, "nbd")
         self.control = os.path.join(base, "control")
         self.tap = None
+        self.plugin = cluster.binary("nbdkit-tidemark-plugin.so")
+        self.before = []  # words before nbdkit
+        self.hold_max_ms = 80
         self.options = []
         with open(self.image, "wb") as f:
             f.truncate(size)
@@ -209,10 +212,9 @@ class Disk:
                 os.unlink(path)
         self.tap = self.cluster.spawn(
             f"tap-{self.member}-{self.name}",
-            ["nbdkit", "-f", "-U", self.socket, "-t", "8",
-             self.cluster.binary("nbdkit-tidemark-plugin.so"), f"disk={self.image}",
-             f"log={self.folder}", f"control={self.control}", f"log-size={self.log_size}",
-             "hold-max-ms=80", *self.options])
+            [*self.before, "nbdkit", "-f", "-U", self.socket, "-t", "8", self.plugin,
+             f"disk={self.image}", f"log={self.folder}", f"control={self.control}",
+             f"log-size={self.log_size}", f"hold-max-ms={self.hold_max_ms}", *self.options])
         wait_until(f"tap of {self.member}/{self.name}: {self.tap.text()}", 15,
                    lambda: os.path.exists(self.socket) and os.path.exists(self.control))
 
@@ -404,7 +406,8 @@ local = {self.coordinator_local}
             return self.command(*arguments, "--local", self.coordinator_local)
         failed = [{k: r[k] for k in ("round", "group", "epoch", "kind", "scope")}
                   for r in ask("point", "list", "--failed")["rounds"]]
-        return {"points": ask("point", "list"), "groups": ask("group", "list"),
+        groups = ask("group", "list")["groups"]  # as they were applied; after a start by name
+        return {"points": ask("point", "list"), "groups": sorted(groups, key=lambda g: g["group"]),
                 "failed": sorted(failed, key=lambda r: r["round"])}
 
     def catalog_is_remade(self):
@@ -468,7 +471,7 @@ local = {self.coordinator_local}
                           for r in status["rounds"][-2:]]
             except (Failed, subprocess.TimeoutExpired) as e:
                 lines.append(f"{p.name}: {e}")
-        for process in self.processes:
+        for process in {p.name: p for p in self.processes}.values():
             tail = process.text().strip().splitlines()[-6:]
             lines.append(f"--- {process.name} ({'running' if process.running() else 'ended'})")
             lines += tail
