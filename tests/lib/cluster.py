@@ -16,7 +16,7 @@ import time
 
 SITE = "test"
 GROUP = "shop"
-
+HOLD_MAX_MS = 80  # of the group, and of each tap
 
 BEGAN = time.monotonic()
 
@@ -42,6 +42,8 @@ def run_part(part, cluster, story=True):
         print(f"FAILED: {e}")
         if story:
             print(cluster.story())
+        cluster.keep = True
+        print(f"the folders are kept: {cluster.base}")
         return 1
     finally:
         cluster.close()
@@ -209,7 +211,7 @@ class Disk:
             ["nbdkit", "-f", "-U", self.socket, "-t", "8",
              self.cluster.binary("nbdkit-tidemark-plugin.so"), f"disk={self.image}",
              f"log={self.folder}", f"control={self.control}", f"log-size={self.log_size}",
-             "hold-max-ms=80", *self.options])
+             f"hold-max-ms={HOLD_MAX_MS}", *self.options])
         wait_until(f"tap of {self.member}/{self.name}: {self.tap.text()}", 15,
                    lambda: os.path.exists(self.socket) and os.path.exists(self.control))
 
@@ -219,10 +221,12 @@ class Participant:
         self.cluster = cluster
         self.name = name
         self.address = address
+        self.reached_at = address  # what the group file says
         self.disks = disks
         self.local = cluster.path(f"{name}.ipc")
         self.config = cluster.path(f"{name}.ini")
         self.process = None
+        self.program = cluster.binary("tidemark-participant")
         self.switches = []
         self.write_config()
 
@@ -247,7 +251,7 @@ local = {self.local}
         self.switches = list(switches) or self.switches
         self.process = self.cluster.spawn(
             f"participant-{self.name}",
-            [self.cluster.binary("tidemark-participant"), "-c", self.config, *self.switches])
+            [self.program, "-c", self.config, *self.switches])
         wait_until(f"participant {self.name} answers", 15, self.answers)
 
     def answers(self):
@@ -280,6 +284,9 @@ class Cluster:
         self.build = os.environ["TIDE_BUILD"]
         self.base = tempfile.mkdtemp(prefix="tidemark-test-")
         self.processes = []
+        self.keep = False  # the folders, after close()
+        self.undo = []  # what close() calls once the processes have ended, the last first
+        self.wraps = {}  # name of a process -> what its command line begins with
         self.interval = interval
         a, b = os.getpid() // 250 % 120 + 100, os.getpid() % 250 + 1
         self.net = net or f"127.{a}.{b}"
@@ -306,6 +313,7 @@ class Cluster:
             f.write(text)
 
     def spawn(self, name, arguments):
+        arguments = [*self.wraps.get(name, []), *arguments]
         process = Process(name, arguments, self.path(name + ".out"))
         self.processes.append(process)
         return process
@@ -364,10 +372,10 @@ local = {self.coordinator_local}
     def apply_group(self):
         members = "".join(
             f"  - name: {p.name}\n    participant: spiffe://{SITE}/participant/{p.name}\n"
-            f"    address: {p.address}\n    disks: [{', '.join(d.name for d in p.disks)}]\n"
+            f"    address: {p.reached_at}\n    disks: [{', '.join(d.name for d in p.disks)}]\n"
             for p in self.participants)
         path = self.path("group.yaml")
-        self.write(path, f"group: {GROUP}\ninterval: {self.interval}\nhold-max: 80ms\n"
+        self.write(path, f"group: {GROUP}\ninterval: {self.interval}\nhold-max: {HOLD_MAX_MS}ms\n"
                          f"missing: strict\nmembers:\n{members}")
         done = self.tidemark("group", "apply", "-f", path, "--local", self.coordinator_local)
         if done.returncode != 0:
@@ -442,4 +450,7 @@ local = {self.coordinator_local}
                 process.kill()
             except (OSError, subprocess.TimeoutExpired):
                 pass
-        shutil.rmtree(self.base, ignore_errors=True)
+        for undo in reversed(self.undo):
+            undo()
+        if not self.keep:
+            shutil.rmtree(self.base, ignore_errors=True)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A cluster whose machines are network namespaces: one for the coordinator and one for each
-participant, each with a veth into a bridge that lies in a namespace of its own. What crosses the
+participant (and others that a test wants), each with a veth into a bridge that lies in a namespace of its own. What crosses the
 bridge can be cut, one way or both. Needs root, iproute2 and nftables."""
 import os
 import subprocess
@@ -18,11 +18,11 @@ def _do(*arguments):
 
 
 class NetCluster(Cluster):
-    def __init__(self, members, disks=("data",), **options):
+    def __init__(self, members, disks=("data",), machines=(), **options):
         self.spaces = []
         self.prefix = f"tidemark-{os.getpid()}"
         self.addresses = {"coordinator": f"{NET}.10"}
-        self.addresses.update((m, f"{NET}.{11 + i}") for i, m in enumerate(members))
+        self.addresses.update((m, f"{NET}.{11 + i}") for i, m in enumerate([*members, *machines]))
         try:
             self._machines()
             super().__init__(members, disks, net=NET, **options)
@@ -55,7 +55,7 @@ class NetCluster(Cluster):
         _do("ip", "netns", "exec", self.switch, "nft", command)
 
     def spawn(self, name, arguments):
-        """Daemons on their machine; taps have no network."""
+        """What is named after a machine runs there; taps have no network."""
         machine = name.removeprefix("participant-")
         if machine in self.addresses:
             arguments = ["ip", "netns", "exec", f"{self.prefix}-{machine}", *arguments]

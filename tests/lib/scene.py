@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every nemesis has in common: one chain of writes that goes over all disks of a cluster, notes
+of what happened when, and the judgement of every point that was published meanwhile.
+
+Step n of the chain is issued when step n - 1 was acknowledged, on whatever machine, so a point that
+has a step has all before it. What the guest felt is told beside what a control in this same process
+felt, which waits and writes as the guest does but to no tap: a guest may wait for as long as the
+group's holds last, and beyond that only for what this machine does to everybody."""
+import collections
+import os
+import random
+import struct
+import subprocess
+import threading
+import time
+
+from cluster import BEGAN, HOLD_MAX_MS, Failed, Nbd, check, run_part, step, wait_until
+
+PAUSE_S = 0.001  # between two steps: the logs last for more than an outage
+BLOCK = 4096
+# Who must be woken one after the other for one held write: the tap's thread by the request, and
+# again by the end of the hold, which a third has to notice; then the guest. Each may come late.
+WAKES = 4
+
+
+class Control(threading.Thread):
+    """How late this process wakes up, and how long a write to a file takes, at worst."""
+
+    def __init__(self, path):
+        super().__init__(daemon=True)
+        self.path = path
+        self.slowest = 0.0
+        self.ending = False
+
+    def run(self):
+        with open(self.path, "wb", buffering=0) as f:
+            while not self.ending:
+                begun = time.monotonic()
+                time.sleep(PAUSE_S)
+                os.pwrite(f.fileno(), bytes(BLOCK), 0)
+                self.slowest = max(self.slowest, time.monotonic() - begun - PAUSE_S)
+
+
+class Chain(threading.Thread):
+    """Step n writes n to the first block of a disk; `where` remembers of which."""
+
+    def __init__(self, disks):
+        super().__init__(daemon=True)
+        self.disks = disks
+        self.random = random.Random(20004)
+        self.where = [None]
+        self.slowest = 0.0  # of the writes that nothing interrupted
+        self.endures = False  # an error: the same step again, until it is acknowledged
+        self.errors = collections.Counter()  # (disk, text) of the answers that were errors
+        self.lost = collections.Counter()  # disk -> connections that ended
+        self.outage = 0.0  # longest from the first try to the acknowledgement
+        self.failed = None
+        self.ending = False
+
+    def run(self):
+        served = [None] * len(self.disks)
+        try:
+            while not self.ending:
+                disk = self.random.randrange(len(served))
+                self.where.append(disk)
+                self._step(served, disk, struct.pack("<Q", len(self.where) - 1) * (BLOCK // 8))
+                time.sleep(PAUSE_S)
+        except (OSError, Failed) as e:
+            self.failed = e
+        for nbd in served:
+            if nbd is not None:
+                nbd.close()
+
+    def _step(self, served, disk, data):
+        first = time.monotonic()
+        for tried in range(1000000):
+            begun = time.monotonic()
+            try:
+                if served[disk] is None:
+                    served[disk] = Nbd(self.disks[disk].socket)
+                    begun = time.monotonic()
+                served[disk].write(0, data)
+                took = time.monotonic() - begun
+                if tried == 0:
+                    self.slowest = max(self.slowest, took)
+                else:
+                    self.outage = max(self.outage, time.monotonic() - first)
+                return
+            except (OSError, Failed) as e:
+                if not self.endures:
+                    raise
+                self._failed(served, disk, e)
+                if self.ending:
+                    raise
+                time.sleep(0.01)
+
+    def _failed(self, served, disk, error):
+        if str(error).endswith("NBD request failed"):
+            self.errors[(disk, str(error))] += 1
+            return
+        if served[disk] is not None:
+            self.lost[disk] += 1
+            served[disk].close()
+            served[disk] = None
+
+    def end(self):
+        self.ending = True
+        self.join(20)
+        check("no write failed or hung", self.failed is None and not self.is_alive(), self.failed)
+
+    def torn(self, values):
+        """What is missing of disks with these latest steps, or None."""
+        latest = max(values)
+        for disk, value in enumerate(values):
+            due = next((s for s in range(latest, 0, -1) if self.where[s] == disk), 0)
+            if value < due:
+                return f"step {latest} is there, step {due} of disk {disk} is not: it has {value}"
+        return None
+
+
+class Scene:
+    def __init__(self, c):
+        self.c = c
+        self.chain = Chain(c.disks)
+        self.control = Control(c.path("control"))
+        self.rounds = {}  # (round, reason, member) -> what a participant said of it
+        self.points = {}  # point -> when it was first seen
+        self.told = []  # (seconds, text): the timeline
+        self.injected_ms = 0.0  # what the nemesis itself adds to one write, at most
+        self.takes_notes = True
+        self.notes = threading.Thread(target=self._note, daemon=True)
+
+    def say(self, text):
+        """A step of the story, and a line of the timeline."""
+        step(text)
+        self.told.append((time.monotonic() - BEGAN, text))
+
+    def _note(self):
+        """Each participant tells its last rounds only: they are looked at often."""
+        while self.takes_notes:
+            for p in self.c.participants:
+                try:
+                    for r in p.status()["rounds"]:
+                        self._round(r, p)
+                except (Failed, subprocess.TimeoutExpired):
+                    pass  # stopped, by the nemesis
+            try:
+                for k, point in self.c.points().items():
+                    if k not in self.points:
+                        self.points[k] = point
+                        self.told.append((time.monotonic() - BEGAN,
+                                          f"  point {k[:12]} {point['label']}"))
+            except (Failed, subprocess.TimeoutExpired):
+                pass
+            time.sleep(0.3)
+
+    def _round(self, r, by):
+        key = (r["round"], r["reason"], r["member"])
+        if key not in self.rounds:
+            said = "sealed" if r["sealed"] else f"{r['reason']} at {r['member']}: {r['text']}"
+            self.told.append((time.monotonic() - BEGAN,
+                              f"  round {r['round'][:12]} {said} ({by.name} says so)"))
+        self.rounds[key] = r
+
+    def timeline(self):
+        return "\n".join(f"  {at:5.1f} s  {text}" for at, text in sorted(self.told))
+
+    def start(self, *switches):
+        self.c.start(*switches)
+        self.begin()
+
+    def begin(self):
+        """Once coordinator, taps and participants run."""
+        self.c.wait_points("at the start", 2, 30, {})
+        self.control.start()
+        self.chain.start()
+        self.notes.start()
+        self.say("points; the chain begins")
+
+    def leader(self, of):
+        return of.status()["members"][0]["leader"]
+
+    def recovers(self, text, seconds=30):
+        """Points of all members come again, with nobody touching anything."""
+        before = self.c.points()
+        wait_until(f"full points again, {text}", seconds, lambda: len(
+            [k for k, p in self.c.points().items() if k not in before and p["label"] == "full"]) >= 2)
+        self.say(f"full points again, {text}")
+
+    def fails(self, what, reasons, member, of=None, seconds=20, text=""):
+        """A round fails or is not begun, from now on, with one of these reasons at that member, or
+        with a text that names it."""
+        of = of or self.c.participants[0]
+        known = {(r["round"], r["time"]) for r in of.status()["rounds"]}
+
+        def failed():
+            return next((r for r in of.status()["rounds"] if (r["round"], r["time"]) not in known and
+                         r["reason"] in reasons and text in r["text"] and
+                         (r["member"] == member or f"; {member} " in r["text"])), None)
+        found = wait_until(f"{what}: a round fails with {'/'.join(reasons)} at {member}", seconds, failed)
+        self.say(f"{what}: {found['reason']} at {found['member']}: {found['text']}")
+        return found
+
+    def judge(self):
+        """Ends the chain and exports every point; returns those that are torn."""
+        self.chain.end()
+        self.control.ending = True
+        self.takes_notes = False
+        self.notes.join(20)
+        self.control.join(20)
+        for p in self.c.participants:
+            for d in p.disks:
+                check("no hold is left", not p.disk(d.name)["holding"], f"{p.name}/{d.name}")
+        points = list(self.c.points().values())
+        torn = []
+        for point in points:
+            values = [struct.unpack_from("<Q", self.c.export(point["point"], d, *(
+                ["--unaligned"] if point["label"] == "unaligned" else [])))[0] for d in self.c.disks]
+            why = self.chain.torn(values)
+            if why is not None:
+                torn.append(f"{point['point']}: {why}")
+        reasons = collections.Counter(
+            f"{r['reason']} at {r['member']}" for r in self.rounds.values() if r["reason"] != "none")
+        self.say(f"{len(self.chain.where) - 1} steps; {len(points)} points judged, {len(torn)} torn; "
+                 f"rounds failed: {dict(reasons) or 'none'}")
+        self._felt()
+        return torn
+
+    def _felt(self):
+        chain, late = self.chain, self.control.slowest * 1000
+        slowest = chain.slowest * 1000
+        bound = HOLD_MAX_MS + self.injected_ms + WAKES * late
+        errors = "; ".join(f"{n} x {text} of {self.c.disks[disk].member}"
+                           for (disk, text), n in chain.errors.items())
+        self.say(f"the guest felt: slowest write {slowest:.1f} ms (hold-max {HOLD_MAX_MS} ms, the "
+                 f"control {late:.1f} ms" +
+                 (f", injected {self.injected_ms:.0f} ms" if self.injected_ms else "") + ")" +
+                 (f"; longest outage {chain.outage * 1000:.0f} ms" if chain.outage else "") +
+                 (f"; errors: {errors}" if errors else ""))
+        check("no hold outlives its budget", slowest <= bound,
+              f"{slowest:.1f} ms, more than {bound:.1f} ms")
+
+    def all_hold(self):
+        torn = self.judge()
+        check("no point is torn", not torn, "\n".join(torn))
+
+
+def play(part, cluster):
+    """Runs a part; when it fails, its timeline comes with it. Returns the exit status."""
+    def whole(c):
+        scene = Scene(c)
+        try:
+            part(scene)
+        except BaseException:
+            print(f"timeline:\n{scene.timeline()}")
+            raise
+    return run_part(whole, cluster)

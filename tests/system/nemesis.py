@@ -1,0 +1,37 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""System test: four machines and a coordinator in network namespaces, under one nemesis each.
+
+  nemesis.py leader       the leader is cut off from the other members
+  nemesis.py half         two members here, two there
+  nemesis.py one-way      what the leader says reaches one member, but not the way back; then the reverse
+  nemesis.py ring         each member reaches its two neighbours only
+  nemesis.py pause        the leader's daemon, then another one, is stopped for a while and goes on
+  nemesis.py coordinator  the coordinator cannot be reached: rounds go on, and become points later
+  nemesis.py torn         hold switched off: the judge of the other parts must find points torn
+  nemesis.py delay        one member is far away, either way, then too far for the budget
+
+Meanwhile one chain of writes goes over all disks (tests/lib/scene.py). Each published point is exported,
+and must hold what its latest step rests on. Says what a guest felt, which rounds failed and why; a
+failure comes with its timeline, and leaves the folders."""
+import os
+import sys
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import nemesis_net  # noqa: E402
+from netcluster import NetCluster  # noqa: E402
+from scene import play  # noqa: E402
+
+PARTS = {**nemesis_net.PARTS}
+
+
+def main():
+    if os.geteuid() != 0:
+        print("skipped: network namespaces need root")
+        return 77
+    return play(PARTS[sys.argv[1]], NetCluster(nemesis_net.MEMBERS, machines=["relay"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
