@@ -9,6 +9,7 @@
 
 #include "common/core/check.h"
 #include "common/io/clock.h"
+#include "common/io/faultpoint.h"
 #include "common/io/jsontext.h"
 #include "common/io/log.h"
 #include "coordinator/store/segment_file.h"
@@ -222,6 +223,7 @@ static int commit_tags(struct commit *c, struct err *err)
         if (!there && store_tag(c->points->store, &t->stream, &t->tag, err) < 0) {
             return -1;
         }
+        FAULT_POINT(true, "stream-tagged");
     }
     return 0;
 }
@@ -244,8 +246,10 @@ static int commit_point(struct commit *c, struct err *err)
                object_put(root, relative, c->json, strlen(c->json), false, err) < 0) {
         return -1;
     }
+    FAULT_POINT(true, "point-written");
     int rc = catalog_put_point(c->points->catalog, &row, err);
     free(there);
+    FAULT_POINT(rc == 0, "point-listed");
     return rc;
 }
 

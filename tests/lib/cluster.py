@@ -224,6 +224,7 @@ class Participant:
         self.reached_at = address  # what the group file says
         self.disks = disks
         self.local = cluster.path(f"{name}.ipc")
+        self.state = cluster.path(name + "-state")
         self.config = cluster.path(f"{name}.ini")
         self.process = None
         self.program = cluster.binary("tidemark-participant")
@@ -242,7 +243,7 @@ ca = {cluster.path('pki')}/ca.crt
 listen = {self.address}
 coordinator = {cluster.coordinator_address}
 coordinator-identity = spiffe://{SITE}/coordinator/main
-state = {cluster.path(name + '-state')}
+state = {self.state}
 local = {self.local}
 [member {GROUP}/{name}]
 {sections}""")
@@ -293,6 +294,7 @@ class Cluster:
         self.coordinator_address = f"{self.net}.10:9443"
         self.coordinator_local = self.path("coordinator.ipc")
         self.coordinator = None
+        self.coordinator_program = self.binary("tidemark-coordinator")
         self._pki(members)
         self.disks = [Disk(self, m, d, size) for m in members for d in disks]
         self.participants = [
@@ -360,7 +362,7 @@ local = {self.coordinator_local}
 """)
         os.makedirs(self.path("store"), exist_ok=True)
         self.coordinator = self.spawn("coordinator",
-                                      [self.binary("tidemark-coordinator"), "-c", config])
+                                      [self.coordinator_program, "-c", config])
 
         def up():
             if not self.coordinator.running():

@@ -18,11 +18,3 @@ foreach(part IN ITEMS overload power fork resize orders)
   set_tests_properties(system_resync_${part} PROPERTIES LABELS system TIMEOUT 180
     ENVIRONMENT "TIDE_SOURCE=${CMAKE_SOURCE_DIR};TIDE_BUILD=${CMAKE_BINARY_DIR}")
 endforeach()
-# Machines in network namespaces, under one nemesis each.
-foreach(part IN ITEMS leader half one-way ring pause coordinator torn delay)
-  add_test(NAME system_nemesis_${part}
-    COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/nemesis.py ${part})
-  set_tests_properties(system_nemesis_${part} PROPERTIES LABELS system TIMEOUT 180
-    SKIP_RETURN_CODE 77
-    ENVIRONMENT "TIDE_SOURCE=${CMAKE_SOURCE_DIR};TIDE_BUILD=${CMAKE_BINARY_DIR}")
-endforeach()

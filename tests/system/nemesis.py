@@ -10,6 +10,13 @@
   nemesis.py coordinator  the coordinator cannot be reached: rounds go on, and become points later
   nemesis.py torn         hold switched off: the judge of the other parts must find points torn
   nemesis.py delay        one member is far away, either way, then too far for the budget
+  nemesis.py slow-disk    log, then image of one disk take their time
+  nemesis.py failing-disk a log, then an image answers EIO
+  nemesis.py full-disk    no space under a log and a daemon's state, then under the store
+  nemesis.py kill-member  a member's daemon dies at named points of a round
+  nemesis.py kill-leader  so does the leader's
+  nemesis.py kill-tap     a tap dies in its hold
+  nemesis.py kill-coordinator  it dies between a stored segment and the point's row
 
 Meanwhile one chain of writes goes over all disks (tests/lib/scene.py). Each published point is exported,
 and must hold what its latest step rests on. Says what a guest felt, which rounds failed and why; a
@@ -19,11 +26,13 @@ import sys
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import nemesis_disk  # noqa: E402
+import nemesis_kill  # noqa: E402
 import nemesis_net  # noqa: E402
 from netcluster import NetCluster  # noqa: E402
 from scene import play  # noqa: E402
 
-PARTS = {**nemesis_net.PARTS}
+PARTS = {**nemesis_net.PARTS, **nemesis_disk.PARTS, **nemesis_kill.PARTS}
 
 
 def main():
