@@ -93,6 +93,13 @@ class Process:
             self.kill()
             raise Failed(f"{self.name} did not end within {seconds} s of SIGTERM") from None
 
+    def hang_up(self, text):
+        """SIGHUP; what it says of it must contain text."""
+        before = self.text().count("SIGHUP: ")
+        self.child.send_signal(signal.SIGHUP)
+        wait_until("it says what it did", 10, lambda: self.text().count("SIGHUP: ") > before)
+        check("SIGHUP", text in self.text().split("SIGHUP: ")[-1], self.text()[-1000:])
+
     def pause(self, on):
         os.kill(self.child.pid, signal.SIGSTOP if on else signal.SIGCONT)
 
@@ -346,6 +353,15 @@ class Cluster:
             done = self.tidemark("pki", *order)
             if done.returncode != 0:
                 raise Failed(f"pki {order}: {done.stderr}")
+
+    def reissue(self, role, name, prefix, wrap=(), days=365):
+        """As an operator would: elsewhere, then into the place of the old."""
+        fresh = self.path("fresh")
+        done = self.run(*wrap, self.binary("tidemark"), "pki", "issue", "--dir", self.path("pki"),
+                        f"--{role}", name, "--ip", f"{self.net}.10", "--days", days, "--out", fresh)
+        check("issued", done.returncode == 0, done.stderr)
+        for end in (".key", ".crt"):
+            os.rename(fresh + end, prefix + end)
 
     # ---- starting
 

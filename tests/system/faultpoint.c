@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The fault points of a test build (common/io/faultpoint.h). The file named by TIDE_FAULT_POINT, while
- * it exists, is an order: "NAME N PID": the Nth time that NAME is come by since the order is there, the
- * file is taken away, and then process PID (0: this one) is killed. */
+/* The fault points of a test build (common/io/faultpoint.h). The file named by TIDE_FAULT_POINT,
+ * while it exists, is an order: "NAME N PID": the Nth time that NAME is come by since the order is
+ * there, the file is taken away, and then process PID (0: this one) is killed. */
 #include "common/io/faultpoint.h"
 
 #include <fcntl.h>

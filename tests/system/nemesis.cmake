@@ -1,7 +1,7 @@
 # Machines in network namespaces, under one nemesis each.
 find_package(Python3 REQUIRED COMPONENTS Interpreter)
 foreach(part IN ITEMS leader half one-way ring pause coordinator torn delay slow-disk failing-disk
-    full-disk kill-member kill-leader kill-coordinator kill-tap)
+    full-disk kill-member kill-leader kill-coordinator kill-tap memory clock certificates)
   add_test(NAME system_nemesis_${part}
     COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/nemesis.py ${part})
   set_tests_properties(system_nemesis_${part} PROPERTIES LABELS system TIMEOUT 180
@@ -23,3 +23,9 @@ foreach(name IN ITEMS tidemark-participant-faults tidemark-coordinator-faults)
   target_compile_definitions(${name} PRIVATE TIDE_FAULT_POINTS)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 endforeach()
+
+# A wall clock of one's own, preloaded.
+add_library(clock_shift MODULE clock_shift.c)
+target_link_libraries(clock_shift PRIVATE Threads::Threads)
+set_target_properties(clock_shift PROPERTIES PREFIX ""
+  LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)

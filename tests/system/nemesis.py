@@ -17,6 +17,9 @@
   nemesis.py kill-leader  so does the leader's
   nemesis.py kill-tap     a tap dies in its hold
   nemesis.py kill-coordinator  it dies between a stored segment and the point's row
+  nemesis.py memory       a daemon, the coordinator and a tap have little memory, and no more at last
+  nemesis.py clock        clocks are off by hours, and by more than certificates last
+  nemesis.py certificates a certificate expires under way, and is renewed
 
 Meanwhile one chain of writes goes over all disks (tests/lib/scene.py). Each published point is exported,
 and must hold what its latest step rests on. Says what a guest felt, which rounds failed and why; a
@@ -26,18 +29,23 @@ import sys
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+import cage  # noqa: E402
 import nemesis_disk  # noqa: E402
 import nemesis_kill  # noqa: E402
+import nemesis_machine  # noqa: E402
 import nemesis_net  # noqa: E402
 from netcluster import NetCluster  # noqa: E402
 from scene import play  # noqa: E402
 
-PARTS = {**nemesis_net.PARTS, **nemesis_disk.PARTS, **nemesis_kill.PARTS}
+PARTS = {**nemesis_net.PARTS, **nemesis_disk.PARTS, **nemesis_kill.PARTS, **nemesis_machine.PARTS}
 
 
 def main():
     if os.geteuid() != 0:
         print("skipped: network namespaces need root")
+        return 77
+    if sys.argv[1] == "memory" and cage.lacks():
+        print(f"skipped: {cage.lacks()}")
         return 77
     return play(PARTS[sys.argv[1]], NetCluster(nemesis_net.MEMBERS, machines=["relay"]))
 
