@@ -55,10 +55,11 @@ class NetCluster(Cluster):
         _do("ip", "netns", "exec", self.switch, "nft", command)
 
     def spawn(self, name, arguments):
-        """What is named after a machine runs there; taps have no network."""
+        """What is named after a machine runs there; taps have no network. Not by `ip netns exec`,
+        which would keep copies of all that is mounted now."""
         machine = name.removeprefix("participant-")
         if machine in self.addresses:
-            arguments = ["ip", "netns", "exec", f"{self.prefix}-{machine}", *arguments]
+            arguments = ["nsenter", f"--net=/run/netns/{self.prefix}-{machine}", *arguments]
         return super().spawn(name, arguments)
 
     def cut(self, *ways):

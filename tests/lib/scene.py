@@ -165,17 +165,14 @@ class Scene:
     def timeline(self):
         return "\n".join(f"  {at:5.1f} s  {text}" for at, text in sorted(self.told))
 
-    def start(self, *switches):
+    def start(self, *switches, chain=True):
         self.c.start(*switches)
-        self.begin()
-
-    def begin(self):
-        """Once coordinator, taps and participants run."""
         self.c.wait_points("at the start", 2, 30, {})
         self.control.start()
-        self.chain.start()
         self.notes.start()
-        self.say("points; the chain begins")
+        if chain:
+            self.chain.start()
+        self.say("points; the chain begins" if chain else "points")
 
     def leader(self, of):
         return of.status()["members"][0]["leader"]
@@ -208,13 +205,23 @@ class Scene:
         return {r["round"]: f"{r['reason']} at {r['member']}"
                 for r in (answer["rounds"] if isinstance(answer, dict) else answer)}
 
-    def judge(self):
-        """Ends the chain and exports every point; returns those that are torn."""
-        self.chain.end()
+    def failed_rounds(self):
+        """By the leaders' words, and by the streams'."""
+        told = collections.Counter(
+            f"{r['reason']} at {r['member']}" for r in self.rounds.values() if r["reason"] != "none")
+        lost = collections.Counter(self.lost_rounds().values())
+        return f"{dict(told) or 'none'}; by the streams: {dict(lost) or 'none'}"
+
+    def end_notes(self):
         self.control.ending = True
         self.takes_notes = False
         self.notes.join(20)
         self.control.join(20)
+
+    def judge(self):
+        """Ends the chain and exports every point; returns those that are torn."""
+        self.chain.end()
+        self.end_notes()
         for p in self.c.participants:
             for d in p.disks:
                 check("no hold is left", not p.disk(d.name)["holding"], f"{p.name}/{d.name}")
@@ -226,11 +233,8 @@ class Scene:
             why = self.chain.torn(values)
             if why is not None:
                 torn.append(f"{point['point']}: {why}")
-        reasons = collections.Counter(
-            f"{r['reason']} at {r['member']}" for r in self.rounds.values() if r["reason"] != "none")
         self.say(f"{len(self.chain.where) - 1} steps; {len(points)} points judged, {len(torn)} torn; "
-                 f"rounds failed: {dict(reasons) or 'none'}; the streams say: "
-                 f"{dict(collections.Counter(self.lost_rounds().values())) or 'none'}")
+                 f"rounds failed: {self.failed_rounds()}")
         self._felt()
         return torn
 

@@ -1,7 +1,7 @@
 # Machines in network namespaces, under one nemesis each.
 find_package(Python3 REQUIRED COMPONENTS Interpreter)
 foreach(part IN ITEMS leader half one-way ring pause coordinator torn delay slow-disk failing-disk
-    full-disk kill-member kill-leader kill-coordinator kill-tap memory clock certificates)
+    full-disk kill-member kill-leader kill-coordinator kill-tap memory clock certificates mounted)
   add_test(NAME system_nemesis_${part}
     COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/nemesis.py ${part})
   set_tests_properties(system_nemesis_${part} PROPERTIES LABELS system TIMEOUT 180

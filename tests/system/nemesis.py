@@ -20,6 +20,7 @@
   nemesis.py memory       a daemon, the coordinator and a tap have little memory, and no more at last
   nemesis.py clock        clocks are off by hours, and by more than certificates last
   nemesis.py certificates a certificate expires under way, and is renewed
+  nemesis.py mounted      eight mounted file systems, while daemons die and ways are cut
 
 Meanwhile one chain of writes goes over all disks (tests/lib/scene.py). Each published point is exported,
 and must hold what its latest step rests on. Says what a guest felt, which rounds failed and why; a
@@ -33,21 +34,26 @@ import cage  # noqa: E402
 import nemesis_disk  # noqa: E402
 import nemesis_kill  # noqa: E402
 import nemesis_machine  # noqa: E402
+import nemesis_mounted  # noqa: E402
 import nemesis_net  # noqa: E402
 from netcluster import NetCluster  # noqa: E402
 from scene import play  # noqa: E402
 
-PARTS = {**nemesis_net.PARTS, **nemesis_disk.PARTS, **nemesis_kill.PARTS, **nemesis_machine.PARTS}
+PARTS = {**nemesis_net.PARTS, **nemesis_disk.PARTS, **nemesis_kill.PARTS, **nemesis_machine.PARTS,
+         **nemesis_mounted.PARTS}
 
 
 def main():
     if os.geteuid() != 0:
         print("skipped: network namespaces need root")
         return 77
-    if sys.argv[1] == "memory" and cage.lacks():
-        print(f"skipped: {cage.lacks()}")
+    part = sys.argv[1]
+    lacks = {"memory": cage.lacks, "mounted": nemesis_mounted.lacks}.get(part, lambda: None)()
+    if lacks:
+        print(f"skipped: {lacks}")
         return 77
-    return play(PARTS[sys.argv[1]], NetCluster(nemesis_net.MEMBERS, machines=["relay"]))
+    options = {"disks": ("data", "log"), "size": nemesis_mounted.SIZE} if part == "mounted" else {}
+    return play(PARTS[part], NetCluster(nemesis_net.MEMBERS, machines=["relay"], **options))
 
 
 if __name__ == "__main__":
