@@ -10,12 +10,11 @@ from cluster import wait_until
 V1 = "/sys/fs/cgroup/memory"
 V2 = "/sys/fs/cgroup"
 
-# Takes memory, a MiB at a time, until process PID has ended, or itself does; last of all to be killed
-# if it is told so.
+# Enters a group, and takes memory there, a MiB at a time, until process PID has ended, or itself does.
 HOG = """
 import os, sys
-pid, score = sys.argv[1:]
-open("/proc/self/oom_score_adj", "w").write(score)
+pid, procs = sys.argv[1:]
+open(procs, "w").write(str(os.getpid()))
 held = []
 while os.path.exists(f"/proc/{pid}"):
     held.append(bytearray(os.urandom(1)) * (1 << 20))
@@ -54,8 +53,9 @@ class Cage:
         self.path = os.path.join(V1 if self.first else V2, f"tidemark-{os.getpid()}-{process}")
         os.mkdir(self.path)
         c.undo.append(self.remove)
-        self.enter = ["sh", "-c", f'echo $$ > {self.path}/cgroup.procs && exec "$@"', "sh"]
-        c.wraps[process] = [*self.enter, *c.wraps.get(process, [])]
+        self.procs = f"{self.path}/cgroup.procs"
+        enter = ["sh", "-c", f'echo $$ > {self.procs} && exec "$@"', "sh"]
+        c.wraps[process] = [*enter, *c.wraps.get(process, [])]
 
     def _file(self, first, second):
         return os.path.join(self.path, first if self.first else second)
@@ -71,11 +71,14 @@ class Cage:
         lines = _get(self._file("memory.oom_control", "memory.events")).splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
 
-    def crowd(self, process, last=True):
-        """Another process in it takes all memory, until the given one, or itself, is killed."""
+    def crowd(self, process, first=True):
+        """Another process in it takes all memory, until the given one, or itself, is killed; true
+        if it was the given one. `first`: the kernel is told to take it before the other."""
         before = self.killed()
-        hog = subprocess.Popen([*self.enter, sys.executable, "-c", HOG, str(process.child.pid),
-                                "-1000" if last else "0"], stdin=subprocess.DEVNULL)
+        if first:
+            _put(f"/proc/{process.child.pid}/oom_score_adj", 1000)
+        hog = subprocess.Popen([sys.executable, "-c", HOG, str(process.child.pid), self.procs],
+                               stdin=subprocess.DEVNULL)
         try:
             wait_until("the kernel kills one for want of memory", 30,
                        lambda: self.killed() > before and
@@ -83,7 +86,7 @@ class Cage:
         finally:
             hog.kill()
             hog.wait(10)
-        return -signal.SIGKILL in (process.child.returncode,)
+        return process.child.returncode == -signal.SIGKILL
 
     def remove(self):
         try:

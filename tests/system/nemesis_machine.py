@@ -42,7 +42,7 @@ def memory(s):
         again()
         s.recovers(f"{name} is back within its limit")
     tap = web.disks[0].tap
-    check("a tap is the last to be killed", not cages["tap-web-data"].crowd(tap, last=False) and
+    check("a tap is the last to be killed", not cages["tap-web-data"].crowd(tap, first=False) and
           tap.running())
     s.say("web's tap was crowded, and another was killed")
     s.recovers("the tap is whole")
