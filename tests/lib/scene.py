@@ -16,8 +16,9 @@ import time
 
 from cluster import BEGAN, GROUP, HOLD_MAX_MS, Failed, Nbd, check, run_part, step, wait_until
 
-PAUSE_S = 0.001  # between two steps: the logs last for more than an outage
-BLOCK = 4096
+PAUSE_S = 0.001  # between two steps
+BLOCK = 512  # of a step: the logs last for more than an outage
+WAIT_S = 90  # for anything that the machine must do: it may stall for many seconds under load
 # Who must be woken one after the other for one held write: the tap's thread by the request, and
 # again by the end of the hold, which a third has to notice; then the guest. Each may come late.
 WAKES = 4
@@ -167,7 +168,7 @@ class Scene:
 
     def start(self, *switches, chain=True):
         self.c.start(*switches)
-        self.c.wait_points("at the start", 2, 30, {})
+        self.c.wait_points("at the start", 2, WAIT_S, {})
         self.control.start()
         self.notes.start()
         if chain:
@@ -177,14 +178,19 @@ class Scene:
     def leader(self, of):
         return of.status()["members"][0]["leader"]
 
-    def recovers(self, text, seconds=30):
+    def recovers(self, text):
         """Points of all members come again, with nobody touching anything."""
         before = self.c.points()
-        wait_until(f"full points again, {text}", seconds, lambda: len(
-            [k for k, p in self.c.points().items() if k not in before and p["label"] == "full"]) >= 2)
+
+        def new():
+            try:
+                return {k for k, p in self.c.points().items() if p["label"] == "full"} - set(before)
+            except (Failed, subprocess.TimeoutExpired):
+                return ()
+        wait_until(f"full points again, {text}", WAIT_S, lambda: len(new()) >= 2)
         self.say(f"full points again, {text}")
 
-    def fails(self, what, reasons, member, of=None, seconds=20, text=""):
+    def fails(self, what, reasons, member, of=None, text=""):
         """A round fails or is not begun, from now on, with one of these reasons at that member, or
         with a text that names it."""
         of = of or self.c.participants[0]
@@ -194,7 +200,7 @@ class Scene:
             return next((r for r in of.status()["rounds"] if (r["round"], r["time"]) not in known and
                          r["reason"] in reasons and text in r["text"] and
                          (r["member"] == member or f"; {member} " in r["text"])), None)
-        found = wait_until(f"{what}: a round fails with {'/'.join(reasons)} at {member}", seconds, failed)
+        found = wait_until(f"{what}: a round fails with {'/'.join(reasons)} at {member}", WAIT_S, failed)
         self.say(f"{what}: {found['reason']} at {found['member']}: {found['text']}")
         return found
 

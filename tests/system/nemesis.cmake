@@ -4,7 +4,7 @@ foreach(part IN ITEMS leader half one-way ring pause coordinator torn delay slow
     full-disk kill-member kill-leader kill-coordinator kill-tap memory clock certificates mounted)
   add_test(NAME system_nemesis_${part}
     COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/nemesis.py ${part})
-  set_tests_properties(system_nemesis_${part} PROPERTIES LABELS system TIMEOUT 180
+  set_tests_properties(system_nemesis_${part} PROPERTIES LABELS system TIMEOUT 300
     SKIP_RETURN_CODE 77
     ENVIRONMENT "TIDE_SOURCE=${CMAKE_SOURCE_DIR};TIDE_BUILD=${CMAKE_BINARY_DIR}")
 endforeach()

@@ -9,6 +9,7 @@ import os
 import subprocess
 
 from cluster import check, wait_until
+from scene import WAIT_S
 
 DRAG_MS = 20  # of tap_faults.c, for each write and sync
 # A write waits for the record before its own, then its own; its image's write; and a sync in between.
@@ -49,7 +50,7 @@ def slow_disk(s):
         known = {r["round"] for r in web.status()["rounds"]}
         steps = s.chain.where.count(2)
         faults.order(f"drag {what}")
-        waited = wait_until("rounds go on", 30, lambda k=known: (
+        waited = wait_until("rounds go on", WAIT_S, lambda k=known: (
             lambda found: len(found) >= 3 and found)([
                 r for r in web.status()["rounds"] if r["sealed"] and r["round"] not in k]))
         slow = [r["slowest_us"] for r in waited if r["slowest"] == "app"]
@@ -124,7 +125,7 @@ def full_disk(s):
 
     def rounds_go_on(what):
         known = {r["round"] for r in web.status()["rounds"]}
-        found = wait_until(what, 20, lambda: (lambda new: len(new) >= 3 and new)(
+        found = wait_until(what, WAIT_S, lambda: (lambda new: len(new) >= 3 and new)(
             [r["round"] for r in web.status()["rounds"] if r["sealed"] and r["round"] not in known]))
         s.say(what)
         return set(found)
@@ -137,19 +138,19 @@ def full_disk(s):
     disk.start()
     app.process.kill()
     app.start()
-    wait_until("attached again", 20, lambda: app.disk("data")["attached"])
+    wait_until("attached again", WAIT_S, lambda: app.disk("data")["attached"])
     s.say(f"app is {app.disk('data')['state']} {app.disk('data')['why']}")
     os.unlink(f"{logs}/filler")
     s.recovers("app has space")
-    wait_until("the rounds of that time are points", 30, lambda: late <= set(c.points()))
+    wait_until("the rounds of that time are points", WAIT_S, lambda: late <= set(c.points()))
 
     s.say("no space where the coordinator's store lies")
     fill(store)
     late = rounds_go_on("rounds go on without space for the store")
-    wait_until("the daemons say why", 20, lambda: "space" in web.disk("data")["error"])
+    wait_until("the daemons say why", WAIT_S, lambda: "space" in web.disk("data")["error"])
     s.say(f"web says: {web.disk('data')['error']}")
     os.unlink(f"{store}/filler")
-    wait_until("the rounds of that time are points", 30, lambda: late <= set(c.points()))
+    wait_until("the rounds of that time are points", WAIT_S, lambda: late <= set(c.points()))
     s.recovers("the store has space")
     check("the guest saw no error", not s.chain.errors, s.chain.errors)
     s.all_hold()

@@ -6,6 +6,7 @@ the Nth time, the daemon itself (0), or the process named, is killed."""
 import os
 
 from cluster import check, wait_until
+from scene import WAIT_S
 
 
 class Points:
@@ -23,7 +24,7 @@ class Points:
     def kill(self, process, name, count=1):
         """The daemon dies there, the next time that it comes by."""
         self.order(name, count)
-        wait_until(f"{process.name} comes by {name}", 20, lambda: not process.running())
+        wait_until(f"{process.name} comes by {name}", WAIT_S, lambda: not process.running())
         self.s.say(f"{process.name} killed at {name}, the time {count}")
 
 
@@ -35,7 +36,7 @@ def with_points(s, participant):
 def sealed_again(s, of):
     """A round of all, as one that lives says."""
     known = {r["round"] for r in of.status()["rounds"]}
-    wait_until("a round is sealed again", 30, lambda: any(
+    wait_until("a round is sealed again", WAIT_S, lambda: any(
         r["sealed"] and r["round"] not in known for r in of.status()["rounds"]))
 
 
@@ -48,7 +49,7 @@ def kill_daemon(s, victim, witness, at, lost):
         victim.start()
         sealed_again(s, witness)
     s.recovers("no daemon dies any more")
-    wait_until(f"the streams say that {lost} rounds were lost", 20,
+    wait_until(f"the streams say that {lost} rounds were lost", WAIT_S,
                lambda: len(s.lost_rounds()) >= lost)
     s.all_hold()
 
@@ -75,9 +76,9 @@ def kill_tap(s):
     for p, own, name in zip(victims, points, ("taps-hold", "held-sent", "taps-hold")):
         tap = p.disks[0]
         own.order(name, 1, tap.tap.child.pid)
-        wait_until("it holds, and dies", 20, lambda t=tap: not t.tap.running())
+        wait_until("it holds, and dies", WAIT_S, lambda t=tap: not t.tap.running())
         s.say(f"{tap.tap.name} killed at {name}")
-        wait_until("its daemon has seen it", 20, lambda d=p: not d.disk("data")["attached"])
+        wait_until("its daemon has seen it", WAIT_S, lambda d=p: not d.disk("data")["attached"])
         tap.start()
         s.recovers(f"{tap.tap.name} is back")
     reasons = {(r["reason"], r["member"]) for r in s.rounds.values()}

@@ -15,12 +15,12 @@ import threading
 import time
 
 from cluster import Failed, check, wait_until
+from scene import WAIT_S
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "deploy"))
 from quickstart import loop_attach, loops_below, mounts_below, unmount_used  # noqa: E402
 
 SIZE = 32 << 20
-READY_S = 30
 
 
 def lacks():
@@ -58,7 +58,7 @@ class Mounted:
             pass
         self.fuse = self.c.spawn(f"nbdfuse-{self.disk.member}-{self.disk.name}", [
             "nbdfuse", self.served, f"nbd+unix:///?socket={self.disk.socket}"])
-        wait_until("nbdfuse serves it", 20, lambda: self.served in mounts_below(self.base) and
+        wait_until("nbdfuse serves it", WAIT_S, lambda: self.served in mounts_below(self.base) and
                    os.stat(self.served).st_size == SIZE)
         self.device = loop_attach(self.served, "--direct-io=on")
         run(self.c, "mount", self.device, self.where)
@@ -69,7 +69,7 @@ class Mounted:
             unmount_used(self.where)
         if self.device is not None:
             run(self.c, "losetup", "-d", self.device)
-            wait_until("the loop device is free", 20, lambda: not loops_below(self.base))
+            wait_until("the loop device is free", WAIT_S, lambda: not loops_below(self.base))
         if self.served in mounts_below(self.base):
             unmount_used(self.served)
 
@@ -164,20 +164,20 @@ def under_nemeses(s, file_systems):
     def lines():
         check("the canary runs", canary.running(), canary.text())
         return [json.loads(line) for line in open(log, encoding="utf-8") if line.endswith("}\n")]
-    wait_until("its files are ready", READY_S, lines)
+    wait_until("its files are ready", WAIT_S, lines)
     guest = Guest([f.where for f in file_systems])
     guest.start()
-    before = set(c.points())
+    ready_ns = time.time_ns()
     s.say("the canary is ready")
     s.recovers("under the canary")
     s.say("the leader's daemon is killed")
     web.process.kill()
-    wait_until("another leads", 20, lambda: s.leader(db) != "web")
+    wait_until("another leads", WAIT_S, lambda: s.leader(db) != "web")
     web.start()
     s.recovers("the leader is back")
     s.say("app and mail are cut off, from the others and the coordinator")
     c.cut_between(["app", "mail"], ["web", "db", "coordinator"])
-    wait_until("they are missed", 20, lambda: web.status()["members"][0]["reach"] < 4)
+    wait_until("they are missed", WAIT_S, lambda: web.status()["members"][0]["reach"] < 4)
     c.heal()
     s.recovers("all are reached")
     s.say("the coordinator is killed")
@@ -186,12 +186,12 @@ def under_nemeses(s, file_systems):
     s.recovers("the coordinator is back")
     guest.end()
     c.write(c.path("enough"), "")
-    wait_until("the canary ends", 20, lambda: not canary.running())
+    wait_until("the canary ends", WAIT_S, lambda: not canary.running())
     check("the canary had no error", canary.child.returncode == 0, canary.text())
     s.say(f"the canary: {canary.text().strip().splitlines()[-1]}")
     s.say(f"the guest felt: slowest write to a file {guest.slowest * 1000:.1f} ms, the control "
           f"{s.control.slowest * 1000:.1f} ms")
-    return [k for k in c.points() if k not in before]
+    return [k for k, p in c.points().items() if p["wall_ns"] > ready_ns]
 
 
 def mounted(s):

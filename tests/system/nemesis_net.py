@@ -4,6 +4,7 @@ import os
 import sys
 
 from cluster import check, wait_until
+from scene import WAIT_S
 
 MEMBERS = ["web", "db", "app", "mail"]
 
@@ -14,9 +15,9 @@ def leader(s):
     check("web leads", s.leader(c.participants[1]) == "web", s.leader(c.participants[1]))
     s.say("the leader is cut off")
     c.cut_between(["web"], MEMBERS[1:])
-    wait_until("db leads the rest", 15, lambda: all(s.leader(p) == "db" for p in c.participants[1:]))
+    wait_until("db leads the rest", WAIT_S, lambda: all(s.leader(p) == "db" for p in c.participants[1:]))
     c.heal()
-    wait_until("web leads all", 30, lambda: all(s.leader(p) == "web" for p in c.participants))
+    wait_until("web leads all", WAIT_S, lambda: all(s.leader(p) == "web" for p in c.participants))
     s.recovers("the leader is back")
     s.all_hold()
 
@@ -25,7 +26,7 @@ def half(s):
     s.start()
     s.say("web and db here, app and mail there")
     s.c.cut_between(MEMBERS[:2], MEMBERS[2:])
-    wait_until("two leaders", 15, lambda: [s.leader(p) for p in s.c.participants] ==
+    wait_until("two leaders", WAIT_S, lambda: [s.leader(p) for p in s.c.participants] ==
                ["web", "web", "app", "app"])
     s.c.heal()
     s.recovers("one cluster")
@@ -37,7 +38,7 @@ def one_way(s):
     for way in (("app", "web"), ("web", "app")):
         s.say(f"nothing from {way[0]} to {way[1]}")
         s.c.cut(way)
-        wait_until("a round fails or does not begin", 20, lambda w=way: any(
+        wait_until("a round fails or does not begin", WAIT_S, lambda w=way: any(
             r["reason"] != "none" and r["member"] in w for p in s.c.participants
             for r in p.status()["rounds"]))
         s.c.heal()
@@ -50,7 +51,7 @@ def ring(s):
     s.say("web and app, db and mail do not reach each other")
     s.c.cut_between(["web"], ["app"])
     s.c.cut_between(["db"], ["mail"])
-    wait_until("nobody reaches all", 20, lambda: all(
+    wait_until("nobody reaches all", WAIT_S, lambda: all(
         p.status()["members"][0]["reach"] < len(MEMBERS) for p in s.c.participants[:3]))
     s.c.heal()
     s.recovers("all reach all")
@@ -64,7 +65,7 @@ def pause(s):
         s.say(f"{p.name} stops")
         before = other.status()["members"][0]["reach"]
         p.process.pause(True)
-        wait_until("it is missed", 20, lambda o=other, b=before:
+        wait_until("it is missed", WAIT_S, lambda o=other, b=before:
                    o.status()["members"][0]["reach"] < b)
         p.process.pause(False)
         s.recovers(f"{p.name} goes on")
@@ -83,12 +84,12 @@ def coordinator(s):
         sealed.update(r["round"] for r in web.status()["rounds"]
                       if r["reason"] == "none" and r["round"] not in known)
         return len(sealed) >= 3
-    wait_until("rounds go on without it", 20, three_more)
+    wait_until("rounds go on without it", WAIT_S, three_more)
     there = set(s.c.points())
     s.c.heal()
     late = sealed - there
     check("some were taken while it was away", late, f"{sealed} {there}")
-    wait_until("they become points", 60, lambda: late <= set(s.c.points()))
+    wait_until("they become points", WAIT_S, lambda: late <= set(s.c.points()))
     s.say(f"{len(late)} rounds of that time became points")
     s.all_hold()
 
@@ -118,7 +119,7 @@ def delay(s):
         s.say(f"app is {there} ms away, and {back} ms on the way back, 0 to 5 more each")
         far(there, 5, back, 5)
         known = {r["round"] for r in web.status()["rounds"]}
-        waited = wait_until("rounds that waited for app", 20, lambda k=known, least=there + back: (
+        waited = wait_until("rounds that waited for app", WAIT_S, lambda k=known, least=there + back: (
             lambda found: len(found) >= 2 and found)([
                 r["slowest_us"] for r in web.status()["rounds"] if r["sealed"] and
                 r["round"] not in k and r["slowest"] == "app" and r["slowest_us"] >= least * 1000]))
