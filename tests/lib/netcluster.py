@@ -4,6 +4,7 @@ participant (and others that a test wants), each with a veth into a bridge that 
 bridge can be cut, one way or both. Needs root, iproute2 and nftables."""
 import os
 import subprocess
+import sys
 
 from cluster import Cluster, Failed
 
@@ -74,6 +75,21 @@ class NetCluster(Cluster):
 
     def heal(self):
         self._nft("flush chain bridge cut forward")
+
+    def move_away(self, participant):
+        """Before the start: the others reach that member through a relay (relay.py) on the machine
+        named `relay`, if it is one that dials nobody. Returns what sets the delays: milliseconds to
+        it and the most that is added, and the same two for the way back."""
+        control = self.path("delays")
+        participant.reached_at = f"{self.addresses['relay']}:20004"
+
+        def far(*ms):
+            self.write(control + ".new", " ".join(str(n) for n in ms))
+            os.rename(control + ".new", control)
+        far(0, 0, 0, 0)
+        self.spawn("relay", [sys.executable, os.path.join(os.path.dirname(__file__), "relay.py"),
+                             participant.reached_at, participant.address, control, 20004])
+        return far
 
     def close(self):
         super().close()

@@ -11,7 +11,7 @@ import subprocess
 from cluster import check, wait_until
 from scene import WAIT_S
 
-DRAG_MS = 20  # of tap_faults.c, for each write and sync
+DRAG_MS, CRAWL_MS = 20, 200  # of tap_faults.c, for each write and sync
 # A write waits for the record before its own, then its own; its image's write; and a sync in between.
 DRAGS = 4
 SMALL_MIB = 48
@@ -45,7 +45,7 @@ def slow_disk(s):
     web, app = c.participants[0], c.participants[2]
     faults = Faults(s, app.disks[0])
     s.start()
-    s.injected_ms[2] = DRAGS * DRAG_MS
+    s.injected_ms[2] = DRAGS * CRAWL_MS
     for what in ("ring-", "image"):
         known = {r["round"] for r in web.status()["rounds"]}
         steps = s.chain.where.count(2)
@@ -59,6 +59,9 @@ def slow_disk(s):
             check("the leader says for whom it waited", slow and max(slow) >= DRAG_MS * 1000, waited)
             s.say(f"the leader waited for app, {max(slow) / 1000:.1f} ms at most")
         faults.end()
+    faults.order("crawl ring-")
+    s.fails("no bookmark in time", ("timeout", "expired", "aborted", "seal"), "app")
+    faults.end()
     s.recovers("the disks are quick")
     s.all_hold()
 

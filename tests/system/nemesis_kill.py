@@ -9,6 +9,9 @@ from cluster import check, wait_until
 from scene import WAIT_S
 
 
+AWAY_MS = (15, 5, 15, 5)  # app from all others, so that holds last
+
+
 class Points:
     """The fault points of one daemon."""
 
@@ -43,6 +46,7 @@ def sealed_again(s, of):
 def kill_daemon(s, victim, witness, at, lost):
     """`lost`: how many of these rounds cannot become points."""
     points = with_points(s, victim)
+    s.c.move_away(s.c.participants[2])(*AWAY_MS)
     s.start()
     for name, count in at:
         points.kill(victim.process, name, count)
@@ -72,6 +76,7 @@ def kill_tap(s):
     victims = s.c.participants[:3]
     points = [with_points(s, p) for p in victims]
     s.chain.endures = True
+    s.c.move_away(s.c.participants[2])(*AWAY_MS)
     s.start()
     for p, own, name in zip(victims, points, ("taps-hold", "held-sent", "taps-hold")):
         tap = p.disks[0]

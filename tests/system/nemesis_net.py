@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nemeses of the network: ways that are cut, daemons that stand still, a slow member. Parts of nemesis.py."""
-import os
-import sys
-
 from cluster import check, wait_until
 from scene import WAIT_S
 
@@ -102,18 +99,10 @@ def torn(s):
 
 
 def delay(s):
-    """All links of app go through a relay on another machine: app dials nobody, all others dial it."""
+    """All links of app go through a relay: it dials nobody, all others dial it."""
     c = s.c
     web, app = c.participants[0], c.participants[2]
-    control = c.path("delays")
-    app.reached_at = f"{c.addresses['relay']}:20004"
-
-    def far(*ms):
-        c.write(control + ".new", " ".join(str(n) for n in ms))
-        os.rename(control + ".new", control)
-    far(0, 0, 0, 0)
-    c.spawn("relay", [sys.executable, os.path.join(os.path.dirname(__file__), "../lib/relay.py"),
-                      app.reached_at, app.address, control, 20004])
+    far = c.move_away(app)
     s.start()
     for there, back in ((10, 15), (25, 0), (0, 25)):
         s.say(f"app is {there} ms away, and {back} ms on the way back, 0 to 5 more each")

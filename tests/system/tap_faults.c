@@ -2,8 +2,9 @@
 /* Preloaded into nbdkit: makes the tap's own files fail. The file named by TIDE_FAULT says how,
  * while it exists: "sync NAME" or "write NAME" fails, "slow NAME" takes a second once, for
  * writes to files whose path contains NAME, "lag NAME" for a sync: the order is taken away when
- * that has begun. "drag NAME": each of them takes 20 ms. "die NAME": killed once a file of that
- * name has been synced. What failed is counted: a byte each in the file TIDE_FAULT.count. */
+ * that has begun. "drag NAME": each of them takes 20 ms, "crawl NAME": 200. "die NAME": killed once
+ * a file of that name has been synced. What failed is counted: a byte each in the file
+ * TIDE_FAULT.count. */
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +17,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define DRAG_NS 20000000
+#define DRAG_NS  20000000
+#define CRAWL_NS 200000000
 
 static bool ordered(const char *call, int fd)
 {
@@ -51,8 +53,9 @@ static int fail(void)
 
 static void drag(int fd)
 {
-    if (ordered("drag", fd)) {
-        (void)nanosleep(&(struct timespec){.tv_nsec = DRAG_NS}, NULL);
+    long ns = ordered("drag", fd) ? DRAG_NS : ordered("crawl", fd) ? CRAWL_NS : 0;
+    if (ns != 0) {
+        (void)nanosleep(&(struct timespec){.tv_nsec = ns}, NULL);
     }
 }
 
