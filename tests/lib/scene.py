@@ -54,7 +54,7 @@ class Chain(threading.Thread):
     def __init__(self, disks):
         super().__init__(daemon=True)
         self.disks = disks
-        self.random = random.Random(20004)
+        self.random = random.Random(int(os.environ.get("TIDE_SEED", "20004")))
         self.where = [None]
         self.slowest = [0.0] * len(disks)  # of the writes that nothing interrupted
         self.slow = []  # (disk, begin, end) of those that took longer than a hold may last

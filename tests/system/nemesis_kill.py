@@ -4,6 +4,7 @@
 The daemons are test builds whose fault points read an order: "NAME N PID": when NAME is come by for
 the Nth time, the daemon itself (0), or the process named, is killed."""
 import os
+import random
 
 from cluster import check, wait_until
 from scene import WAIT_S
@@ -58,17 +59,47 @@ def kill_daemon(s, victim, witness, at, lost):
     s.all_hold()
 
 
+# (name, time) of what a member comes by in each round, and what a leader of four does beside it.
+OF_MEMBER = [("hold-received", 1), ("taps-hold", 1), ("held-sent", 1), ("tap-released", 1),
+             ("taps-sealed", 1)]
+OF_LEADER = [("hold-sent", 2), ("taps-hold", 1), ("release-due", 1), ("release-sent", 1),
+             ("release-sent", 2), ("release-sent", 4), ("tap-released", 1)]
+
+
 def kill_member(s):
     _, db, app, _ = s.c.participants
-    kill_daemon(s, app, db, [("hold-received", 1), ("taps-hold", 1), ("held-sent", 1),
-                             ("tap-released", 1), ("taps-sealed", 1)], 3)
+    kill_daemon(s, app, db, OF_MEMBER, 3)
 
 
 def kill_leader(s):
     web, db, _, _ = s.c.participants
-    kill_daemon(s, web, db, [("hold-sent", 2), ("taps-hold", 1), ("release-due", 1),
-                             ("release-sent", 1), ("release-sent", 2), ("release-sent", 4),
-                             ("tap-released", 1)], 6)
+    kill_daemon(s, web, db, OF_LEADER, 6)
+
+
+def kill_any(s):
+    """Drawn: whom, where, and whether it is the daemon or its tap."""
+    draw = random.Random(int(os.environ.get("TIDE_SEED", "1")))
+    victims = s.c.participants
+    points = {p.name: with_points(s, p) for p in victims}
+    s.chain.endures = True
+    s.c.move_away(victims[2])(*AWAY_MS)
+    s.start()
+    for _ in range(int(os.environ.get("TIDE_ROUNDS", "20"))):
+        p = draw.choice(victims)
+        name, count = draw.choice(OF_LEADER + OF_MEMBER if p is victims[0] else OF_MEMBER)
+        tap = p.disks[0].tap if draw.random() < 0.3 else None
+        dies = tap or p.process
+        points[p.name].order(name, count, tap.child.pid if tap else 0)
+        wait_until(f"{p.name} comes by {name}", WAIT_S, lambda d=dies: not d.running())
+        s.say(f"{dies.name} killed at {name}, the time {count}")
+        if tap:
+            p.disks[0].start()
+        else:
+            p.start()
+        sealed_again(s, victims[0])
+    s.recovers("nothing dies any more")
+    check("no error but lost connections", not s.chain.errors, s.chain.errors)
+    s.all_hold()
 
 
 def kill_tap(s):
@@ -114,4 +145,4 @@ def kill_coordinator(s):
 
 
 PARTS = {"kill-member": kill_member, "kill-leader": kill_leader, "kill-tap": kill_tap,
-         "kill-coordinator": kill_coordinator}
+         "kill-coordinator": kill_coordinator, "kill-any": kill_any}
