@@ -71,22 +71,18 @@ class Cage:
         lines = _get(self._file("memory.oom_control", "memory.events")).splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
 
-    def crowd(self, process, first=True):
-        """Another process in it takes all memory, until the given one, or itself, is killed; true
-        if it was the given one. `first`: the kernel is told to take it before the other."""
+    def crowd(self, process):
+        """Another process in it takes all memory, until the kernel kills the given one."""
         before = self.killed()
-        if first:
-            _put(f"/proc/{process.child.pid}/oom_score_adj", 1000)
+        _put(f"/proc/{process.child.pid}/oom_score_adj", 1000)  # before the other
         hog = subprocess.Popen([sys.executable, "-c", HOG, str(process.child.pid), self.procs],
                                stdin=subprocess.DEVNULL)
         try:
-            wait_until("the kernel kills one for want of memory", 30,
-                       lambda: self.killed() > before and
-                       (process.child.poll() is not None or hog.poll() is not None))
+            wait_until("the kernel kills it for want of memory", 30, lambda:
+                       self.killed() > before and process.child.poll() == -signal.SIGKILL)
         finally:
             hog.kill()
             hog.wait(10)
-        return process.child.returncode == -signal.SIGKILL
 
     def remove(self):
         try:

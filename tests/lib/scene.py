@@ -239,7 +239,8 @@ class Scene:
         self.end_notes()
         for p in self.c.participants:
             for d in p.disks:
-                check("no hold is left", not p.disk(d.name)["holding"], f"{p.name}/{d.name}")
+                wait_until(f"no hold is left at {p.name}/{d.name}, but for a round under way", WAIT_S,
+                           lambda p=p, d=d: not p.disk(d.name)["holding"])
         points = list(self.c.points().values())
         torn = []
         for point in points:

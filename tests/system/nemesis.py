@@ -18,7 +18,7 @@
   nemesis.py kill-tap     a tap dies in its hold
   nemesis.py kill-coordinator  it dies between a stored segment and the point's row
   nemesis.py kill-any     TIDE_ROUNDS (20) of such deaths, drawn by TIDE_SEED (tests/soak.sh)
-  nemesis.py memory       a daemon, the coordinator and a tap have little memory, and no more at last
+  nemesis.py memory       a daemon, the coordinator and a tap have little memory, then two have none
   nemesis.py clock        clocks are off by hours, and by more than certificates last
   nemesis.py certificates a certificate expires under way, and is renewed
   nemesis.py mounted      eight mounted file systems, while daemons die and ways are cut
