@@ -3,6 +3,7 @@
 nemesis.py."""
 import concurrent.futures
 import os
+import re
 import socket
 import time
 
@@ -96,6 +97,22 @@ def end_listener(c):
     wait_until("commands are answered again, after clients that came and went", WAIT_S, answers)
 
 
+def verdict(c, good):
+    """Of the newest point: a member that signs at a time before its certificate attests nothing, and
+    that is said."""
+    point = list(c.points())[-1]
+
+    def said():
+        done = c.tidemark("point", "verify", point, "--store", c.path("store"), "--ca",
+                          c.path("pki/ca.crt"), "--master-key", c.master_key)
+        if good:
+            return done.returncode == 0 and "attested by all"
+        return done.returncode == 1 and re.search('member "db".* is valid from .* signed at \\S+',
+                                                  done.stderr)
+    found = wait_until(f"verify says {'yes' if good else 'why not'} of {point}", WAIT_S, said)
+    return found if good else found.group()
+
+
 def clock(s):
     c = s.c
     web, db, app, mail = c.participants
@@ -108,6 +125,8 @@ def clock(s):
         s.recovers("by that clock")
         if name == "coordinator":
             end_listener(c)
+        if name == "db":
+            s.say(f"point verify: {verdict(c, hours >= 0)}")
         clocks[name].shift(0)
     points = list(c.points().values())
     order = [disk["lsn"] for p in points for m in p["members"] if m["member"] == "mail"
