@@ -146,6 +146,22 @@ void leader_round_end(struct leader *l)
     tell_round(l);
 }
 
+/* A hold that expires says nothing of who was late: the one that had not held by then. */
+static void tell_awaited(struct leader *l)
+{
+    struct msg_sum *sum = &l->told.sum;
+    size_t used = strlen(sum->text);
+    for (unsigned m = 0; m < l->definition->member_count; m++) {
+        const struct seat *seat = &l->running.seats[m];
+        if (seat->in_set && !seat->held &&
+            !name_equal(&l->definition->members[m].name, &sum->member)) {
+            snprintf(sum->text + used, sizeof sum->text - used, "; %s had not held yet",
+                     l->definition->members[m].name.s);
+            return;
+        }
+    }
+}
+
 void leader_round_fail(struct leader *l, enum round_reason reason, unsigned member,
                        const char *text)
 {
@@ -157,6 +173,9 @@ void leader_round_fail(struct leader *l, enum round_reason reason, unsigned memb
     l->gap_until_us = l->now_us + TIDE_LEADER_GAP_US;
     leader_round_told(l, true);
     set_wrong(l, reason, member, text);
+    if (reason == ROUND_REASON_EXPIRED) {
+        tell_awaited(l);
+    }
     leader_round_end(l);
 }
 

@@ -16,7 +16,7 @@ import time
 
 SITE = "test"
 GROUP = "shop"
-
+HOLD_MAX_MS = 80  # of the group, and of each tap
 
 BEGAN = time.monotonic()
 
@@ -45,6 +45,8 @@ def run_part(part, cluster, story=True):
         print(f"FAILED: {e}")
         if story:
             print(cluster.story())
+        cluster.keep = True
+        print(f"the folders are kept: {cluster.base}")
         return 1
     finally:
         cluster.close()
@@ -93,6 +95,13 @@ class Process:
         except subprocess.TimeoutExpired:
             self.kill()
             raise Failed(f"{self.name} did not end within {seconds} s of SIGTERM") from None
+
+    def hang_up(self, text):
+        """SIGHUP; what it says of it must contain text."""
+        before = self.text().count("SIGHUP: ")
+        self.child.send_signal(signal.SIGHUP)
+        wait_until("it says what it did", 10, lambda: self.text().count("SIGHUP: ") > before)
+        check("SIGHUP", text in self.text().split("SIGHUP: ")[-1], self.text()[-1000:])
 
     def pause(self, on):
         os.kill(self.child.pid, signal.SIGSTOP if on else signal.SIGCONT)
@@ -201,7 +210,7 @@ class Disk:
         self.tap = None
         self.plugin = cluster.binary("nbdkit-tidemark-plugin.so")
         self.before = []  # words before nbdkit
-        self.hold_max_ms = 80
+        self.hold_max_ms = HOLD_MAX_MS
         self.options = []
         with open(self.image, "wb") as f:
             f.truncate(size)
@@ -224,10 +233,13 @@ class Participant:
         self.cluster = cluster
         self.name = name
         self.address = address
+        self.reached_at = address  # what the group file says
         self.disks = disks
         self.local = cluster.path(f"{name}.ipc")
+        self.state = cluster.path(name + "-state")
         self.config = cluster.path(f"{name}.ini")
         self.process = None
+        self.program = cluster.binary("tidemark-participant")
         self.switches = []
         self.write_config()
 
@@ -243,7 +255,7 @@ ca = {cluster.path('pki')}/ca.crt
 listen = {self.address}
 coordinator = {cluster.coordinator_address}
 coordinator-identity = spiffe://{SITE}/coordinator/main
-state = {cluster.path(name + '-state')}
+state = {self.state}
 local = {self.local}
 [member {GROUP}/{name}]
 {sections}""")
@@ -252,7 +264,7 @@ local = {self.local}
         self.switches = list(switches) or self.switches
         self.process = self.cluster.spawn(
             f"participant-{self.name}",
-            [self.cluster.binary("tidemark-participant"), "-c", self.config, *self.switches])
+            [self.program, "-c", self.config, *self.switches])
         wait_until(f"participant {self.name} answers", 15, self.answers)
 
     def answers(self):
@@ -286,12 +298,16 @@ class Cluster:
         self.build = os.environ["TIDE_BUILD"]
         self.base = tempfile.mkdtemp(prefix="tidemark-test-")
         self.processes = []
+        self.keep = False  # the folders, after close()
+        self.undo = []  # what close() calls once the processes have ended, the last first
+        self.wraps = {}  # name of a process -> what its command line begins with
         self.interval = interval
         a, b = os.getpid() // 250 % 120 + 100, os.getpid() % 250 + 1
         self.net = net or f"127.{a}.{b}"
         self.coordinator_address = f"{self.net}.10:9443"
         self.coordinator_local = self.path("coordinator.ipc")
         self.coordinator = None
+        self.coordinator_program = self.binary("tidemark-coordinator")
         self.master_key = self.path("master.key") if encrypted else None
         if encrypted:
             self.write(self.master_key, os.urandom(32).hex() + "\n")
@@ -316,6 +332,7 @@ class Cluster:
             f.write(text)
 
     def spawn(self, name, arguments):
+        arguments = [*self.wraps.get(name, []), *arguments]
         process = Process(name, arguments, self.path(name + ".out"))
         self.processes.append(process)
         return process
@@ -347,6 +364,15 @@ class Cluster:
             if done.returncode != 0:
                 raise Failed(f"pki {order}: {done.stderr}")
 
+    def reissue(self, role, name, prefix, wrap=(), days=365):
+        """As an operator would: elsewhere, then into the place of the old."""
+        fresh = self.path("fresh")
+        done = self.run(*wrap, self.binary("tidemark"), "pki", "issue", "--dir", self.path("pki"),
+                        f"--{role}", name, "--ip", f"{self.net}.10", "--days", days, "--out", fresh)
+        check("issued", done.returncode == 0, done.stderr)
+        for end in (".key", ".crt"):
+            os.rename(fresh + end, prefix + end)
+
     # ---- starting
 
     def start_coordinator(self):
@@ -363,7 +389,7 @@ local = {self.coordinator_local}
 """)
         os.makedirs(self.path("store"), exist_ok=True)
         self.coordinator = self.spawn("coordinator",
-                                      [self.binary("tidemark-coordinator"), "-c", config])
+                                      [self.coordinator_program, "-c", config])
 
         def up():
             if not self.coordinator.running():
@@ -375,10 +401,10 @@ local = {self.coordinator_local}
     def apply_group(self):
         members = "".join(
             f"  - name: {p.name}\n    participant: spiffe://{SITE}/participant/{p.name}\n"
-            f"    address: {p.address}\n    disks: [{', '.join(d.name for d in p.disks)}]\n"
+            f"    address: {p.reached_at}\n    disks: [{', '.join(d.name for d in p.disks)}]\n"
             for p in self.participants)
         path = self.path("group.yaml")
-        self.write(path, f"group: {GROUP}\ninterval: {self.interval}\nhold-max: 80ms\n"
+        self.write(path, f"group: {GROUP}\ninterval: {self.interval}\nhold-max: {HOLD_MAX_MS}ms\n"
                          f"missing: strict\nmembers:\n{members}")
         done = self.tidemark("group", "apply", "-f", path, "--local", self.coordinator_local)
         if done.returncode != 0:
@@ -484,4 +510,7 @@ local = {self.coordinator_local}
                 process.kill()
             except (OSError, subprocess.TimeoutExpired):
                 pass
-        shutil.rmtree(self.base, ignore_errors=True)
+        for undo in reversed(self.undo):
+            undo()
+        if not self.keep:
+            shutil.rmtree(self.base, ignore_errors=True)
