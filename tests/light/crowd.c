@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -14,6 +15,7 @@
 
 #define DESCRIPTORS 8192U
 #define LOOK_NS     5000000L
+#define PRIORITY    10 /* of SCHED_RR */
 
 struct step {
     unsigned disk; /* flat */
@@ -48,7 +50,8 @@ struct crowd {
     pthread_cond_t changed;
     bool answered; /* what was asked of the first member's thread */
     bool whole;
-    struct leader_round round;
+    struct leader_round round; /* the last, as its leader tells it: a failing one yields */
+    unsigned sealed;           /* rounds, by all, whoever led */
 };
 
 static unsigned thread_of(const struct crowd *crowd, unsigned member)
@@ -90,12 +93,10 @@ static void token_pass(struct token *token)
     post(token->crowd, member_of(token), token_arrive, token);
 }
 
-static struct lighttap *tap_of(const struct token *token)
+/* Of its disk, within the member's. */
+static unsigned disk_of(const struct token *token)
 {
-    const struct definition *d = token->crowd->definition;
-    unsigned member = member_of(token);
-    return light_member_tap(token->crowd->members[member],
-                            token->at - d->members[member].disk_first);
+    return token->at - token->crowd->definition->members[member_of(token)].disk_first;
 }
 
 static void token_write(void *arg)
@@ -107,7 +108,7 @@ static void token_write(void *arg)
     }
     struct step *step = &token->steps[token->count++];
     step->disk = token->at;
-    step->lsn = lighttap_write(tap_of(token), clock_mono_us(), &token->ticket);
+    step->lsn = light_member_write(token->crowd->members[member], disk_of(token), &token->ticket);
     if (token->ticket == 0) {
         token_pass(token);
     } else {
@@ -121,7 +122,9 @@ static void on_let_go(void *arg, unsigned member)
     uint32_t waiting = crowd->waiting[member];
     for (unsigned i = 0; waiting >> i != 0; i++) {
         struct token *token = crowd->tokens[i];
-        if ((waiting >> i & 1) != 0 && !lighttap_holding(tap_of(token), token->ticket)) {
+        if ((waiting >> i & 1) != 0 &&
+            !lighttap_holding(light_member_tap(crowd->members[member], disk_of(token)),
+                              token->ticket)) {
             crowd->waiting[member] &= ~(1U << i);
             token_pass(token);
         }
@@ -145,21 +148,41 @@ void crowd_tokens(struct crowd *crowd, unsigned count, uint64_t think_us, uint64
 
 /* ---- members ---- */
 
+static void answer(struct crowd *crowd)
+{
+    crowd->answered = true;
+    pthread_cond_signal(&crowd->changed);
+}
+
+/* The round that is told just before the request's answer is the one that answers it. */
 static void on_round(void *arg, unsigned member, const struct leader_round *round)
 {
     struct crowd *crowd = arg;
-    if (member != 0 || !round->own) {
+    (void)member;
+    if (!round->own) {
         return;
     }
     pthread_mutex_lock(&crowd->lock);
     crowd->round = *round;
-    crowd->answered = true;
-    pthread_cond_signal(&crowd->changed);
+    crowd->sealed += round->sum.sealed_by_all;
     pthread_mutex_unlock(&crowd->lock);
 }
 
+static void on_taken(void *arg, unsigned member, const struct msg_taken *taken)
+{
+    struct crowd *crowd = arg;
+    (void)member;
+    (void)taken;
+    pthread_mutex_lock(&crowd->lock);
+    answer(crowd);
+    pthread_mutex_unlock(&crowd->lock);
+}
+
+/* As a daemon's hold thread, where that is allowed. */
 static void *run(void *arg)
 {
+    const struct sched_param param = {.sched_priority = PRIORITY};
+    (void)pthread_setschedparam(pthread_self(), SCHED_RR, &param);
     loop_run(arg);
     return NULL;
 }
@@ -172,8 +195,7 @@ static void look(void *arg)
                  light_member_reach(first) == crowd->definition->member_count;
     pthread_mutex_lock(&crowd->lock);
     crowd->whole = whole;
-    crowd->answered = true;
-    pthread_cond_signal(&crowd->changed);
+    answer(crowd);
     pthread_mutex_unlock(&crowd->lock);
 }
 
@@ -241,7 +263,8 @@ struct crowd *crowd_new(const struct light_group *group, unsigned threads)
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&crowd->changed, &monotonic);
-    const struct light_calls calls = {.round = on_round, .let_go = on_let_go, .arg = crowd};
+    const struct light_calls calls = {
+        .round = on_round, .taken = on_taken, .let_go = on_let_go, .arg = crowd};
     for (unsigned i = 0; i < threads; i++) {
         crowd->loops[i] = loop_new();
     }
@@ -315,7 +338,7 @@ static bool is_torn(const struct crowd *crowd, const struct align_round *round)
 
 struct crowd_verdict crowd_judge(const struct crowd *crowd)
 {
-    struct crowd_verdict verdict = {0};
+    struct crowd_verdict verdict = {.sealed = crowd->sealed};
     struct align *align = light_align(crowd->group, crowd->members);
     for (size_t i = 0; i < align_count(align); i++) {
         const struct align_round *round = align_at(align, i);

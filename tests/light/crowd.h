@@ -30,6 +30,7 @@ bool crowd_round(struct crowd *crowd, uint64_t deadline_us, struct leader_round 
 void crowd_tokens(struct crowd *crowd, unsigned count, uint64_t think_us, uint64_t seed);
 
 struct crowd_verdict { /* of the rounds that the records name, by the reader's rule */
+    unsigned sealed;   /* by all, says the first member of those that it led */
     unsigned rounds;
     unsigned points;    /* yes; with unsafe_no_hold: unaligned */
     unsigned full;      /* of them with every disk */

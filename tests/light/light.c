@@ -232,12 +232,17 @@ static void settle(void *arg)
     }
 }
 
+static void tick_tap(struct light_member *m, unsigned disk, uint64_t now_us)
+{
+    struct tapctl answers[LIGHTTAP_ANSWERS_MAX];
+    put_answers(m, disk, answers, lighttap_tick(m->taps[disk], now_us, answers));
+}
+
 static void on_wake(void *arg)
 {
     struct light_member *m = arg;
-    struct tapctl answers[LIGHTTAP_ANSWERS_MAX];
     for (unsigned i = 0; i < m->group->plan.disks; i++) {
-        put_answers(m, i, answers, lighttap_tick(m->taps[i], clock_mono_us(), answers));
+        tick_tap(m, i, clock_mono_us());
     }
     seat_tick(m->seat, clock_mono_us());
     settle(m);
@@ -392,6 +397,15 @@ void light_member_take(struct light_member *m)
     file_random(take.request.b, sizeof take.request.b);
     seat_take(m->seat, &take, clock_mono_us());
     settle(m);
+}
+
+uint64_t light_member_write(struct light_member *m, unsigned disk, uint64_t *ret_ticket)
+{
+    uint64_t now = clock_mono_us();
+    tick_tap(m, disk, now);
+    uint64_t lsn = lighttap_write(m->taps[disk], now, ret_ticket);
+    settle(m);
+    return lsn;
 }
 
 void light_member_feed(struct light_member *m, const struct msg *msg)

@@ -61,6 +61,8 @@ struct light_member *light_member_new(const struct light_group *group, unsigned 
 void light_member_free(struct light_member *member); /* takes NULL */
 
 void light_member_take(struct light_member *member); /* a round now; `taken` answers */
+/* A write to a disk, as lighttap_write(). */
+uint64_t light_member_write(struct light_member *member, unsigned disk, uint64_t *ret_ticket);
 /* With `carry`: a message for this member, and whether it has a connection to another. */
 void light_member_feed(struct light_member *member, const struct msg *msg);
 void light_member_link(struct light_member *member, unsigned peer, bool up);

@@ -27,7 +27,7 @@ unsigned lighttap_tick(struct lighttap *tap, uint64_t now_us,
 uint64_t lighttap_wake_us(const struct lighttap *tap);
 
 /* A write of 4 KiB: its LSN. *ret_ticket is 0 where it is acknowledged at once, else it waits for
- * that hold. The write's record is not kept: alignment passes over it. */
+ * that hold. Tick first, at that time. The write's record is not kept: alignment passes over it. */
 uint64_t lighttap_write(struct lighttap *tap, uint64_t now_us, uint64_t *ret_ticket);
 bool lighttap_holding(const struct lighttap *tap, uint64_t ticket);
 

@@ -26,3 +26,12 @@ foreach(part IN ITEMS leader half one-way ring pause coordinator torn)
     SKIP_RETURN_CODE 77
     ENVIRONMENT "TIDE_SOURCE=${CMAKE_SOURCE_DIR};TIDE_BUILD=${CMAKE_BINARY_DIR}")
 endforeach()
+# Many members, all real processes: 16, 64, and several behind one daemon.
+foreach(part IN ITEMS "members 16" "members 64" machine)
+  string(MAKE_C_IDENTIFIER "system_scale_${part}" name)
+  separate_arguments(part)
+  add_test(NAME ${name}
+    COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/scale.py ${part})
+  set_tests_properties(${name} PROPERTIES LABELS system TIMEOUT 240
+    ENVIRONMENT "TIDE_SOURCE=${CMAKE_SOURCE_DIR};TIDE_BUILD=${CMAKE_BINARY_DIR}")
+endforeach()

@@ -15,62 +15,18 @@ on whatever machine. Each published point is exported, and must hold what its la
 Says what a guest felt, which rounds failed and why."""
 import collections
 import os
-import random
-import struct
 import subprocess
 import sys
 import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from cluster import Failed, Nbd, check, run_part, step, wait_until  # noqa: E402
+from chain import Chain  # noqa: E402
+from cluster import Failed, check, run_part, step, wait_until  # noqa: E402
 from netcluster import NetCluster  # noqa: E402
 
 MEMBERS = ["web", "db", "app", "mail"]
-PAUSE_S = 0.001  # between two steps: the logs last for more than the outage
 JUDGED_MAX = 12  # points of a part that are exported
-
-
-class Chain(threading.Thread):
-    """Step n writes n to the first block of a disk; `where` remembers of which."""
-
-    def __init__(self, disks):
-        super().__init__(daemon=True)
-        self.disks = disks
-        self.random = random.Random(20004)
-        self.where = [None]
-        self.slowest = 0.0
-        self.failed = None
-        self.ending = False
-
-    def run(self):
-        try:
-            served = [Nbd(d.socket) for d in self.disks]
-            while not self.ending:
-                disk = self.random.randrange(len(served))
-                self.where.append(disk)
-                begun = time.monotonic()
-                served[disk].write(0, struct.pack("<Q", len(self.where) - 1) * 512)
-                self.slowest = max(self.slowest, time.monotonic() - begun)
-                time.sleep(PAUSE_S)
-            for nbd in served:
-                nbd.close()
-        except (OSError, Failed) as e:
-            self.failed = e
-
-    def end(self):
-        self.ending = True
-        self.join(20)
-        check("no write failed or hung", self.failed is None and not self.is_alive(), self.failed)
-
-    def torn(self, values):
-        """What is missing of disks with these latest steps, or None."""
-        latest = max(values)
-        for disk, value in enumerate(values):
-            due = next((s for s in range(latest, 0, -1) if self.where[s] == disk), 0)
-            if value < due:
-                return f"step {latest} is there, step {due} of disk {disk} is not: it has {value}"
-        return None
 
 
 class Scene:
@@ -118,13 +74,7 @@ class Scene:
                 check("no hold is left", not p.disk(d.name)["holding"], f"{p.name}/{d.name}")
         points = list(self.c.points().values())
         chosen = points[-JUDGED_MAX:]
-        torn = []
-        for point in chosen:
-            values = [struct.unpack_from("<Q", self.c.export(point["point"], d, *(
-                ["--unaligned"] if point["label"] == "unaligned" else [])))[0] for d in self.c.disks]
-            why = self.chain.torn(values)
-            if why is not None:
-                torn.append(f"{point['point']}: {why}")
+        torn = self.chain.judge(self.c, chosen)
         reasons = collections.Counter(
             f"{r['reason']} at {r['member']}" for r in self.rounds.values() if r["reason"] != "none")
         step(f"{len(self.chain.where) - 1} steps, slowest write {self.chain.slowest * 1000:.1f} ms; "
