@@ -35,3 +35,7 @@ foreach(part IN ITEMS "members 16" "members 64" machine)
   set_tests_properties(${name} PROPERTIES LABELS system TIMEOUT 240
     ENVIRONMENT "TIDE_SOURCE=${CMAKE_SOURCE_DIR};TIDE_BUILD=${CMAKE_BINARY_DIR}")
 endforeach()
+add_test(NAME system_wire_versions
+  COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/versions.py)
+set_tests_properties(system_wire_versions PROPERTIES LABELS system TIMEOUT 180
+  ENVIRONMENT "TIDE_SOURCE=${CMAKE_SOURCE_DIR};TIDE_BUILD=${CMAKE_BINARY_DIR}")
