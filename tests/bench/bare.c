@@ -5,6 +5,8 @@
  * what sockets, TLS and the scheduler cost on this machine.
  *
  * bare MEMBERS [THREADS]   a process for each member; with THREADS: one program, as crowd.h's
+ * bare MEMBERS hop         a process for each member and one behind it, over a unix seqpacket
+ * socket, that holds: what a tap of its own costs on this machine
  *
  * For each line on standard input: a round, and on standard output the longest hold and the time
  * from the first HOLD to the last answer, in microseconds. */
@@ -45,12 +47,15 @@ struct end { /* of a connection */
     SSL *ssl;
     bool leader;
     uint64_t held_us; /* member: since */
+    int hop;          /* to the process that holds; -1: none */
 };
 
 struct worker {
     int epoll;
     pthread_t thread;
 };
+
+static struct end only; /* with hop: a member's */
 
 static struct { /* the leader's */
     unsigned members;
@@ -98,12 +103,50 @@ static void hear_member(const struct frame *frame)
 
 static void hear_leader(struct end *end, const struct frame *frame)
 {
-    if (frame->type == HOLD) {
+    if (end->hop >= 0) {
+        TIDE_CHECK(send(end->hop, frame, sizeof *frame, 0) == sizeof *frame);
+    } else if (frame->type == HOLD) {
         end->held_us = clock_mono_us();
         say(end, HELD, 0, NULL);
     } else {
         say(end, DONE, (uint32_t)(clock_mono_us() - end->held_us), NULL);
     }
+}
+
+static void be_real_time(void)
+{
+    const struct sched_param param = {.sched_priority = PRIORITY};
+    (void)pthread_setschedparam(pthread_self(), SCHED_RR, &param);
+}
+
+/* From the process that holds, on to the leader. */
+static void hear_hop(void)
+{
+    struct frame frame;
+    if (recv(only.hop, &frame, sizeof frame, 0) != sizeof frame) {
+        _exit(0);
+    }
+    TIDE_CHECK(SSL_write(only.ssl, &frame, sizeof frame) == sizeof frame);
+}
+
+/* The process that holds. */
+static void hold_behind(int fd)
+{
+    struct frame frame;
+    uint64_t held_us = 0;
+    be_real_time();
+    while (recv(fd, &frame, sizeof frame, 0) == sizeof frame) {
+        uint64_t now = clock_mono_us();
+        if (frame.type == HOLD) {
+            held_us = now;
+            frame.type = HELD;
+        } else {
+            frame.type = DONE;
+            frame.hold_us = (uint32_t)(now - held_us);
+        }
+        TIDE_CHECK(send(fd, &frame, sizeof frame, MSG_NOSIGNAL) == sizeof frame);
+    }
+    _exit(0);
 }
 
 /* Serves what is ready now; waits for it where nothing is. A peer that is gone ends the process. */
@@ -113,6 +156,10 @@ static void serve(const struct worker *worker)
     int count = epoll_wait(worker->epoll, ready, 64, -1);
     for (int i = 0; i < count; i++) {
         struct end *end = ready[i].data.ptr;
+        if (end == NULL) {
+            hear_hop();
+            continue;
+        }
         do {
             struct frame frame;
             if (SSL_read(end->ssl, &frame, sizeof frame) != sizeof frame) {
@@ -133,7 +180,7 @@ static void watch(const struct worker *worker, SSL *ssl, bool is_leader)
 {
     struct end *end = calloc(1, sizeof *end);
     TIDE_CHECK(end != NULL);
-    *end = (struct end){.ssl = ssl, .leader = is_leader};
+    *end = (struct end){.ssl = ssl, .leader = is_leader, .hop = -1};
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = end};
     TIDE_CHECK(epoll_ctl(worker->epoll, EPOLL_CTL_ADD, SSL_get_fd(ssl), &event) == 0);
     if (is_leader) {
@@ -200,12 +247,6 @@ static void *shake(void *arg)
     return NULL;
 }
 
-static void be_real_time(void)
-{
-    const struct sched_param param = {.sched_priority = PRIORITY};
-    (void)pthread_setschedparam(pthread_self(), SCHED_RR, &param);
-}
-
 static void *work(void *arg)
 {
     be_real_time();
@@ -215,14 +256,38 @@ static void *work(void *arg)
     return NULL;
 }
 
-static void be_member(const struct light_group *group, unsigned member)
+static void add_hop(const struct worker *worker, SSL *ssl)
+{
+    int pair[2];
+    struct epoll_event event = {.events = EPOLLIN};
+    TIDE_CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
+    pid_t pid = fork();
+    TIDE_CHECK(pid >= 0);
+    if (pid == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        (void)close(pair[0]);
+        hold_behind(pair[1]);
+    }
+    (void)close(pair[1]);
+    only = (struct end){.ssl = ssl, .hop = pair[0]};
+    event.data.ptr = NULL;
+    TIDE_CHECK(epoll_ctl(worker->epoll, EPOLL_CTL_ADD, pair[0], &event) == 0);
+    event.data.ptr = &only;
+    TIDE_CHECK(epoll_ctl(worker->epoll, EPOLL_CTL_ADD, SSL_get_fd(ssl), &event) == 0);
+}
+
+static void be_member(const struct light_group *group, unsigned member, bool hop)
 {
     struct worker worker = {.epoll = epoll_create1(EPOLL_CLOEXEC)};
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     SSL *ssl = dial(group, member);
     TIDE_CHECK(SSL_do_handshake(ssl) == 1);
     (void)mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT);
-    watch(&worker, ssl, false);
+    if (hop) {
+        add_hop(&worker, ssl);
+    } else {
+        watch(&worker, ssl, false);
+    }
     work(&worker);
 }
 
@@ -241,7 +306,8 @@ static void round_once(const struct worker *worker)
     fflush(stdout);
 }
 
-static void gather(const struct light_group *group, struct worker *workers, unsigned threads)
+static void gather(const struct light_group *group, struct worker *workers, unsigned threads,
+                   bool hop)
 {
     int listener = listen_at(group);
     SSL_CTX *context = tls_context(light_group_identity(group, 0), NULL, NULL);
@@ -251,7 +317,7 @@ static void gather(const struct light_group *group, struct worker *workers, unsi
             TIDE_CHECK(pid >= 0);
             if (pid == 0) {
                 (void)close(listener);
-                be_member(group, m);
+                be_member(group, m, hop);
             }
         }
         pthread_t helper;
@@ -277,10 +343,11 @@ int main(int argc, char **argv)
     char line[64];
     policy_init(&plan.policy);
     plan.members = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 0;
-    unsigned threads = argc > 2 ? (unsigned)strtoul(argv[2], NULL, 10) : 0;
+    bool hop = argc > 2 && strcmp(argv[2], "hop") == 0;
+    unsigned threads = argc > 2 && !hop ? (unsigned)strtoul(argv[2], NULL, 10) : 0;
     if (plan.members < 2 || plan.members > TIDE_MEMBERS_MAX || threads > THREADS_MAX || argc > 3) {
-        fprintf(stderr, "usage: bare MEMBERS [THREADS]: 2 to %u, at most %u\n", TIDE_MEMBERS_MAX,
-                THREADS_MAX);
+        fprintf(stderr, "usage: bare MEMBERS [THREADS|hop]: 2 to %u, at most %u\n",
+                TIDE_MEMBERS_MAX, THREADS_MAX);
         return 2;
     }
     (void)signal(SIGPIPE, SIG_IGN);
@@ -289,7 +356,7 @@ int main(int argc, char **argv)
     for (unsigned i = 0; i < THREADS_MAX; i++) {
         workers[i].epoll = epoll_create1(EPOLL_CLOEXEC);
     }
-    gather(group, workers, threads);
+    gather(group, workers, threads, hop);
     light_group_free(group);
     for (unsigned i = 1; i < threads; i++) {
         TIDE_CHECK(pthread_create(&workers[i].thread, NULL, work, &workers[i]) == 0);

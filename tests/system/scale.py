@@ -45,6 +45,12 @@ def killed(c, victim, noticed, what):
     return full(c, known, 2, f"after {what} was killed", 60)
 
 
+def real_time(process):
+    """Threads that a hold waits for; whoever may not have that has it not (README of participant/tap)."""
+    policies = [os.sched_getscheduler(int(t)) for t in os.listdir(f"/proc/{process.child.pid}/task")]
+    return policies.count(os.SCHED_RR)
+
+
 def members(c):
     begun = time.monotonic()
     c.start()
@@ -70,6 +76,9 @@ def machine(c):
     large, pair, single = c.participants
     check("one daemon, several members", [m["member"] for m in large.status()["members"]] ==
           large.members, str(large.status()["members"]))
+    if "real-time priority" not in large.process.text():
+        check("one real-time thread each", [real_time(p) for p in (
+            large.process, *(d.tap for d in large.disks))] == [1] * 6)
     chain = Chain(c.disks)
     chain.start()
     judged = [full(c, {}, 3, "of eight members in three daemons", 60)]
