@@ -12,15 +12,10 @@
  * from the first HOLD to the last answer, in microseconds. */
 #include "common/core/check.h"
 #include "common/core/sha.h"
-#include "common/io/address.h"
 #include "common/io/clock.h"
-#include "tests/light/light.h"
+#include "tests/bench/bare_net.h"
 
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <openssl/ssl.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,17 +26,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define FRAME_SIZE  176 /* about what messages of the link have */
 #define THREADS_MAX 8U
-#define PRIORITY    10 /* of SCHED_RR, as the hold thread */
-
-enum frame_type { HOLD = 1, HELD, RELEASE, DONE };
-
-struct frame {
-    uint32_t type;
-    uint32_t hold_us; /* DONE */
-    uint8_t rest[FRAME_SIZE - 8];
-};
 
 struct end { /* of a connection */
     SSL *ssl;
@@ -61,16 +46,16 @@ static struct { /* the leader's */
     unsigned members;
     unsigned count;
     struct end *ends[TIDE_MEMBERS_MAX];
-    struct frame answers[TIDE_MEMBERS_MAX];
+    struct bare_frame answers[TIDE_MEMBERS_MAX];
     unsigned held;
     unsigned done;
     uint64_t own_us; /* holds itself since */
     uint32_t hold_us_max;
 } leader;
 
-static void say(struct end *end, enum frame_type type, uint32_t hold_us, const struct hash *cut)
+static void say(struct end *end, enum bare_type type, uint32_t hold_us, const struct hash *cut)
 {
-    struct frame frame = {.type = type, .hold_us = hold_us};
+    struct bare_frame frame = {.type = type, .hold_us = hold_us};
     if (cut != NULL) {
         memcpy(frame.rest, cut->b, sizeof cut->b);
     }
@@ -84,7 +69,7 @@ static void count_hold(uint64_t hold_us)
     }
 }
 
-static void hear_member(const struct frame *frame)
+static void hear_member(const struct bare_frame *frame)
 {
     if (frame->type == DONE) {
         leader.done++;
@@ -101,7 +86,7 @@ static void hear_member(const struct frame *frame)
     }
 }
 
-static void hear_leader(struct end *end, const struct frame *frame)
+static void hear_leader(struct end *end, const struct bare_frame *frame)
 {
     if (end->hop >= 0) {
         TIDE_CHECK(send(end->hop, frame, sizeof *frame, 0) == sizeof *frame);
@@ -113,16 +98,10 @@ static void hear_leader(struct end *end, const struct frame *frame)
     }
 }
 
-static void be_real_time(void)
-{
-    const struct sched_param param = {.sched_priority = PRIORITY};
-    (void)pthread_setschedparam(pthread_self(), SCHED_RR, &param);
-}
-
 /* From the process that holds, on to the leader. */
 static void hear_hop(void)
 {
-    struct frame frame;
+    struct bare_frame frame;
     if (recv(only.hop, &frame, sizeof frame, 0) != sizeof frame) {
         _exit(0);
     }
@@ -132,9 +111,9 @@ static void hear_hop(void)
 /* The process that holds. */
 static void hold_behind(int fd)
 {
-    struct frame frame;
+    struct bare_frame frame;
     uint64_t held_us = 0;
-    be_real_time();
+    bare_real_time();
     while (recv(fd, &frame, sizeof frame, 0) == sizeof frame) {
         uint64_t now = clock_mono_us();
         if (frame.type == HOLD) {
@@ -161,7 +140,7 @@ static void serve(const struct worker *worker)
             continue;
         }
         do {
-            struct frame frame;
+            struct bare_frame frame;
             if (SSL_read(end->ssl, &frame, sizeof frame) != sizeof frame) {
                 _exit(0);
             }
@@ -188,58 +167,6 @@ static void watch(const struct worker *worker, SSL *ssl, bool is_leader)
     }
 }
 
-static SSL *wrap(SSL_CTX **context, int fd, bool accepted)
-{
-    const int one = 1;
-    SSL *ssl = tls_connection(context);
-    TIDE_CHECK(ssl != NULL && SSL_set_fd(ssl, fd) == 1);
-    TIDE_CHECK(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) == 0);
-    if (accepted) {
-        SSL_set_accept_state(ssl);
-    } else {
-        SSL_set_connect_state(ssl);
-    }
-    return ssl;
-}
-
-static struct address address_of(const struct light_group *group, unsigned member)
-{
-    struct address address;
-    struct err err;
-    TIDE_CHECK(address_parse(light_group_definition(group)->members[member].address, false,
-                             &address, &err) == 0);
-    return address;
-}
-
-static SSL *dial(const struct light_group *group, unsigned member)
-{
-    struct address from = address_of(group, member);
-    struct address to = address_of(group, 0);
-    SSL_CTX *context = tls_context(light_group_identity(group, member), NULL, NULL);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    from.v4.sin_port = 0;
-    TIDE_CHECK(fd >= 0 && bind(fd, &from.any, from.size) == 0);
-    TIDE_CHECK(connect(fd, &to.any, to.size) == 0);
-    return wrap(&context, fd, false);
-}
-
-static int listen_at(const struct light_group *group)
-{
-    struct address at = address_of(group, 0);
-    const int one = 1;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    TIDE_CHECK(fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == 0);
-    TIDE_CHECK(bind(fd, &at.any, at.size) == 0 && listen(fd, TIDE_MEMBERS_MAX) == 0);
-    return fd;
-}
-
-static SSL *take_in(SSL_CTX **context, int listener)
-{
-    int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
-    TIDE_CHECK(fd >= 0);
-    return wrap(context, fd, true);
-}
-
 /* In another thread: both ends of a handshake are this program's. */
 static void *shake(void *arg)
 {
@@ -249,7 +176,7 @@ static void *shake(void *arg)
 
 static void *work(void *arg)
 {
-    be_real_time();
+    bare_real_time();
     for (;;) {
         serve(arg);
     }
@@ -280,7 +207,8 @@ static void be_member(const struct light_group *group, unsigned member, bool hop
 {
     struct worker worker = {.epoll = epoll_create1(EPOLL_CLOEXEC)};
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-    SSL *ssl = dial(group, member);
+    SSL_CTX *context = tls_context(light_group_identity(group, member), NULL, NULL);
+    SSL *ssl = bare_dial(&context, group, member, 0);
     TIDE_CHECK(SSL_do_handshake(ssl) == 1);
     (void)mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT);
     if (hop) {
@@ -309,7 +237,7 @@ static void round_once(const struct worker *worker)
 static void gather(const struct light_group *group, struct worker *workers, unsigned threads,
                    bool hop)
 {
-    int listener = listen_at(group);
+    int listener = bare_listen(group, 0);
     SSL_CTX *context = tls_context(light_group_identity(group, 0), NULL, NULL);
     for (unsigned m = 1; m < leader.members; m++) {
         if (threads == 0) {
@@ -321,11 +249,13 @@ static void gather(const struct light_group *group, struct worker *workers, unsi
             }
         }
         pthread_t helper;
-        SSL *other = threads > 0 ? dial(group, m) : NULL;
-        if (other != NULL) {
+        SSL *other = NULL;
+        if (threads > 0) {
+            SSL_CTX *its = tls_context(light_group_identity(group, m), NULL, NULL);
+            other = bare_dial(&its, group, m, 0);
             TIDE_CHECK(pthread_create(&helper, NULL, shake, other) == 0);
         }
-        SSL *own = take_in(&context, listener);
+        SSL *own = bare_accept(&context, listener);
         TIDE_CHECK(SSL_do_handshake(own) == 1);
         watch(&workers[0], own, true);
         if (other != NULL) {
@@ -361,7 +291,7 @@ int main(int argc, char **argv)
     for (unsigned i = 1; i < threads; i++) {
         TIDE_CHECK(pthread_create(&workers[i].thread, NULL, work, &workers[i]) == 0);
     }
-    be_real_time();
+    bare_real_time();
     (void)mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT);
     printf("ready\n");
     fflush(stdout);
