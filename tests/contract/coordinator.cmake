@@ -5,3 +5,5 @@ if(TARGET tidemark-coordinator)
     add_dependencies(${name} tidemark-coordinator)
   endforeach()
 endif()
+tide_test(test_keyring SOURCES test_keyring.c LABELS contract
+  DEPS coordinator_store coordinator_core common_io common_hrl common_core)
