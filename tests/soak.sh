@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # The long tests: tests/soak.sh [MINUTES], 120 unless told, after the build. Half of the time each
 # target of tests/fuzz is fuzzed, a third taps, daemons and coordinators are killed with kill -9 under
-# load over the system tests, each time with another seed, and a sixth random rounds are judged. The
-# first finding ends it, with status 1 and the command that repeats it.
+# load over the system tests, each time with another seed, and a sixth random rounds are judged, those
+# of 256 light members too. The first finding ends it, with status 1 and the command that repeats it.
 set -euo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd)
 cd "$top"
@@ -38,6 +38,7 @@ until=$((SECONDS + minutes * 10))
 while [ $SECONDS -lt $until ]; do
     run "TIDE_SEEDS=$seed-$((seed + 199)) $TIDE_BUILD/tests/test_rounds_random"
     run "$TIDE_BUILD/bin/tidemark-sim swarm --seeds $seed..$((seed + 199))"
+    run "$TIDE_BUILD/tests/test_crowd 256 60"
     seed=$((seed + 200))
 done
 say "$((seed - first)) seeds of random rounds, none torn but where nothing was held"
