@@ -4,7 +4,7 @@
 # target of tests/fuzz is fuzzed, a fifth taps, daemons and coordinators are killed with kill -9 under
 # load over the system tests and nemeses, each time with another seed, a sixth holds are looked for that
 # outlast their budget (84 rounds a minute of it all, or TIDE_LEAK_ROUNDS), and the rest random rounds are
-# judged. The first finding ends it, with status 1 and the command that repeats it.
+# judged, those of 256 light members too. The first finding ends it, with status 1 and the command that repeats it.
 set -euo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd)
 cd "$top"
@@ -46,6 +46,7 @@ until=$((SECONDS + minutes * 8))
 while [ $SECONDS -lt $until ]; do
     run "TIDE_SEEDS=$seed-$((seed + 199)) $TIDE_BUILD/tests/test_rounds_random"
     run "$TIDE_BUILD/bin/tidemark-sim swarm --seeds $seed..$((seed + 199))"
+    run "$TIDE_BUILD/tests/test_crowd 256 60"
     seed=$((seed + 200))
 done
 say "$((seed - first)) seeds of random rounds, none torn but where nothing was held"
