@@ -530,8 +530,9 @@ def settle(c):
     def stored():
         told = [p.answers() for p in c.participants]
         disks = [d for status in told if status for d in status["disks"]]
-        return all(told) and all(d["attached"] and not d["holding"] and d["stored_lsn"] + 1 == d["next_lsn"]
-                   for d in disks) and disks
+        return all(told) and all(
+            d["attached"] and not d["holding"] and d["stored_lsn"] + 1 == d["next_lsn"]
+            for d in disks) and disks
     return wait_until("all is stored", 120, stored)
 
 
