@@ -168,12 +168,12 @@ static json_t *call_wait(struct call *call)
     struct timespec until;
     json_t *answer = NULL;
     struct err e = {0};
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += COMMAND_S;
     pthread_mutex_lock(&call->lock);
     int rc = 0;
     while (!call->answered && rc != ETIMEDOUT) {
-        rc = pthread_cond_timedwait(&call->wake, &call->lock, &until);
+        rc = pthread_cond_clockwait(&call->wake, &call->lock, CLOCK_MONOTONIC, &until);
     }
     bool answered = call->answered;
     if (answered) {

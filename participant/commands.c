@@ -221,7 +221,10 @@ static json_t *round_object(const struct commands *c, const struct holder_round 
     put_text(to, "reason", round_reason_name(sum->reason));
     put_text(to, "member", sum->member.s);
     put_text(to, "text", sum->text);
+    put_number(to, "wire_version", round->round.version);
+    put_number(to, "wire_features", round->round.features);
     put_number(to, "hold_us_max", sum->hold_us_max);
+    put_number(to, "total_us", round->round.total_us);
     put_text(to, "slowest", round->round.slowest.s);
     put_number(to, "slowest_us", round->round.slowest_us);
     for (unsigned i = 0; i < sum->member_count; i++) {

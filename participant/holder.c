@@ -492,7 +492,7 @@ static void *run(void *arg)
     daemon_thread_init("tide-hold");
     /* Both are best effort: they take a privilege that a test or a container may lack. */
     if (pthread_setschedparam(pthread_self(), SCHED_RR, &param) != 0) {
-        log_info("hold thread without real-time priority (no CAP_SYS_NICE)");
+        log_info("hold thread without real-time priority (needs CAP_SYS_NICE or LimitRTPRIO=10)");
     }
     if (geteuid() == 0 && mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0) {
         log_info("memory is not locked: %s", strerror(errno));

@@ -281,9 +281,9 @@ static void *local_guard(void *arg)
     TIDE_CHECK(pthread_mutex_lock(&server->mutex) == 0);
     while (!atomic_load(&server->stopping)) {
         struct timespec until;
-        (void)clock_gettime(CLOCK_REALTIME, &until);
+        (void)clock_gettime(CLOCK_MONOTONIC, &until); /* one that nobody sets back by hours */
         until.tv_sec += LOCAL_GUARD_S;
-        (void)pthread_cond_timedwait(&server->stop, &server->mutex, &until);
+        (void)pthread_cond_clockwait(&server->stop, &server->mutex, CLOCK_MONOTONIC, &until);
         if (atomic_load(&server->stopping))
             break;
         (void)pthread_mutex_unlock(&server->mutex); /* not held while libnng may block */

@@ -20,14 +20,6 @@ foreach(part IN ITEMS overload power fork resize orders)
   set_tests_properties(system_resync_${part} PROPERTIES LABELS system TIMEOUT 180
     ENVIRONMENT "TIDE_SOURCE=${CMAKE_SOURCE_DIR};TIDE_BUILD=${CMAKE_BINARY_DIR}")
 endforeach()
-# Machines in network namespaces, under one nemesis each.
-foreach(part IN ITEMS leader half one-way ring pause coordinator torn)
-  add_test(NAME system_nemesis_${part}
-    COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/nemesis.py ${part})
-  set_tests_properties(system_nemesis_${part} PROPERTIES LABELS system TIMEOUT 180
-    SKIP_RETURN_CODE 77
-    ENVIRONMENT "TIDE_SOURCE=${CMAKE_SOURCE_DIR};TIDE_BUILD=${CMAKE_BINARY_DIR}")
-endforeach()
 # A tap that holds for too long, which only leaks.py --planted loads.
 set(tap ${CMAKE_SOURCE_DIR}/participant/tap)
 add_library(tidemark-tap-planted MODULE planted_tap.c ${tap}/plugin.c ${tap}/leave.c ${tap}/quota.c
@@ -46,3 +38,16 @@ foreach(name IN ITEMS system_leaks system_leaks_planted)
   set_tests_properties(${name} PROPERTIES LABELS system TIMEOUT 120 RUN_SERIAL ON
     ENVIRONMENT "TIDE_SOURCE=${CMAKE_SOURCE_DIR};TIDE_BUILD=${CMAKE_BINARY_DIR}")
 endforeach()
+# Many members, all real processes: 16, 64, and several behind one daemon.
+foreach(part IN ITEMS "members 16" "members 64" machine)
+  string(MAKE_C_IDENTIFIER "system_scale_${part}" name)
+  separate_arguments(part)
+  add_test(NAME ${name}
+    COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/scale.py ${part})
+  set_tests_properties(${name} PROPERTIES LABELS system TIMEOUT 240
+    ENVIRONMENT "TIDE_SOURCE=${CMAKE_SOURCE_DIR};TIDE_BUILD=${CMAKE_BINARY_DIR}")
+endforeach()
+add_test(NAME system_wire_versions
+  COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/versions.py)
+set_tests_properties(system_wire_versions PROPERTIES LABELS system TIMEOUT 180
+  ENVIRONMENT "TIDE_SOURCE=${CMAKE_SOURCE_DIR};TIDE_BUILD=${CMAKE_BINARY_DIR}")
