@@ -8,16 +8,13 @@ felt, which waits and writes as the guest does but to no tap: a guest may wait f
 group's holds last, and beyond that only for what this machine did to everybody at that time."""
 import collections
 import os
-import random
-import struct
 import subprocess
 import threading
 import time
 
-from cluster import BEGAN, GROUP, HOLD_MAX_MS, Failed, Nbd, check, run_part, step, wait_until
+from chain import BLOCK, PAUSE_S, Chain
+from cluster import BEGAN, GROUP, HOLD_MAX_MS, Failed, check, run_part, step, wait_until
 
-PAUSE_S = 0.001  # between two steps
-BLOCK = 512  # of a step: the logs last for more than an outage
 WAIT_S = 90  # for anything that the machine must do: it may stall for many seconds under load
 # Who must be woken one after the other for one held write: the tap's thread by the request, and
 # again by the end of the hold, which a third has to notice; then the guest. Each may come late.
@@ -59,86 +56,6 @@ class Control(threading.Thread):
     def worst(self, begin=0.0, end=float("inf")):
         """At that time, with what lay near it."""
         return max((by for at, by in self.late if begin - NEAR_S <= at <= end + NEAR_S), default=0.0)
-
-
-class Chain(threading.Thread):
-    """Step n writes n to the first block of a disk; `where` remembers of which."""
-
-    def __init__(self, disks):
-        super().__init__(daemon=True)
-        self.disks = disks
-        self.random = random.Random(int(os.environ.get("TIDE_SEED", "20004")))
-        self.where = [None]
-        self.slowest = [0.0] * len(disks)  # of the writes that nothing interrupted
-        self.slow = []  # (disk, begin, end) of those that took longer than a hold may last
-        self.endures = False  # an error: the same step again, until it is acknowledged
-        self.errors = collections.Counter()  # (disk, text) of the answers that were errors
-        self.lost = collections.Counter()  # disk -> connections that ended
-        self.outage = 0.0  # longest from the first try to the acknowledgement
-        self.failed = None
-        self.ending = False
-
-    def run(self):
-        served = [None] * len(self.disks)
-        try:
-            while not self.ending:
-                disk = self.random.randrange(len(served))
-                self.where.append(disk)
-                self._step(served, disk, struct.pack("<Q", len(self.where) - 1) * (BLOCK // 8))
-                time.sleep(PAUSE_S)
-        except (OSError, Failed) as e:
-            self.failed = e
-        for nbd in served:
-            if nbd is not None:
-                nbd.close()
-
-    def _step(self, served, disk, data):
-        first = time.monotonic()
-        for tried in range(1000000):
-            begun = time.monotonic()
-            try:
-                if served[disk] is None:
-                    served[disk] = Nbd(self.disks[disk].socket)
-                    begun = time.monotonic()
-                served[disk].write(0, data)
-                now = time.monotonic()
-                if tried == 0:
-                    self.slowest[disk] = max(self.slowest[disk], now - begun)
-                    if now - begun > HOLD_MAX_MS / 1000:
-                        self.slow.append((disk, begun, now))
-                else:
-                    self.outage = max(self.outage, time.monotonic() - first)
-                return
-            except (OSError, Failed) as e:
-                if not self.endures:
-                    raise
-                self._failed(served, disk, e)
-                if self.ending:
-                    raise
-                time.sleep(0.01)
-
-    def _failed(self, served, disk, error):
-        if str(error).endswith("NBD request failed"):
-            self.errors[(disk, str(error))] += 1
-            return
-        if served[disk] is not None:
-            self.lost[disk] += 1
-            served[disk].close()
-            served[disk] = None
-
-    def end(self):
-        self.ending = True
-        self.join(20)
-        check("no write failed or hung", self.failed is None and not self.is_alive(), self.failed)
-
-    def torn(self, values):
-        """What is missing of disks with these latest steps, or None."""
-        latest = max(values)
-        for disk, value in enumerate(values):
-            due = next((s for s in range(latest, 0, -1) if self.where[s] == disk), 0)
-            if value < due:
-                return f"step {latest} is there, step {due} of disk {disk} is not: it has {value}"
-        return None
 
 
 class Scene:
@@ -255,13 +172,7 @@ class Scene:
                 wait_until(f"no hold is left at {p.name}/{d.name}, but for a round under way", WAIT_S,
                            lambda p=p, d=d: not p.disk(d.name)["holding"])
         points = list(self.c.points().values())
-        torn = []
-        for point in points:
-            values = [struct.unpack_from("<Q", self.c.export(point["point"], d, *(
-                ["--unaligned"] if point["label"] == "unaligned" else [])))[0] for d in self.c.disks]
-            why = self.chain.torn(values)
-            if why is not None:
-                torn.append(f"{point['point']}: {why}")
+        torn = self.chain.judge(self.c, points)
         self.say(f"{len(self.chain.where) - 1} steps; {len(points)} points judged, {len(torn)} torn; "
                  f"rounds failed: {self.failed_rounds()}")
         self._felt()

@@ -22,19 +22,19 @@ struct args {
     struct sim_options options;
     uint64_t last;
     bool has_seeds;
-    bool trace;
     const char *file; /* of scenario */
 };
 
 static const struct argp_option options[] = {
     {"seed", OPT_SEED, "S", 0, "run: everything is drawn from it", 0},
     {"seeds", OPT_SEEDS, "A..B", 0, "swarm: these, one after the other, to the first failure", 0},
-    {"members", OPT_MEMBERS, "N", 0, "1 to 16 (drawn from the seed, 2 to 5)", 0},
+    {"members", OPT_MEMBERS, "N", 0,
+     "1 to what a definition may have (drawn from the seed, 2 to 5)", 0},
     {"rounds", OPT_ROUNDS, "R", 0, "intervals that faults last (20)", 0},
     {"faults", OPT_FAULTS, "KIND", 0, "none, light or swarm (swarm)", 0},
     {"trace", OPT_TRACE, NULL, 0, "print what everybody did", 0},
 #ifdef TIDE_PLANTED
-    {"planted", OPT_PLANTED, "BUG", 0, "with that mistake; `list` prints them", 0},
+    {"planted", OPT_PLANTED, "BUG", 0, "with that mistake; `list` and `harmless` print them", 0},
 #endif
     {0},
 };
@@ -44,22 +44,32 @@ enum planted tide_planted;
 
 static const char *const planted_names[] = {
 #define X(name, text) #name,
-    TIDE_PLANTED_BUGS(X)
+    TIDE_PLANTED_BUGS(X) TIDE_PLANTED_HARMLESS(X)
+#undef X
+};
+
+enum {
+#define X(name, text) +1
+    PLANTED_HARMFUL = 0 TIDE_PLANTED_BUGS(X)
 #undef X
 };
 
 static void plant(struct argp_state *state, const char *text)
 {
     unsigned count = sizeof planted_names / sizeof planted_names[0];
+    bool list = strcmp(text, "list") == 0;
+    bool harmless = strcmp(text, "harmless") == 0;
     for (unsigned i = 0; i < count; i++) {
-        if (strcmp(text, "list") == 0) {
-            puts(planted_names[i]);
+        if (list || harmless) {
+            if (harmless == (i >= PLANTED_HARMFUL)) {
+                puts(planted_names[i]);
+            }
         } else if (strcmp(text, planted_names[i]) == 0) {
             tide_planted = (enum planted)(i + 1);
             return;
         }
     }
-    if (strcmp(text, "list") == 0) {
+    if (list || harmless) {
         exit(EXIT_GOOD);
     }
     argp_error(state, "\"%s\" is no planted bug; `--planted list` prints them", text);
@@ -147,7 +157,7 @@ static void complete(struct argp_state *state, struct args *args)
                    : strcmp(args->command, "swarm") == 0 ? "--seeds A..B"
                                                          : "a seed");
     }
-    args->trace |= strcmp(args->command, "replay") == 0;
+    args->options.trace |= strcmp(args->command, "replay") == 0;
 }
 
 static error_t parse(int key, char *text, struct argp_state *state)
@@ -170,7 +180,7 @@ static error_t parse(int key, char *text, struct argp_state *state)
         faults(state, args, text);
         break;
     case OPT_TRACE:
-        args->trace = true;
+        args->options.trace = true;
         break;
 #ifdef TIDE_PLANTED
     case OPT_PLANTED:
@@ -249,7 +259,7 @@ static int run_scenario(const struct args *args)
         fprintf(stderr, "tidemark-sim: %s: %s\n", args->file, err.text);
         return EXIT_USAGE;
     }
-    if (args->trace) {
+    if (args->options.trace) {
         fputs(result.trace, stdout);
     }
     free(result.trace);
@@ -287,7 +297,7 @@ int main(int argc, char **argv)
     unsigned runs = 0;
     for (; args.options.seed <= args.last; args.options.seed++) {
         struct sim_result result = sim_run(&args.options);
-        if (args.trace) {
+        if (args.options.trace) {
             fputs(result.trace, stdout);
         }
         free(result.trace);

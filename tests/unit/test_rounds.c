@@ -219,10 +219,13 @@ static void tap_restarts(void **state)
     roundlab_run(lab, SECOND + 4000);
     roundlab_tap_start(lab, DB, 1);
     roundlab_run(lab, 2 * SECOND);
+    roundlab_take(lab, WEB, ROUND_KIND_CRASH); /* within the tap's first second: it refuses */
+    roundlab_run(lab, 2 * SECOND + SECOND / 2);
     roundlab_take(lab, WEB, ROUND_KIND_CRASH); /* the next one is good again */
     roundlab_run(lab, 3 * SECOND);
     says(lab, "round r1 failed: ");
-    says(lab, "round r2 is sealed by all");
+    says(lab, "round r2 failed: duty at db");
+    says(lab, "round r3 is sealed by all");
     points(lab, 1);
     same_as_golden(lab, "round_tap_restarts");
     roundlab_free(lab);
