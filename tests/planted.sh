@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Each planted bug (common/core/planted.h) is caught by a checker of the simulator, at a seed that is
 # clean without it; those that stand in front of a second line change nothing; and no binary of a
-# release has the switch. Two at a time. usage: tests/planted.sh [BUILD]
+# release has the switch, nor the fault points of common/io/faultpoint.h. Two at a time.
+# usage: tests/planted.sh [BUILD]
 set -u
 
 # One bug, one line. 3: unsafe; 4: no points come any more.
@@ -35,16 +36,23 @@ sim=$build/tests/tidemark-sim-planted
 bugs=$("$sim" --planted list) || exit 1
 harmless=$("$sim" --planted harmless) || exit 1
 
-if ! nm "$sim" | grep -q tide_planted; then
-    echo "planted.sh: $sim has no switch, so looking for it in the others says nothing" >&2
-    exit 1
-fi
-for binary in "$build"/bin/*; do
-    [ -f "$binary" ] || continue
-    if nm -a "$binary" 2>/dev/null | grep -q tide_planted; then
-        echo "planted.sh: $binary has the switch for planted bugs" >&2
+has() { nm -a "$1" 2>/dev/null | grep -q " $2\$"; } # BINARY SYMBOL
+
+for pair in "$sim:tide_planted" "$build/tests/tidemark-participant-faults:fault_point" \
+    "$build/tests/tidemark-coordinator-faults:fault_point"; do
+    if ! has "${pair%:*}" "${pair##*:}"; then
+        echo "planted.sh: ${pair%:*} has no ${pair##*:}, so looking for it in others says nothing" >&2
         exit 1
     fi
+done
+for binary in "$build"/bin/*; do
+    [ -f "$binary" ] || continue
+    for symbol in tide_planted fault_point; do
+        if has "$binary" "$symbol"; then
+            echo "planted.sh: $binary has $symbol, which only test builds may have" >&2
+            exit 1
+        fi
+    done
 done
 
 lines=$(echo "$bugs" | xargs -n 1 -P 2 "$0" --one "$sim"

@@ -10,6 +10,7 @@
 #define TIDE_PLANTED_BUGS(X)                                                                       \
     X(DUTY_FORGOTTEN, "the tap forgets the duty limit, pause and all")                             \
     X(ACK_IN_HOLD, "writes are acknowledged in the hold")                                          \
+    X(BUDGET_TENFOLD, "the tap holds for ten times the budget")                                    \
     X(PAUSE_FORGOTTEN, "the tap holds again at once after a hold")                                 \
     X(DUTY_ANEW, "a tap that starts again forgets that it may have held just before")              \
     X(EPOCH_BY_NUMBER, "a member compares epochs by number only")                                  \

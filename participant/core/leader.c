@@ -52,7 +52,9 @@ struct msg *leader_compose(struct leader *l, enum msg_type type)
     struct msg *msg = &l->out;
     memset(msg, 0, msg_size(type));
     msg->type = type;
-    msg->head.features = TIDE_MSG_FEATURES;
+    bool order = type == MSG_HOLD || type == MSG_RELEASE || type == MSG_ABORT;
+    msg->head.version = order ? l->running.version : TIDE_MSG_VERSION_MIN;
+    msg->head.features = type == MSG_HOLD ? l->running.features : TIDE_MSG_FEATURES;
     msg->head.group = l->definition->group;
     msg->head.from = l->config.name;
     msg->head.epoch = l->definition->epoch;
@@ -186,6 +188,8 @@ static void on_heartbeat(struct leader *l, unsigned member, const struct msg *ms
     peer->reach = heartbeat->reach < l->definition->member_count ? heartbeat->reach
                                                                  : l->definition->member_count;
     peer->yields = !id_is_zero(&heartbeat->yield_round);
+    peer->version_max = msg->head.version_max;
+    peer->features = msg->head.features;
     peer->epoch = msg->head.epoch;
     const struct definition_member *m = &l->definition->members[member];
     for (unsigned i = 0; i < m->disk_count; i++) {

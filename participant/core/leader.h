@@ -106,6 +106,8 @@ struct leader_round {
     unsigned set_disks; /* own: disks in the set, and members; full: all of the definition */
     unsigned set_members;
     bool full;
+    uint32_t version;    /* own, began: of the wire; the newest that all of the set speak */
+    uint64_t features;   /* own, began: that all of the set understand */
     uint32_t budget_us;  /* own */
     uint64_t hold_us;    /* own, began: HOLD sent to last HELD heard; 0: never complete */
     uint64_t total_us;   /* own, began: HOLD sent to the sum */

@@ -127,6 +127,8 @@ void leader_round_end(struct leader *l)
     told->set_disks = set_size(&r->order.set);
     told->set_members = sum->member_count;
     told->full = set_is_full(&r->order.set);
+    told->version = r->version;
+    told->features = r->features;
     told->budget_us = r->budget_us;
     told->hold_us = r->hold_us;
     if (r->slowest_us != 0) {
@@ -146,6 +148,22 @@ void leader_round_end(struct leader *l)
     tell_round(l);
 }
 
+/* A hold that expires says nothing of who was late: the one that had not held by then. */
+static void tell_awaited(struct leader *l)
+{
+    struct msg_sum *sum = &l->told.sum;
+    size_t used = strlen(sum->text);
+    for (unsigned m = 0; m < l->definition->member_count; m++) {
+        const struct seat *seat = &l->running.seats[m];
+        if (seat->in_set && !seat->held &&
+            !name_equal(&l->definition->members[m].name, &sum->member)) {
+            snprintf(sum->text + used, sizeof sum->text - used, "; %s had not held yet",
+                     l->definition->members[m].name.s);
+            return;
+        }
+    }
+}
+
 void leader_round_fail(struct leader *l, enum round_reason reason, unsigned member,
                        const char *text)
 {
@@ -157,6 +175,9 @@ void leader_round_fail(struct leader *l, enum round_reason reason, unsigned memb
     l->gap_until_us = l->now_us + TIDE_LEADER_GAP_US;
     leader_round_told(l, true);
     set_wrong(l, reason, member, text);
+    if (reason == ROUND_REASON_EXPIRED) {
+        tell_awaited(l);
+    }
     leader_round_end(l);
 }
 
@@ -253,6 +274,21 @@ static void send_holds(struct leader *l)
     }
 }
 
+/* The round speaks what all of its set do. */
+static void settle_version(struct leader *l)
+{
+    struct running *r = &l->running;
+    r->version = TIDE_MSG_VERSION;
+    r->features = TIDE_MSG_FEATURES;
+    for (unsigned m = 0; m < l->definition->member_count; m++) {
+        if (r->seats[m].in_set && m != l->self) {
+            const struct peer *peer = &l->peers[m];
+            r->version = peer->version_max < r->version ? peer->version_max : r->version;
+            r->features &= peer->features;
+        }
+    }
+}
+
 void leader_round_begin(struct leader *l, const struct id *random)
 {
     struct running *r = &l->running;
@@ -291,6 +327,7 @@ void leader_round_begin(struct leader *l, const struct id *random)
     for (unsigned i = 0; i < l->definition->disk_count; i++) {
         r->incarnations[i] = l->taps[i].incarnation;
     }
+    settle_version(l);
     r->phase = PHASE_HOLDING;
     r->budget_us = l->policy.hold_us_max;
     r->began_us = l->now_us;

@@ -35,6 +35,7 @@ struct member {
     enum member_state state;
     struct round_order order;
     unsigned leader;
+    uint32_t version; /* of the wire, that the leader chose for the round */
     uint32_t budget_us;
     uint64_t deadline_us; /* DELAY: act then; other states: give up then */
     bool held_sent;
@@ -99,6 +100,7 @@ static struct msg *compose(struct member *m, enum msg_type type, const struct na
     struct msg *msg = &m->out;
     memset(msg, 0, msg_size(type));
     msg->type = type;
+    msg->head.version = type == MSG_HELD || type == MSG_SEALED ? m->version : TIDE_MSG_VERSION_MIN;
     msg->head.features = TIDE_MSG_FEATURES;
     msg->head.from = m->config.name;
     msg->head.to = *to;
@@ -382,6 +384,10 @@ static bool judge_hold(const struct member *m, const struct msg *msg, struct ref
     if (hold->kind != ROUND_KIND_CRASH) {
         return refuse(ret, ROUND_REASON_KIND, NULL, "only crash-consistent rounds can be taken");
     }
+    if ((msg->head.features & ~TIDE_MSG_FEATURES) != 0) {
+        return refuse(ret, ROUND_REASON_KIND, NULL,
+                      "the round uses features of the wire that this build does not have");
+    }
     if (hold->set.count != m->definition->disk_count || hold->scope != ROUND_SCOPE_GROUP) {
         return refuse(ret, ROUND_REASON_DISK_SET, NULL, "the set is not one of this definition");
     }
@@ -447,6 +453,7 @@ static void accept_hold(struct member *m, const struct msg *msg, unsigned leader
                                     .kind = hold->kind,
                                     .set = hold->set};
     m->leader = leader;
+    m->version = msg->head.version;
     m->budget_us = hold->budget_us;
     m->held_sent = false;
     memset(&m->cut, 0, sizeof m->cut);
