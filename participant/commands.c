@@ -8,6 +8,7 @@
 #include "common/core/check.h"
 #include "common/hrl/record.h"
 #include "common/io/clock.h"
+#include "common/io/jsontext.h"
 #include "participant/core/standing.h"
 #include "participant/uplink.h"
 
@@ -16,9 +17,22 @@
 #define POLL_MIN_US 50000U
 #define POLL_MAX_US 500000U
 
+/* A path or a peer's text need not be UTF-8. */
+static json_t *plain(const char *text)
+{
+    char ascii[TIDE_ERR_TEXT_MAX];
+    size_t k = 0;
+    for (; text[k] != '\0' && k < sizeof ascii - 1; k++) {
+        ascii[k] = (char)((unsigned char)text[k] > 0x7f ? '?' : text[k]);
+    }
+    ascii[k] = '\0';
+    return json_string(ascii);
+}
+
 static void put_text(json_t *to, const char *key, const char *text)
 {
-    json_object_set_new(to, key, json_string(text));
+    json_t *o = json_string(text);
+    json_object_set_new(to, key, o != NULL ? o : plain(text));
 }
 
 static void put_number(json_t *to, const char *key, uint64_t number)
@@ -505,9 +519,8 @@ static json_t *events(const struct commands *c, const json_t *request)
     return to;
 }
 
-json_t *commands_answer(void *arg, const char *command, const json_t *request)
+static json_t *answer(const struct commands *c, const char *command, const json_t *request)
 {
-    const struct commands *c = arg;
     if (strcmp(command, "status") == 0) {
         return status(c);
     }
@@ -524,4 +537,15 @@ json_t *commands_answer(void *arg, const char *command, const json_t *request)
     err_set(&err, TIDE_ERR_USAGE, "unknown command \"%s\"; expected status, take, disk or events",
             command);
     return local_error(&err);
+}
+
+json_t *commands_answer(void *arg, const char *command, const json_t *request)
+{
+    unsigned long before = jsontext_failures();
+    json_t *to = answer(arg, command, request);
+    if (jsontext_failures() != before) {
+        json_decref(to); /* parts of it may be missing */
+        return NULL;
+    }
+    return to;
 }

@@ -8,7 +8,7 @@
 
 /* The largest valid message (a sum of 256 members) takes about 80 KiB while it is unpacked; empty
  * elements, two bytes each on the wire, would take megabytes. */
-#define ARENA_SIZE 131072U
+#define ARENA_SIZE (2 * TIDE_ENVELOPE_SIZE_MAX)
 #define ALIGN      16U
 
 struct arena {

@@ -2,6 +2,7 @@
 #include "participant/core/leader.h"
 
 #include "common/core/check.h"
+#include "common/core/planted.h"
 #include "participant/core/leader_requests.h"
 #include "participant/core/leader_round.h"
 
@@ -388,13 +389,18 @@ static void look_around(struct leader *l)
 /* When the next round may begin; UINT64_MAX: not here, or not before this one is over. */
 static uint64_t next_round_us(const struct leader *l)
 {
-    if (!leader_leading(l) || l->running.phase != PHASE_IDLE) {
+    bool busy = l->running.phase == PHASE_HOLDING ||
+                (l->running.phase == PHASE_SEALING && !PLANTED(OVERLAP));
+    if (!leader_leading(l) || busy) {
         return UINT64_MAX;
     }
     uint64_t at = l->retry_us != 0 && l->retry_us < l->due_us ? l->retry_us : l->due_us;
     at = at > l->back_off_us ? at : l->back_off_us;
     if (leader_requests_waiting(l)) {
         at = l->now_us;
+    }
+    if (PLANTED(LEADER_GAP_FORGOTTEN)) {
+        return at;
     }
     return at > l->gap_until_us ? at : l->gap_until_us;
 }

@@ -16,7 +16,7 @@ import time
 
 SITE = "test"
 GROUP = "shop"
-
+HOLD_MAX_MS = 80  # of the group, and of each tap
 
 BEGAN = time.monotonic()
 
@@ -45,6 +45,8 @@ def run_part(part, cluster, story=True):
         print(f"FAILED: {e}")
         if story:
             print(cluster.story())
+        cluster.keep = True
+        print(f"the folders are kept: {cluster.base}")
         return 1
     finally:
         cluster.close()
@@ -82,7 +84,7 @@ class Process:
     def kill(self):
         if self.running():
             self.child.kill()
-        self.child.wait(10)
+        self.child.wait(60)  # it may be in a sync that the machine is slow to end
 
     def stop(self, seconds=8):
         """SIGTERM; returns the exit status."""
@@ -93,6 +95,13 @@ class Process:
         except subprocess.TimeoutExpired:
             self.kill()
             raise Failed(f"{self.name} did not end within {seconds} s of SIGTERM") from None
+
+    def hang_up(self, text):
+        """SIGHUP; what it says of it must contain text."""
+        before = self.text().count("SIGHUP: ")
+        self.child.send_signal(signal.SIGHUP)
+        wait_until("it says what it did", 10, lambda: self.text().count("SIGHUP: ") > before)
+        check("SIGHUP", text in self.text().split("SIGHUP: ")[-1], self.text()[-1000:])
 
     def pause(self, on):
         os.kill(self.child.pid, signal.SIGSTOP if on else signal.SIGCONT)
@@ -199,6 +208,9 @@ class Disk:
         self.socket = os.path.join(base, "nbd")
         self.control = os.path.join(base, "control")
         self.tap = None
+        self.plugin = cluster.binary("nbdkit-tidemark-plugin.so")
+        self.before = []  # words before nbdkit
+        self.hold_max_ms = HOLD_MAX_MS
         self.options = []
         with open(self.image, "wb") as f:
             f.truncate(size)
@@ -213,10 +225,9 @@ class Disk:
                 os.unlink(path)
         self.tap = self.cluster.spawn(
             f"tap-{self.member}-{self.name}",
-            ["nbdkit", "-f", "-U", self.socket, "-t", "8",
-             self.cluster.binary("nbdkit-tidemark-plugin.so"), f"disk={self.image}",
-             f"log={self.folder}", f"control={self.control}", f"log-size={self.log_size}",
-             "hold-max-ms=80", *self.options])
+            [*self.before, "nbdkit", "-f", "-U", self.socket, "-t", "8", self.plugin,
+             f"disk={self.image}", f"log={self.folder}", f"control={self.control}",
+             f"log-size={self.log_size}", f"hold-max-ms={self.hold_max_ms}", *self.options])
 
     def wait(self):
         wait_until(f"tap of {self.member}/{self.name}: {self.tap.text()}", 15,
@@ -226,17 +237,18 @@ class Disk:
 class Participant:
     """A daemon: of one machine, or of a hypervisor with several members."""
 
-    program = "tidemark-participant"
-
     def __init__(self, cluster, name, address, disks, members=None):
         self.cluster = cluster
         self.name = name
         self.members = members or [name]
         self.address = address
+        self.reached_at = address  # what the group file says
         self.disks = disks
         self.local = cluster.path(f"{name}.ipc")
+        self.state = cluster.path(name + "-state")
         self.config = cluster.path(f"{name}.ini")
         self.process = None
+        self.program = cluster.binary("tidemark-participant")
         self.switches = []
         self.write_config()
 
@@ -253,7 +265,7 @@ ca = {cluster.path('pki')}/ca.crt
 listen = {self.address}
 coordinator = {cluster.coordinator_address}
 coordinator-identity = spiffe://{SITE}/coordinator/main
-state = {cluster.path(name + '-state')}
+state = {self.state}
 local = {self.local}
 {sections}""")
 
@@ -265,7 +277,7 @@ local = {self.local}
         self.switches = list(switches) or self.switches
         self.process = self.cluster.spawn(
             f"participant-{self.name}",
-            [self.cluster.binary(self.program), "-c", self.config, *self.switches])
+            [self.program, "-c", self.config, *self.switches])
 
     def wait(self):
         wait_until(f"participant {self.name} answers", 15, self.answers)
@@ -304,12 +316,16 @@ class Cluster:
         self.build = os.environ["TIDE_BUILD"]
         self.base = tempfile.mkdtemp(prefix="tidemark-test-")
         self.processes = []
+        self.keep = False  # the folders, after close()
+        self.undo = []  # what close() calls once the processes have ended, the last first
+        self.wraps = {}  # name of a process -> what its command line begins with
         self.interval = interval
         a, b = os.getpid() // 250 % 120 + 100, os.getpid() % 250 + 1
         self.net = net or f"127.{a}.{b}"
         self.coordinator_address = f"{self.net}.10:9443"
         self.coordinator_local = self.path("coordinator.ipc")
         self.coordinator = None
+        self.coordinator_program = self.binary("tidemark-coordinator")
         self.master_key = self.path("master.key") if encrypted else None
         if encrypted:
             self.write(self.master_key, os.urandom(32).hex() + "\n")
@@ -335,6 +351,7 @@ class Cluster:
             f.write(text)
 
     def spawn(self, name, arguments):
+        arguments = [*self.wraps.get(name, []), *arguments]
         process = Process(name, arguments, self.path(name + ".out"))
         self.processes.append(process)
         return process
@@ -366,6 +383,15 @@ class Cluster:
             if done.returncode != 0:
                 raise Failed(f"pki {order}: {done.stderr}")
 
+    def reissue(self, role, name, prefix, wrap=(), days=365):
+        """As an operator would: elsewhere, then into the place of the old."""
+        fresh = self.path("fresh")
+        done = self.run(*wrap, self.binary("tidemark"), "pki", "issue", "--dir", self.path("pki"),
+                        f"--{role}", name, "--ip", f"{self.net}.10", "--days", days, "--out", fresh)
+        check("issued", done.returncode == 0, done.stderr)
+        for end in (".key", ".crt"):
+            os.rename(fresh + end, prefix + end)
+
     # ---- starting
 
     def start_coordinator(self):
@@ -382,7 +408,7 @@ local = {self.coordinator_local}
 """)
         os.makedirs(self.path("store"), exist_ok=True)
         self.coordinator = self.spawn("coordinator",
-                                      [self.binary("tidemark-coordinator"), "-c", config])
+                                      [self.coordinator_program, "-c", config])
 
         def up():
             if not self.coordinator.running():
@@ -394,11 +420,11 @@ local = {self.coordinator_local}
     def apply_group(self):
         members = "".join(
             f"  - name: {m}\n    participant: spiffe://{SITE}/participant/{p.name}\n"
-            f"    address: {p.address}\n"
+            f"    address: {p.reached_at}\n"
             f"    disks: [{', '.join(d.name for d in p.disks if d.member == m)}]\n"
             for p in self.participants for m in p.members)
         path = self.path("group.yaml")
-        self.write(path, f"group: {GROUP}\ninterval: {self.interval}\nhold-max: 80ms\n"
+        self.write(path, f"group: {GROUP}\ninterval: {self.interval}\nhold-max: {HOLD_MAX_MS}ms\n"
                          f"missing: strict\nmembers:\n{members}")
         done = self.tidemark("group", "apply", "-f", path, "--local", self.coordinator_local)
         if done.returncode != 0:
@@ -430,7 +456,8 @@ local = {self.coordinator_local}
             return self.command(*arguments, "--local", self.coordinator_local)
         failed = [{k: r[k] for k in ("round", "group", "epoch", "kind", "scope")}
                   for r in ask("point", "list", "--failed")["rounds"]]
-        return {"points": ask("point", "list"), "groups": ask("group", "list"),
+        groups = ask("group", "list")["groups"]  # as they were applied; after a start by name
+        return {"points": ask("point", "list"), "groups": sorted(groups, key=lambda g: g["group"]),
                 "failed": sorted(failed, key=lambda r: r["round"])}
 
     def catalog_is_remade(self):
@@ -494,7 +521,7 @@ local = {self.coordinator_local}
                           for r in status["rounds"][-2:]]
             except (Failed, subprocess.TimeoutExpired) as e:
                 lines.append(f"{p.name}: {e}")
-        for process in self.processes:
+        for process in {p.name: p for p in self.processes}.values():
             tail = process.text().strip().splitlines()[-6:]
             lines.append(f"--- {process.name} ({'running' if process.running() else 'ended'})")
             lines += tail
@@ -507,4 +534,7 @@ local = {self.coordinator_local}
                 process.kill()
             except (OSError, subprocess.TimeoutExpired):
                 pass
-        shutil.rmtree(self.base, ignore_errors=True)
+        for undo in reversed(self.undo):
+            undo()
+        if not self.keep:
+            shutil.rmtree(self.base, ignore_errors=True)

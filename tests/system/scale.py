@@ -67,7 +67,7 @@ def members(c):
     torn = chain.judge(c, judged)
     check("no point is torn", not torn, "\n".join(torn))
     step(f"{len(judged)} points exported, none torn; {len(chain.where) - 1} steps, slowest write "
-         f"{chain.slowest * 1000:.1f} ms; longest hold of the last {len(holds)} rounds "
+         f"{max(chain.slowest) * 1000:.1f} ms; longest hold of the last {len(holds)} rounds "
          f"{max(holds):.1f} ms")
 
 

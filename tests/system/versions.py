@@ -37,7 +37,7 @@ def becomes(c, participant, program):
     wait_until("its link is seen to end", 15, lambda: all(
         not peer["up"] for p in others for peer in p.status()["members"][0]["peers"]
         if peer["member"] == participant.name))
-    participant.program = program
+    participant.program = c.binary(program)
     participant.start()
     step(f"{participant.name} is {os.path.basename(program)} now")
 
@@ -45,7 +45,7 @@ def becomes(c, participant, program):
 def mixture(c):
     web, db, app = c.participants
     for p in (db, app):
-        p.program = NEXT
+        p.program = c.binary(NEXT)
     c.start()
     chain = Chain(c.disks)
     chain.start()
