@@ -3,6 +3,7 @@
 
 #include "common/core/check.h"
 #include "tests/sim/far.h"
+#include "tests/sim/listed.h"
 #include "tests/sim/model.h"
 #include "tests/sim/ship.h"
 
@@ -17,6 +18,7 @@ struct data {
     struct roundlab *lab;
     const struct definition *definition;
     struct check *check;
+    struct listed *listed; /* instead of what follows; NULL: there are disks */
     struct simtaps *taps;
     struct far *far;
     struct ship *ship;
@@ -105,6 +107,9 @@ struct data *data_new(struct roundlab_config *config, const struct data_config *
     struct data *data = calloc(1, sizeof *data);
     TIDE_CHECK(data != NULL);
     data->seed = config->seed;
+    if (want->listed) {
+        return data;
+    }
     const struct simtaps_config taps = {.disks = config->members * ROUNDLAB_DISKS,
                                         .seed = config->seed,
                                         .log_files = want->log_files,
@@ -123,6 +128,10 @@ void data_open(struct data *data, struct roundlab *lab, struct check *check)
     data->lab = lab;
     data->definition = roundlab_definition(lab);
     data->check = check;
+    if (data->taps == NULL) {
+        data->listed = listed_new(lab, check, data->seed);
+        return;
+    }
     const struct far_watch watch = {saw_stored, saw_fork, data};
     data->far = far_new(lab, data->seed, &watch);
     data->ship = ship_new(lab, data->taps, data->far, data->seed, saw_lost, data);
@@ -138,6 +147,11 @@ void data_free(struct data *data)
     if (data == NULL) {
         return;
     }
+    if (data->listed != NULL) {
+        listed_free(data->listed);
+        free(data);
+        return;
+    }
     ship_free(data->ship);
     far_free(data->far);
     model_free(data->model);
@@ -147,7 +161,9 @@ void data_free(struct data *data)
 
 void data_record(struct data *data, unsigned disk, const struct record *record)
 {
-    model_record(data->model, now_us(data), disk, record);
+    if (data->listed == NULL) {
+        model_record(data->model, now_us(data), disk, record);
+    }
 }
 
 void data_cut(struct data *data, unsigned disk, uint64_t lsn)
@@ -159,6 +175,9 @@ void data_cut(struct data *data, unsigned disk, uint64_t lsn)
 
 void data_power(struct data *data, unsigned member)
 {
+    if (data->listed != NULL) {
+        return; /* lists lose nothing */
+    }
     for (unsigned d = member * ROUNDLAB_DISKS; d < (member + 1) * ROUNDLAB_DISKS; d++) {
         model_power(data->model, d);
         simtap_power(data->taps, d);
@@ -167,11 +186,17 @@ void data_power(struct data *data, unsigned member)
 
 void data_fail(struct data *data, unsigned disk, enum simtap_fault fault, bool on)
 {
-    simtap_fail(data->taps, disk, fault, on);
+    if (data->listed == NULL) {
+        simtap_fail(data->taps, disk, fault, on);
+    }
 }
 
 void data_far(struct data *data, bool up)
 {
+    if (data->listed != NULL) {
+        listed_far(data->listed, up);
+        return;
+    }
     if (!up) {
         far_down(data->far);
         return;
@@ -190,29 +215,46 @@ void data_far(struct data *data, bool up)
     }
 }
 
+void data_step(struct data *data)
+{
+    if (data->listed != NULL) {
+        listed_step(data->listed);
+    }
+}
+
 void data_define(struct data *data)
 {
+    if (data->listed != NULL) {
+        listed_define(data->listed);
+        return;
+    }
     far_define(data->far);
 }
 
 void data_reread(struct data *data, struct prng *prng)
 {
+    if (data->listed != NULL) {
+        listed_reread(data->listed, prng);
+        return;
+    }
     far_again(data->far, prng);
 }
 
 bool data_log_failed(const struct data *data, unsigned disk)
 {
-    return simtap_failed(data->taps, disk);
+    return data->listed == NULL && simtap_failed(data->taps, disk);
 }
 
 bool data_copy_due(const struct data *data, unsigned disk)
 {
-    return !simtap_whole(data->taps, disk);
+    return data->listed != NULL
+               ? roundlab_tap_running(data->lab, disk) && !roundlab_tap_whole(data->lab, disk)
+               : !simtap_whole(data->taps, disk);
 }
 
 const struct align *data_align(const struct data *data)
 {
-    return far_align(data->far);
+    return data->listed != NULL ? listed_align(data->listed) : far_align(data->far);
 }
 
 /* ---- the end ---- */
@@ -272,6 +314,9 @@ static void recover(struct data *data, unsigned disk, const struct align *align)
 
 struct align *data_judge(struct data *data)
 {
+    if (data->listed != NULL) {
+        return listed_judge(data->listed);
+    }
     struct align *align = far_reread(data->far);
     for (unsigned d = 0; d < data->definition->disk_count; d++) {
         model_holds(data->model, now_us(data), d, far_durable(data->far, d));
@@ -288,5 +333,5 @@ struct align *data_judge(struct data *data)
 
 unsigned data_compared(const struct data *data)
 {
-    return model_compared(data->model);
+    return data->listed != NULL ? 0 : model_compared(data->model);
 }

@@ -19,6 +19,7 @@ struct data_config {
     unsigned log_files; /* of each disk */
     unsigned log_file;  /* bytes of each */
     bool based;         /* some images are not empty at their first start */
+    bool listed;        /* nothing of it: a disk is a list of records (listed.h) */
 };
 /* Before the lab is, whose configuration gets the disks. */
 struct data *data_new(struct roundlab_config *config, const struct data_config *want);
@@ -40,6 +41,8 @@ void data_reread(struct data *data, struct prng *prng);
 
 bool data_log_failed(const struct data *data, unsigned disk); /* its tap must be started anew */
 bool data_copy_due(const struct data *data, unsigned disk);
+
+void data_step(struct data *data); /* time has passed */
 
 const struct align *data_align(const struct data *data); /* the far side's; NULL: away */
 

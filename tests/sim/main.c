@@ -13,7 +13,16 @@
 /* Exit status; a crash is the signal's (134 for a check that aborts). */
 enum { EXIT_GOOD = 0, EXIT_USAGE = 2, EXIT_UNSAFE = 3, EXIT_NOT_LIVE = 4 };
 
-enum { OPT_SEED = 1, OPT_SEEDS, OPT_MEMBERS, OPT_ROUNDS, OPT_FAULTS, OPT_TRACE, OPT_PLANTED };
+enum {
+    OPT_SEED = 1,
+    OPT_SEEDS,
+    OPT_MEMBERS,
+    OPT_ROUNDS,
+    OPT_FAULTS,
+    OPT_DISKS,
+    OPT_TRACE,
+    OPT_PLANTED
+};
 
 static const char *const fault_names[] = {"none", "light", "swarm"};
 
@@ -32,6 +41,8 @@ static const struct argp_option options[] = {
      "1 to what a definition may have (drawn from the seed, 2 to 5)", 0},
     {"rounds", OPT_ROUNDS, "R", 0, "intervals that faults last (20)", 0},
     {"faults", OPT_FAULTS, "KIND", 0, "none, light or swarm (swarm)", 0},
+    {"disks", OPT_DISKS, "KIND", 0,
+     "bytes: with logs, images and segments; records: lists of records, faster (bytes)", 0},
     {"trace", OPT_TRACE, NULL, 0, "print what everybody did", 0},
 #ifdef TIDE_PLANTED
     {"planted", OPT_PLANTED, "BUG", 0, "with that mistake; `list` and `harmless` print them", 0},
@@ -176,6 +187,12 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case OPT_ROUNDS:
         args->options.rounds = (unsigned)number(state, text, "rounds", 1, SIM_ROUNDS_MAX);
         break;
+    case OPT_DISKS:
+        args->options.listed = strcmp(text, "records") == 0;
+        if (!args->options.listed && strcmp(text, "bytes") != 0) {
+            argp_error(state, "disks \"%s\" are none of bytes, records", text);
+        }
+        break;
     case OPT_FAULTS:
         faults(state, args, text);
         break;
@@ -217,8 +234,9 @@ static void tell_failure(const struct sim_options *used, const struct sim_result
     }
     printf("%s\n", result->failure);
     printf("seed %" PRIu64 ", tidemark-sim %s; again: tidemark-sim replay %" PRIu64
-           "%s --rounds %u --faults %s\n",
-           used->seed, TIDE_VERSION, used->seed, members, used->rounds, fault_names[used->faults]);
+           "%s --rounds %u --faults %s%s\n",
+           used->seed, TIDE_VERSION, used->seed, members, used->rounds, fault_names[used->faults],
+           used->listed ? " --disks records" : "");
 }
 
 static void tell_sum(unsigned runs, const struct check_count *sum, uint64_t live_us)

@@ -126,6 +126,7 @@ void sim_far_step(struct sim *sim)
     if (prng_below(&sim->prng, 4) == 0) {
         data_define(sim->data);
     }
+    data_step(sim->data);
     if (sim->far_looks++ % LOOK_EVERY == 0) {
         check_answers(sim->check, roundlab_now(sim->lab), data_align(sim->data));
     }
@@ -481,6 +482,7 @@ void sim_open(struct sim *sim, struct roundlab_config *config)
         sim->disks.log_file = DATA_LOG_FILE;
         sim->disks.based = sim->options.faults == SIM_FAULTS_SWARM;
     }
+    sim->disks.listed = sim->options.listed;
     sim->data = data_new(config, &sim->disks);
     sim->lab = roundlab_new(config);
     sim->check = check_new(roundlab_definition(sim->lab));

@@ -23,7 +23,8 @@ struct sim_options {
     unsigned members; /* 0: drawn, 2..5 */
     unsigned rounds;  /* that the safety phase lasts, at one a second */
     enum sim_faults faults;
-    bool trace; /* wanted */
+    bool listed; /* disks are lists of records: rounds alone, without bytes */
+    bool trace;  /* wanted */
 };
 
 enum sim_verdict {
