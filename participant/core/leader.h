@@ -23,6 +23,9 @@
  * retries are skipped, with reason DUTY and the figures, until a round fits again. What somebody
  * asks for is taken all the same.
  *
+ * A round speaks the newest version of the wire that all of its set speak, and may use the features
+ * that all of them understand, as their heartbeats say (msg.h, proto/README.md).
+ *
  * Modelled: proto/model/round.pml, proctype leader, with the state names of enum phase in
  * leader_own.h.
  *

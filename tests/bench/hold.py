@@ -123,6 +123,9 @@ def compare(row, rounds):
     bare = None
     for name, took in got.items():
         good = [t for t in took if t is not None]
+        if not good:
+            print(f"| {count} | {name} | no round came whole, of {len(took)} |", flush=True)
+            continue
         p50, p99, most = (quantile([t[0] for t in good], part) / 1000 for part in (0.5, 0.99, 1))
         bare = bare or (p50, p99)
         rate = 1e6 * len(good) / sum(t[1] for t in good)

@@ -84,7 +84,7 @@ class Process:
     def kill(self):
         if self.running():
             self.child.kill()
-        self.child.wait(10)
+        self.child.wait(60)  # it may be in a sync that the machine is slow to end
 
     def stop(self, seconds=8):
         """SIGTERM; returns the exit status."""

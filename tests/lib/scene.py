@@ -19,11 +19,14 @@ WAIT_S = 90  # for anything that the machine must do: it may stall for many seco
 # Who must be woken one after the other for one held write: the tap's thread by the request, and
 # again by the end of the hold, which a third has to notice; then the guest. Each may come late.
 WAKES = 4
+CONTROL_SIZE = 16 << 20
+SYNC_S = 0.2  # between two syncs of the control's file
 NEAR_S = 1.0  # what the control felt so long before and after a slow write counts for it
 
 
 class Control(threading.Thread):
-    """How late this process wakes up, and how long a write to a file takes."""
+    """How late this process wakes up, and how long a write takes to a file that is preallocated, written
+    round and round, and synced beside it, as a tap's log is."""
 
     def __init__(self, path):
         super().__init__(daemon=True)
@@ -33,12 +36,22 @@ class Control(threading.Thread):
 
     def run(self):
         with open(self.path, "wb", buffering=0) as f:
+            os.posix_fallocate(f.fileno(), 0, CONTROL_SIZE)
+            threading.Thread(target=self._sync, args=(os.dup(f.fileno()),), daemon=True).start()
+            at = 0
             while not self.ending:
                 begun = time.monotonic()
                 time.sleep(PAUSE_S)
-                os.pwrite(f.fileno(), bytes(BLOCK), 0)
+                os.pwrite(f.fileno(), bytes(BLOCK), at)
+                at = (at + BLOCK) % CONTROL_SIZE
                 now = time.monotonic()
                 self.late.append((now, now - begun - PAUSE_S))
+
+    def _sync(self, fd):
+        while not self.ending:
+            os.fdatasync(fd)
+            time.sleep(SYNC_S)
+        os.close(fd)
 
     def worst(self, begin=0.0, end=float("inf")):
         """At that time, with what lay near it."""
@@ -175,6 +188,9 @@ class Scene:
                          for disk, ms in self.injected_ms.items()) + ")" +
                  (f"; longest outage {chain.outage * 1000:.0f} ms" if chain.outage else "") +
                  (f"; errors: {errors}" if errors else ""))
+        for disk, begin, end in chain.slow:
+            self.told.append((begin - BEGAN, f"  a write of {self.c.disks[disk].member} begins, and takes "
+                                             f"{(end - begin) * 1000:.0f} ms"))
         for disk, begin, end in chain.slow:
             late = self.control.worst(begin, end) * 1000
             bound = HOLD_MAX_MS + self.injected_ms.get(disk, 0) + WAKES * late

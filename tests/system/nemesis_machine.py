@@ -138,7 +138,7 @@ def clock(s):
     clocks["coordinator"].shift(5 * HOUR)
     s.recovers("by that clock")
     clocks["coordinator"].shift(0)
-    check("status 0", c.coordinator.stop() == 0, c.coordinator.text()[-500:])
+    check("status 0", c.coordinator.stop(WAIT_S) == 0, c.coordinator.text()[-500:])
     c.start_coordinator()
 
     s.say("the clock of web is 400 days ahead, and its links are made again")
@@ -166,7 +166,7 @@ def certificates(s):
     wait_until("links that are up go on", WAIT_S, lambda: web.status()["rounds_sealed"] > sealed)
     s.say("app's certificate has expired, and links are made again")
     new_handshakes(s, ["app"], ["web", "db", "mail"])
-    c.coordinator.stop()
+    c.coordinator.kill()
     c.start_coordinator()
     s.fails("app is refused", ("missing",), "app")
     says(s, web, "certificate")
