@@ -86,7 +86,7 @@ def store_check(c):
         p.process.stop()
     c.coordinator.stop()  # nothing comes to the store while it is copied
     folder = c.path("copy")
-    shutil.copytree(c.path("store"), folder)
+    shutil.copytree(c.path("store"), folder, ignore=shutil.ignore_patterns("*.tmp"))
     judged("a copy", 0)
     segments = sorted(os.path.join(top, name) for top, _, names in os.walk(folder)
                       for name in names if name.endswith(".hrl"))
@@ -103,7 +103,7 @@ def store_check(c):
     os.rename(segments[1], segments[0])
     judged("another in its place", 7, segments[0])
     shutil.rmtree(folder)
-    shutil.copytree(c.path("store"), folder)
+    shutil.copytree(c.path("store"), folder, ignore=shutil.ignore_patterns("*.tmp"))
     point = next(os.path.join(top, name) for top, _, names in os.walk(f"{folder}/points")
                  for name in names)
     with open(point, "r", encoding="ascii") as f:
