@@ -8,6 +8,7 @@
 #include "common/core/check.h"
 #include "common/hrl/record.h"
 #include "common/io/clock.h"
+#include "participant/core/news.h"
 #include "participant/core/standing.h"
 #include "participant/uplink.h"
 
@@ -164,6 +165,28 @@ static json_t *disk_object(const struct commands *c, const struct holder_view *v
     return to;
 }
 
+/* What points there are, and, where not of the whole group, who is missing and why. */
+static void put_lack(json_t *to, const struct holder_seat *seat)
+{
+    json_t *lack = json_null();
+    put_text(to, "points", seat->defined ? news_points(&seat->lack) : "");
+    if (seat->lack.reason != ROUND_REASON_NONE) {
+        lack = json_object();
+        put_text(lack, "reason", round_reason_name(seat->lack.reason));
+        put_text(lack, "member", seat->lack.member.s);
+        put_time(lack, "since", seat->lack_ns);
+    }
+    json_object_set_new(to, "lack", lack);
+}
+
+static const char *round_label(const struct leader_round *round)
+{
+    if (round->scope == ROUND_SCOPE_MEMBER) {
+        return "single-vm";
+    }
+    return round->full ? "full" : "partial";
+}
+
 static json_t *member_object(const struct commands *c, const struct holder_view *view, unsigned i)
 {
     const struct holder_seat *seat = &view->seats[i];
@@ -179,6 +202,7 @@ static json_t *member_object(const struct commands *c, const struct holder_view 
     put_number(to, "interval_ms", seat->policy.interval_ms);
     put_number(to, "hold_us_max", seat->policy.hold_us_max);
     put_text(to, "missing", seat->policy.missing == POLICY_MISSING_PARTIAL ? "partial" : "strict");
+    put_lack(to, seat);
     for (unsigned k = 0; k < seat->member_count; k++) {
         json_t *peer = json_object();
         put_text(peer, "member", seat->peers[k].name.s);
@@ -203,6 +227,8 @@ static json_t *round_object(const struct commands *c, const struct holder_round 
     put_text(to, "leader", round->leader.s);
     put_bool(to, "own", round->round.own);
     put_bool(to, "began", round->round.began);
+    put_text(to, "scope", round_scope_name(round->round.scope));
+    put_text(to, "label", round->round.began ? round_label(&round->round) : "");
     put_bool(to, "sealed", sum->sealed_by_all);
     put_text(to, "reason", round_reason_name(sum->reason));
     put_text(to, "member", sum->member.s);

@@ -55,6 +55,7 @@ struct holder {
     struct groups *groups; /* NULL: none yet; seats point into it */
     unsigned seat_count;
     struct seat *seats[SETTINGS_MEMBERS_MAX];
+    uint64_t lack_ns[SETTINGS_MEMBERS_MAX]; /* of each seat's lack; 0: there is none */
     struct tapset *taps;
     struct orders *orders;
     struct take takes[HOLDER_TAKES_MAX];
@@ -157,6 +158,15 @@ static void seat_round(void *arg, struct seat *seat, const struct leader_round *
         h->rounds_failed++;
         tell_failed(h, place->seat, round);
     }
+}
+
+static void seat_lacks(void *arg, struct seat *seat, const struct leader_lack *lack)
+{
+    struct holder *h = arg;
+    struct news news = news_of_lack(lack);
+    unsigned index = seat_index(seat);
+    h->lack_ns[index] = lack->reason == ROUND_REASON_NONE ? 0 : clock_wall_ns();
+    events_again(h->options.events, news.type, index, -1, news.text, "%s", news.text);
 }
 
 static void seat_taken(void *arg, struct seat *seat, const struct msg_taken *taken)
@@ -390,6 +400,8 @@ static void copy_seat(struct holder *h, struct seat *seat, struct holder_seat *r
     ret->epoch = d->epoch;
     ret->group = d->group;
     ret->reach = seat_reach(seat);
+    ret->lack = seat_lack(seat);
+    ret->lack_ns = h->lack_ns[seat_index(seat)];
     ret->member_count = d->member_count;
     if (leads >= 0) {
         ret->leads = d->members[leads].name;
@@ -519,7 +531,7 @@ int holder_new(const struct holder_options *options, struct holder **ret, struct
             .unsafe_no_hold = options->unsafe_no_hold,
             .hold_skew_us = options->hold_skew_us,
             .hold_skew_seed = options->seed,
-            .calls = {seat_send, seat_order, seat_attest, seat_round, seat_taken},
+            .calls = {seat_send, seat_order, seat_attest, seat_round, seat_lacks, seat_taken},
             .arg = h,
         };
         h->seats[i] = seat_new(&seat);

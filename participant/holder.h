@@ -73,6 +73,8 @@ struct holder_seat {
     struct id group;
     struct policy policy;
     struct name leads; /* empty: nobody */
+    struct leader_lack lack;
+    uint64_t lack_ns; /* when it began, or changed, since 1970; 0: there is none */
     unsigned reach;
     unsigned member_count;
     struct holder_peer *peers; /* member_count of them; owned by the view */

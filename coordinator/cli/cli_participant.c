@@ -89,11 +89,21 @@ static const char *peer_state(const json_t *peer)
     return is_set(peer, "heard") ? "up" : "linked, silent";
 }
 
+/* "group"; or what there is instead, and why: "single-vm: missing at db". */
+static void points_text(const json_t *member, char *to, size_t size)
+{
+    const json_t *lack = json_object_get(member, "lack");
+    const char *at = lack == NULL ? "" : cli_text(lack, "member");
+    const char *reason = lack == NULL ? "" : cli_text(lack, "reason");
+    snprintf(to, size, "%s%s%s%s%s", cli_text(member, "points"), reason[0] != '\0' ? ": " : "",
+             reason, at[0] != '\0' ? " at " : "", at);
+}
+
 static int print_members(const json_t *status)
 {
-    static const char *const titles[] = {"MEMBER", "EPOCH",     "LEADER",
-                                         ">REACH", ">INTERVAL", "PEERS"};
-    struct cli_table *table = cli_table_new(6, titles);
+    static const char *const titles[] = {"MEMBER",    "EPOCH",  "LEADER", ">REACH",
+                                         ">INTERVAL", "POINTS", "PEERS"};
+    struct cli_table *table = cli_table_new(7, titles);
     size_t i;
     json_t *member;
     json_array_foreach(json_object_get(status, "members"), i, member)
@@ -102,6 +112,7 @@ static int print_members(const json_t *status)
         char epoch[CELL];
         char reach[CELL];
         char interval[CELL];
+        char points[160];
         char peers[512] = "";
         size_t used = 0;
         size_t k;
@@ -120,12 +131,14 @@ static int print_members(const json_t *status)
         snprintf(reach, sizeof reach, "%" PRIu64 "/%" PRIu64, number_of(member, "reach"),
                  number_of(member, "of"));
         snprintf(interval, sizeof interval, "%" PRIu64 " ms", number_of(member, "interval_ms"));
+        points_text(member, points, sizeof points);
         const char *leader = cli_text(member, "leader");
         const char *const cells[] = {name,
                                      is_set(member, "defined") ? epoch : "none yet",
                                      leader[0] != '\0' ? leader : "nobody",
                                      reach,
                                      interval,
+                                     points,
                                      peers};
         cli_table_add(table, cells);
     }
@@ -274,7 +287,9 @@ static int print_rounds(const json_t *status)
         if (is_set(round, "sealed")) {
             char last[CELL];
             const char *slowest = cli_text(round, "slowest");
-            snprintf(result, sizeof result, "sealed by all%s%s%s%s",
+            const char *label = cli_text(round, "label");
+            snprintf(result, sizeof result, "sealed by all%s%s%s%s%s%s%s",
+                     label[0] != '\0' ? " (" : "", label, label[0] != '\0' ? ")" : "",
                      slowest[0] != '\0' ? ", last " : "", slowest,
                      slowest[0] != '\0' ? " after " : "",
                      slowest[0] != '\0' ? milliseconds(number_of(round, "slowest_us"), last) : "");

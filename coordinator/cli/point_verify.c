@@ -60,13 +60,19 @@ static const char *time_text(uint64_t wall_ns, char ret[TIME_TEXT])
     return ret;
 }
 
-/* "full", "partial"; "" where the rule did not say yes. */
+/* "full", "partial", "single-vm"; "" where the rule did not say yes. */
 static const char *label_of(const struct evidence *e)
 {
     if (e->round == NULL || e->round->answer != ROUND_ANSWER_YES) {
         return "";
     }
-    return e->round->partial ? "partial" : "full";
+    return align_label_name(align_label(e->round, e->definition));
+}
+
+/* Of a single VM's point nobody else is missing. */
+static bool is_single(const struct evidence *e)
+{
+    return e->order.scope == ROUND_SCOPE_MEMBER;
 }
 
 static unsigned counted(const struct evidence *e)
@@ -95,7 +101,7 @@ static bool judged(const struct evidence *e)
 
 static const char *member_text(const struct evidence *e, unsigned k)
 {
-    return !e->members[k].counted ? "missing"
+    return !e->members[k].counted ? is_single(e) ? "not in it" : "missing"
            : !judged(e)           ? "not judged"
                                   : evidence_verdict_text(e->members[k].verdict);
 }
@@ -130,10 +136,10 @@ static int print_json(const struct evidence *e)
         hash_hex(&e->round->cut, cut);
     }
     return cli_json_print(json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:i, s:I, s:I, s:o}", "point",
+        "{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:i, s:I, s:I, s:o}", "point",
         id_hex(&e->order.round, id), "verdict", evidence_verdict_text(e->verdict), "wrong",
-        e->wrong.text, "label", label_of(e), "group",
-        e->definition == NULL ? "" : e->definition->group_name.s, "epoch",
+        e->wrong.text, "label", label_of(e), "scope", round_scope_name((unsigned)e->order.scope),
+        "group", e->definition == NULL ? "" : e->definition->group_name.s, "epoch",
         (json_int_t)e->order.epoch.number, "epoch_hash", hash_hex(&e->order.epoch.hash, epoch),
         "cut", cut, "streams", (int)e->streams, "segments", (json_int_t)e->segments, "bytes",
         (json_int_t)e->bytes, "members", members_json(e)));
@@ -170,11 +176,13 @@ static int print_table(const struct evidence *e, const struct verify_options *o)
            e->definition->group_name.s, e->order.epoch.number, e->streams, e->segments,
            cli_bytes(e->bytes, bytes));
     if (judged(e)) {
-        printf("label     %s, %u of %u members\nrule      yes: definition, set, holds, seals; H is "
-               "the hash of the bookmarks\ncut       %s\nattested  by %u of %u: signature, chain "
-               "to '%s' at the time that the signer gives, identity, contents\n",
-               label_of(e), counted(e), (unsigned)e->definition->member_count,
-               hash_hex(&e->round->cut, cut), attested(e), counted(e), o->ca);
+        printf(
+            "label     %s, %u of %u members%s\nrule      yes: definition, set, holds, seals; H is "
+            "the hash of the bookmarks\ncut       %s\nattested  by %u of %u: signature, chain "
+            "to '%s' at the time that the signer gives, identity, contents\n",
+            label_of(e), counted(e), (unsigned)e->definition->member_count,
+            is_single(e) ? ": it is no point of the group" : "", hash_hex(&e->round->cut, cut),
+            attested(e), counted(e), o->ca);
     } else {
         printf("rule      not yes, so attestations were not looked at\n");
     }

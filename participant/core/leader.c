@@ -2,6 +2,7 @@
 #include "participant/core/leader.h"
 
 #include "common/core/check.h"
+#include "participant/core/leader_alone.h"
 #include "participant/core/leader_requests.h"
 #include "participant/core/leader_round.h"
 
@@ -83,6 +84,9 @@ static void compose_heartbeat(struct leader *l)
     const struct definition_member *self = &l->definition->members[l->self];
     msg->heartbeat.reach = l->reach;
     msg->heartbeat.yield_round = l->yield_round;
+    msg->heartbeat.lack = l->own_lack.reason;
+    msg->heartbeat.lack_member = l->own_lack.member;
+    msg->heartbeat.alone = l->own_leave;
     msg->heartbeat.tap_count = self->disk_count;
     memcpy(msg->heartbeat.taps, &l->taps[self->disk_first],
            self->disk_count * sizeof msg->heartbeat.taps[0]);
@@ -186,6 +190,8 @@ static void on_heartbeat(struct leader *l, unsigned member, const struct msg *ms
                                                                  : l->definition->member_count;
     peer->yields = !id_is_zero(&heartbeat->yield_round);
     peer->epoch = msg->head.epoch;
+    peer->lack = (struct lack){heartbeat->lack, heartbeat->lack_member};
+    peer->leave = heartbeat->alone;
     const struct definition_member *m = &l->definition->members[member];
     for (unsigned i = 0; i < m->disk_count; i++) {
         struct msg_tap *tap = &l->taps[m->disk_first + i];
@@ -209,6 +215,7 @@ static void on_sum(struct leader *l, unsigned member, const struct msg *msg)
     leader_round_told(l, true);
     l->told.own = false;
     l->told.leader = member;
+    l->told.full = msg->sum.member_count == l->definition->member_count; /* sets go by member */
     l->told.sum = msg->sum;
     leader_round_count_hold(l, &msg->sum, l->policy.hold_us_max);
     leader_put(l, &(struct leader_effect){.type = LEADER_ROUND, .round = &l->told});
@@ -306,12 +313,14 @@ static void on_definition(struct leader *l, const struct definition *definition,
     l->fails = 0;
     l->back_off_us = 0;
     leader_round_forget_retry(l);
+    leader_alone_forget(l);
     l->yield_round = (struct id){{0}};
     if (l->leads >= 0) {
         l->leads = -1;
         leader_put(l, &(struct leader_effect){.type = LEADER_CHANGE, .leads = -1});
     }
     if (definition == NULL) {
+        l->lack = (struct lack){.reason = ROUND_REASON_NONE};
         leader_requests_decline(l);
         return;
     }
@@ -348,6 +357,7 @@ static void on_policy(struct leader *l, const struct policy *policy)
     l->policy = *policy;
     uint64_t latest = l->now_us + policy->interval_ms * 1000;
     l->due_us = l->due_us > latest ? latest : l->due_us;
+    l->alone_due_us = l->alone_due_us > latest ? latest : l->alone_due_us;
     l->back_off_us = 0;
 }
 
@@ -420,7 +430,15 @@ static void on_tick(struct leader *l, const struct id *random)
         if (leader_requests_waiting(l) || share_allows(&l->share, l->now_us)) {
             leader_round_begin(l, random);
         } else {
-            leader_round_spare(l);
+            leader_round_spare(l, ROUND_SCOPE_GROUP);
+        }
+    }
+    if (l->now_us >= leader_alone_next_us(l)) { /* the id is free: no round is under way */
+        leader_alone_begun(l);
+        if (share_allows(&l->share, l->now_us)) {
+            leader_round_begin_alone(l, random);
+        } else {
+            leader_round_spare(l, ROUND_SCOPE_MEMBER);
         }
     }
 }
@@ -459,6 +477,7 @@ void leader_step(struct leader *l, const struct leader_event *event,
     }
     if (l->definition != NULL) {
         look_around(l);
+        leader_alone_look(l);
         send_heartbeats(l);
     }
     l->outbox = NULL;
@@ -477,6 +496,7 @@ uint64_t leader_wake_us(const struct leader *l)
     uint64_t at = l->heartbeat_us +
                   (l->heartbeat_due ? TIDE_LEADER_HEARTBEAT_MIN_US : TIDE_LEADER_HEARTBEAT_US);
     at = sooner(at, next_round_us(l));
+    at = sooner(at, leader_alone_wake_us(l));
     if (l->running.phase != PHASE_IDLE) {
         at = sooner(at, l->running.deadline_us);
     }
@@ -497,6 +517,14 @@ int leader_leads(const struct leader *l)
 unsigned leader_reach(const struct leader *l)
 {
     return l->definition == NULL ? 0 : l->reach;
+}
+
+struct leader_lack leader_lack(const struct leader *l)
+{
+    return (struct leader_lack){.reason = l->lack.reason,
+                                .member = l->lack.member,
+                                .strict = l->lack_strict,
+                                .alone = l->alone};
 }
 
 bool leader_hears(const struct leader *l, unsigned member)

@@ -27,13 +27,14 @@
  * leader_own.h.
  *
  * A member takes part if it is heard, has the same epoch, and its taps are attached and whole. If
- * one does not: strict takes no round and reports the member and why; partial leaves it out.
+ * one does not: strict takes no round and reports the member and why; partial leaves it out. What
+ * lasts comes out as LEADER_LACK; in a strict group each VM then goes on alone (leader_alone.h).
  *
  * How to drive it. As member.h says: one thread, effects through put() during the step, pointers
  * valid only then, no step function from within put(). One event gives at most one message per
- * member of the group, TIDE_LEADER_TAKES_MAX answers, one round, one change, one note. After each
- * step look at leader_wake_us() and feed LEADER_TICK no later than then: rounds begin only in a
- * LEADER_TICK, for that is the event that brings randomness.
+ * member of the group, TIDE_LEADER_TAKES_MAX answers, two rounds, one change, one lack, one note.
+ * After each step look at leader_wake_us() and feed LEADER_TICK no later than then: rounds begin
+ * only in a LEADER_TICK, for that is the event that brings randomness.
  *
  * A message to the machine's own member (to == self) goes to its member machine, through a queue.
  * The shell checks that the link a message came on belongs to the member it names in `from`. */
@@ -47,6 +48,8 @@
 #define TIDE_LEADER_DEAD_US          3000000U /* without a heartbeat */
 #define TIDE_LEADER_SEAL_US          2000000U /* for SEALED from all */
 #define TIDE_LEADER_GAP_US           250000U  /* from the end of a round's hold to the next round */
+#define TIDE_LEADER_LACK_US          1000000U /* a member is missing so long before it is said */
+#define TIDE_LEADER_QUIET_US         500000U  /* from when members stop going alone to a round */
 #define TIDE_LEADER_RETRY_US         500000U  /* from a failed round to when it is tried again */
 #define TIDE_LEADER_RETRIES          2 /* the daemon's: with them the duty limit still fits */
 #define TIDE_LEADER_RETRIES_MAX      8
@@ -96,16 +99,25 @@ enum leader_effect_type {
     LEADER_CHANGE, /* leads: who leads now, as seen from here */
     LEADER_ROUND,  /* round: one has ended (here, or told by its leader), or could not begin */
     LEADER_TAKEN,  /* taken: the answer to a LEADER_TAKE of this machine */
+    LEADER_LACK,   /* lack: of the group's rounds, as seen from here; it has changed */
     LEADER_NOTE,   /* text: something was ignored or gone wrong; for the log */
 };
 
+struct leader_lack {          /* what keeps rounds from being of all members */
+    enum round_reason reason; /* NONE: nothing; NO_LEADER: no candidate is reached */
+    struct name member;       /* where; empty with these two */
+    bool strict;              /* the group has no points; else they are partial, where it has any */
+    bool alone;               /* this member goes on with points of its own */
+};
+
 struct leader_round {
-    bool began;         /* false: no HOLD was sent; sum.reason, .member and .text say why */
-    bool own;           /* this machine led it; else it is what the leader told */
+    bool began; /* false: no HOLD was sent; sum.reason, .member and .text say why */
+    bool own;   /* this machine led it; else it is what the leader told */
+    enum round_scope scope;
     unsigned leader;    /* index of its leader */
-    unsigned set_disks; /* own: disks in the set, and members; full: all of the definition */
+    unsigned set_disks; /* own: disks in the set */
     unsigned set_members;
-    bool full;
+    bool full;           /* of scope `group`, and its set is all of the definition */
     uint32_t budget_us;  /* own */
     uint64_t hold_us;    /* own, began: HOLD sent to last HELD heard; 0: never complete */
     uint64_t total_us;   /* own, began: HOLD sent to the sum */
@@ -120,6 +132,7 @@ struct leader_effect {
     const struct msg *msg;
     int leads; /* CHANGE: index, or -1: nobody */
     const struct leader_round *round;
+    const struct leader_lack *lack;
     const struct msg_taken *taken;
     const char *text;
 };
@@ -147,6 +160,9 @@ int leader_leads(const struct leader *leader);
 
 /* Members reached, this one included; 0 without a definition. */
 unsigned leader_reach(const struct leader *leader);
+
+/* What keeps the group's rounds from being of all members, as last given out, for status. */
+struct leader_lack leader_lack(const struct leader *leader);
 
 /* Whether the member is heard (own: always), for status. */
 bool leader_hears(const struct leader *leader, unsigned member);

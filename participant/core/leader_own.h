@@ -1,11 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* leader_own: the leader's state and its means to speak, for leader.c (events, heartbeats, who
- * leads), leader_requests.c and leader_round.c alone. Everybody else has leader.h. */
+ * leads), leader_requests.c, leader_round.c and leader_alone.c alone. Everybody else has leader.h.
+ */
 #ifndef TIDE_PARTICIPANT_CORE_LEADER_OWN_H
 #define TIDE_PARTICIPANT_CORE_LEADER_OWN_H
 
 #include "participant/core/leader.h"
 #include "participant/core/share.h"
+
+struct lack {                 /* what keeps rounds from being of all members */
+    enum round_reason reason; /* NONE: nothing */
+    struct name member;       /* where; empty: nowhere in particular */
+};
 
 struct peer {
     bool up;
@@ -16,6 +22,8 @@ struct peer {
     uint64_t sequence;
     uint32_t reach;
     struct epoch epoch;
+    struct lack lack; /* as it says */
+    bool leave;       /* it lets those whom it leads go alone */
 };
 
 enum phase {
@@ -90,6 +98,18 @@ struct leader {
     unsigned fails;        /* rounds failed in a row */
     uint64_t yield_until_us;
     struct id yield_round; /* zero: does not yield */
+
+    /* leader_alone.c */
+    struct lack seen;       /* a candidate's own look, as of now */
+    uint64_t seen_us;       /* since when it sees any */
+    struct lack own_lack;   /* what heartbeats tell: `seen`, once it has lasted */
+    bool own_leave;         /* likewise: those whom it leads may go alone */
+    struct lack lack;       /* what counts for this member, as last given out */
+    bool lack_strict;       /* the policy was strict then */
+    uint64_t leaderless_us; /* since when nobody leads; 0: somebody does */
+    bool alone;             /* this member goes on alone */
+    uint64_t alone_due_us;
+    unsigned alone_retries;
 
     struct running running;
     struct request requests[TIDE_LEADER_TAKES_MAX];

@@ -5,6 +5,7 @@
 #include "common/core/planted.h"
 #include "common/hrl/record.h"
 #include "participant/core/gate.h"
+#include "participant/core/leader_alone.h"
 #include "participant/core/leader_requests.h"
 
 #include <stdio.h>
@@ -31,7 +32,9 @@ static void tell_round(struct leader *l)
 {
     struct leader_round *told = &l->told;
     leader_put(l, &(struct leader_effect){.type = LEADER_ROUND, .round = told});
-    leader_requests_settle(l);
+    if (told->scope == ROUND_SCOPE_GROUP) {
+        leader_requests_settle(l);
+    }
 }
 
 static void set_wrong(struct leader *l, enum round_reason reason, unsigned member, const char *text)
@@ -48,6 +51,7 @@ void leader_round_told(struct leader *l, bool began)
     memset(told, 0, sizeof *told);
     told->began = began;
     told->own = true;
+    told->scope = ROUND_SCOPE_GROUP;
     told->leader = l->self;
 }
 
@@ -126,7 +130,8 @@ void leader_round_end(struct leader *l)
     sum->sealed_by_all = sum->reason == ROUND_REASON_NONE;
     told->set_disks = set_size(&r->order.set);
     told->set_members = sum->member_count;
-    told->full = set_is_full(&r->order.set);
+    told->scope = r->order.scope;
+    told->full = told->scope == ROUND_SCOPE_GROUP && set_is_full(&r->order.set);
     told->budget_us = r->budget_us;
     told->hold_us = r->hold_us;
     if (r->slowest_us != 0) {
@@ -136,6 +141,11 @@ void leader_round_end(struct leader *l)
     told->total_us = l->now_us - r->began_us;
     leader_round_count_hold(l, sum, told->total_us < r->budget_us ? told->total_us : r->budget_us);
     r->phase = PHASE_IDLE;
+    if (told->scope == ROUND_SCOPE_MEMBER) { /* nobody else's affair */
+        leader_alone_ended(l);
+        tell_round(l);
+        return;
+    }
     leader_compose(l, MSG_SUM)->sum = *sum;
     for (unsigned m = 0; m < l->definition->member_count; m++) {
         if (m != l->self && l->peers[m].up) {
@@ -162,8 +172,7 @@ void leader_round_fail(struct leader *l, enum round_reason reason, unsigned memb
 
 /* ---- a round ---- */
 
-/* Why the member cannot take part; NONE where it can. */
-static enum round_reason ready(const struct leader *l, unsigned member)
+enum round_reason leader_round_ready(const struct leader *l, unsigned member)
 {
     if (!leader_heard(l, member)) {
         return ROUND_REASON_MISSING;
@@ -253,7 +262,7 @@ static void send_holds(struct leader *l)
     }
 }
 
-void leader_round_begin(struct leader *l, const struct id *random)
+static void empty_order(struct leader *l, const struct id *random, enum round_scope scope)
 {
     struct running *r = &l->running;
     TIDE_CHECK(r->phase == PHASE_IDLE);
@@ -262,12 +271,40 @@ void leader_round_begin(struct leader *l, const struct id *random)
     r->order = (struct round_order){.round = *random,
                                     .group = l->definition->group,
                                     .epoch = l->definition->epoch,
-                                    .scope = ROUND_SCOPE_GROUP,
+                                    .scope = scope,
                                     .kind = ROUND_KIND_CRASH};
     set_init(&r->order.set, l->definition->disk_count);
+}
+
+/* The set is complete. */
+static void hold_set(struct leader *l)
+{
+    struct running *r = &l->running;
+    for (unsigned i = 0; i < l->definition->disk_count; i++) {
+        r->incarnations[i] = l->taps[i].incarnation;
+    }
+    r->phase = PHASE_HOLDING;
+    r->budget_us = l->policy.hold_us_max;
+    r->began_us = l->now_us;
+    r->deadline_us = l->now_us + 2 * (uint64_t)r->budget_us; /* until the first HELD */
+    send_holds(l);
+}
+
+void leader_round_begin_alone(struct leader *l, const struct id *random)
+{
+    empty_order(l, random, ROUND_SCOPE_MEMBER);
+    definition_set_member(l->definition, l->self, &l->running.order.set);
+    l->running.seats[l->self].in_set = true;
+    hold_set(l);
+}
+
+void leader_round_begin(struct leader *l, const struct id *random)
+{
+    struct running *r = &l->running;
+    empty_order(l, random, ROUND_SCOPE_GROUP);
     leader_round_told(l, false);
     for (unsigned m = 0; m < l->definition->member_count; m++) {
-        enum round_reason reason = ready(l, m);
+        enum round_reason reason = leader_round_ready(l, m);
         if (reason == ROUND_REASON_NONE) {
             definition_set_member(l->definition, m, &r->order.set);
             r->seats[m].in_set = true;
@@ -284,14 +321,7 @@ void leader_round_begin(struct leader *l, const struct id *random)
         return;
     }
     leader_requests_begin(l);
-    for (unsigned i = 0; i < l->definition->disk_count; i++) {
-        r->incarnations[i] = l->taps[i].incarnation;
-    }
-    r->phase = PHASE_HOLDING;
-    r->budget_us = l->policy.hold_us_max;
-    r->began_us = l->now_us;
-    r->deadline_us = l->now_us + 2 * (uint64_t)r->budget_us; /* until the first HELD */
-    send_holds(l);
+    hold_set(l);
 }
 
 static void release(struct leader *l)
@@ -465,8 +495,7 @@ void leader_round_deadline(struct leader *l)
     }
 }
 
-/* Says that a round of the interval is skipped, and why. */
-void leader_round_spare(struct leader *l)
+void leader_round_spare(struct leader *l, enum round_scope scope)
 {
     char text[TIDE_MSG_TEXT_MAX + 1];
     snprintf(text, sizeof text,
@@ -475,6 +504,7 @@ void leader_round_spare(struct leader *l)
              (unsigned long long)share_held_us(&l->share, l->now_us) / 1000, TIDE_SHARE_WINDOW_S,
              (unsigned long long)share_expected_us(&l->share) / 1000, TIDE_SHARE_LIMIT_US / 1000);
     leader_round_told(l, false);
+    l->told.scope = scope;
     set_wrong(l, ROUND_REASON_DUTY, l->self, text);
     tell_round(l);
 }

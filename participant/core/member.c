@@ -355,7 +355,27 @@ static bool judge_tap(const struct member *m, unsigned disk, uint64_t seen, stru
     return true;
 }
 
-static bool judge_hold(const struct member *m, const struct msg *msg, struct refusal *ret)
+/* Whether it is a set of this definition, and of a leader who may ask for it. */
+static bool judge_set(const struct member *m, const struct msg_hold *hold, int leader,
+                      struct refusal *ret)
+{
+    if (hold->set.count != m->definition->disk_count) {
+        return refuse(ret, ROUND_REASON_DISK_SET, NULL, "the set is not one of this definition");
+    }
+    bool own = leader == (int)m->self;
+    if (hold->scope == ROUND_SCOPE_MEMBER && (!own || set_size(&hold->set) != disk_count(m))) {
+        return refuse(ret, ROUND_REASON_DISK_SET, NULL,
+                      "a round of scope member is of all disks of who asks for it, and no others");
+    }
+    if (hold->scope == ROUND_SCOPE_GROUP && leader >= (int)definition_candidates(m->definition)) {
+        return refuse(ret, ROUND_REASON_DISK_SET, NULL,
+                      "this member may lead rounds of its own only");
+    }
+    return true;
+}
+
+static bool judge_hold(const struct member *m, const struct msg *msg, int leader,
+                       struct refusal *ret)
 {
     const struct msg_hold *hold = &msg->hold;
     if (m->definition == NULL) {
@@ -382,8 +402,8 @@ static bool judge_hold(const struct member *m, const struct msg *msg, struct ref
     if (hold->kind != ROUND_KIND_CRASH) {
         return refuse(ret, ROUND_REASON_KIND, NULL, "only crash-consistent rounds can be taken");
     }
-    if (hold->set.count != m->definition->disk_count || hold->scope != ROUND_SCOPE_GROUP) {
-        return refuse(ret, ROUND_REASON_DISK_SET, NULL, "the set is not one of this definition");
+    if (!judge_set(m, hold, leader, ret)) {
+        return false;
     }
     unsigned first = m->definition->members[m->self].disk_first;
     for (unsigned i = 0; i < disk_count(m); i++) {
@@ -478,7 +498,7 @@ static void on_hold(struct member *m, const struct msg *msg, int leader)
     }
     struct refusal why;
     memset(&why, 0, sizeof why);
-    if (judge_hold(m, msg, &why)) {
+    if (judge_hold(m, msg, leader, &why)) {
         accept_hold(m, msg, (unsigned)leader);
         return;
     }
@@ -529,8 +549,8 @@ static void on_abort(struct member *m, const struct msg *msg, unsigned leader)
     }
 }
 
-/* Whether it is for this member, of its group, from a candidate; *ret_leader is its index, or -1
- * where no definition can tell. */
+/* Whether it is for this member, of its group, from a candidate or from itself; *ret_leader is the
+ * index of who says so, or -1 where no definition can tell. */
 static bool admit(struct member *m, const struct msg *msg, const struct id *round, int *ret_leader)
 {
     if (!name_equal(&msg->head.to, &m->config.name)) {
@@ -546,7 +566,8 @@ static bool admit(struct member *m, const struct msg *msg, const struct id *roun
         return false;
     }
     int from = definition_find_member(m->definition, &msg->head.from);
-    if (from < 0 || (unsigned)from >= definition_candidates(m->definition)) {
+    if (from < 0 ||
+        ((unsigned)from >= definition_candidates(m->definition) && (unsigned)from != m->self)) {
         note(m, "order by a member that is no candidate ignored", round);
         return false;
     }
