@@ -257,6 +257,29 @@ static bool is_all(const struct check *check, const struct set *set)
     return in == check->definition->disk_count;
 }
 
+/* The member of whom these are all disks, and no others; -1: there is none. */
+static int of_one(const struct check *check, const struct set *set)
+{
+    int member = -1;
+    for (unsigned d = 0; d < check->definition->disk_count; d++) {
+        member = set_has(set, d) ? (int)check->definition->disks[d].member : member;
+    }
+    for (unsigned d = 0; d < check->definition->disk_count; d++) {
+        if (set_has(set, d) != ((int)check->definition->disks[d].member == member)) {
+            return -1;
+        }
+    }
+    return member;
+}
+
+static enum align_label due_label(const struct check *check, const struct round_order *order)
+{
+    if (order->scope != ROUND_SCOPE_GROUP) {
+        return of_one(check, &order->set) >= 0 ? ALIGN_LABEL_SINGLE_VM : ALIGN_LABEL_NONE;
+    }
+    return is_all(check, &order->set) ? ALIGN_LABEL_FULL : ALIGN_LABEL_PARTIAL;
+}
+
 static bool any_unheld(const struct check *check, const struct round_order *order)
 {
     for (unsigned d = 0; d < check->definition->disk_count; d++) {
@@ -288,9 +311,10 @@ static void check_answer(struct check *check, uint64_t now_us, const struct alig
 {
     char hex[TIDE_ID_HEX];
     if (round->answer == ROUND_ANSWER_YES) {
-        if (round->defined && round->partial == is_all(check, &round->order.set)) {
-            breach(check, now_us, "label", "round %.8s is called %s and is not",
-                   id_hex(&round->order.round, hex), round->partial ? "partial" : "full");
+        enum align_label label = align_label(round, check->definition);
+        if (round->defined && label != due_label(check, &round->order)) {
+            breach(check, now_us, "label", "round %.8s is called \"%s\" and is not",
+                   id_hex(&round->order.round, hex), align_label_name(label));
         }
     }
     const struct answer *before = answered(check, index, &round->order);
@@ -396,8 +420,10 @@ struct check_count check_end(struct check *check, uint64_t now_us, const struct 
         count.rounds++;
         /* Either reader's word is enough to look: a point that should be none is the worst. */
         if (round->answer == ROUND_ANSWER_YES || own == ROUND_ANSWER_YES) {
+            bool group = round->order.scope == ROUND_SCOPE_GROUP;
             count.points++;
-            count.full += is_all(check, &round->order.set);
+            count.full += group && is_all(check, &round->order.set);
+            count.single += !group;
             check_causes(check, now_us, &round->order);
         }
     }
@@ -424,9 +450,29 @@ unsigned check_points(struct check *check, uint64_t from_us, uint64_t to_us, boo
             uint64_t at_us = streams[d].at_us[i];
             points +=
                 r->type == RECORD_BOOKMARK && at_us >= from_us && at_us <= to_us &&
+                r->bookmark.order.scope == ROUND_SCOPE_GROUP &&
                 first_of(&r->bookmark.order.set) == d &&
                 full == is_all(check, &r->bookmark.order.set) &&
                 rule_round(check->definition, streams, &r->bookmark.order) == ROUND_ANSWER_YES;
+        }
+    }
+    return points;
+}
+
+unsigned check_single(struct check *check, uint64_t from_us, uint64_t to_us, int member)
+{
+    struct check_stream streams[DISKS_MAX];
+    unsigned points = 0;
+    copy_streams(check, streams);
+    for (unsigned d = 0; d < check->definition->disk_count; d++) {
+        for (size_t i = 0; i < streams[d].count; i++) {
+            const struct record *r = &streams[d].records[i];
+            const struct round_order *order = &r->bookmark.order;
+            points += r->type == RECORD_BOOKMARK && order->scope == ROUND_SCOPE_MEMBER &&
+                      streams[d].at_us[i] >= from_us && streams[d].at_us[i] <= to_us &&
+                      first_of(&order->set) == d && of_one(check, &order->set) >= 0 &&
+                      (member < 0 || of_one(check, &order->set) == member) &&
+                      rule_round(check->definition, streams, order) == ROUND_ANSWER_YES;
         }
     }
     return points;

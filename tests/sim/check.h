@@ -9,7 +9,8 @@
  *   final     an answer yes or no never changes, whichever reader gives it
  *   budget    no hold outlives its budget
  *   duty      no second of a disk is held beyond the duty limit, no pause is too short
- *   label     full is what has all disks of the definition; what was not held is no point
+ *   label     full is what has all disks of the definition; what was not held is no point; what one
+ *             VM took by itself is never called a point of the group
  *   stale     an order of another epoch or tap incarnation places no bookmark
  *
  * The first breach is kept, with its time; what comes after it is not looked at. */
@@ -47,6 +48,7 @@ struct check_count {
     unsigned rounds;
     unsigned points;
     unsigned full;
+    unsigned single; /* of `points`: of single VMs */
     unsigned writes;
     unsigned late; /* writes that came while their disk held */
     uint64_t hold_us_max;
@@ -54,9 +56,12 @@ struct check_count {
 /* At the end: all rounds, by a reader that was fed everything (rule, cause, budget). */
 struct check_count check_end(struct check *check, uint64_t now_us, const struct align *align);
 
-/* Points, full or partial, by the rule computed here, whose bookmark in the first disk of their set
- * came within that time. */
+/* Points of the group, full or partial, by the rule computed here, whose bookmark in the first disk
+ * of their set came within that time. */
 unsigned check_points(struct check *check, uint64_t from_us, uint64_t to_us, bool full);
+
+/* Likewise of single VMs; member -1: of any. */
+unsigned check_single(struct check *check, uint64_t from_us, uint64_t to_us, int member);
 
 const struct check_stream *check_streams(const struct check *check, unsigned disk);
 

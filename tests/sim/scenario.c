@@ -67,7 +67,7 @@ struct action {
     unsigned to;
     uint64_t after_us;
     /* EXPECT */
-    enum { FULL, PARTIAL, FAR } what;
+    enum { FULL, PARTIAL, FAR, SINGLE } what;
     uint64_t until_us;
     unsigned least;
     unsigned most;
@@ -194,18 +194,18 @@ static bool get_when(struct scenario *s, struct action *ret)
 
 static bool get_expect(struct scenario *s, struct action *ret)
 {
-    static const char *const whats[] = {"full", "partial", "far"};
+    static const char *const whats[] = {"full", "partial", "far", "single"};
     uint64_t least = 0;
     uint64_t most = 0;
     unsigned i = 0;
-    while (i < 3 && strcmp(whats[i], s->words[1]) != 0) {
+    while (i < 4 && strcmp(whats[i], s->words[1]) != 0) {
         i++;
     }
-    if (i == 3) {
-        return wrong(s, "\"%s\" cannot be expected: full, partial or far", s->words[1]);
+    if (i == 4) {
+        return wrong(s, "\"%s\" cannot be expected: full, partial, far or single", s->words[1]);
     }
     ret->verb = EXPECT;
-    ret->what = i == 0 ? FULL : i == 1 ? PARTIAL : FAR;
+    ret->what = i == 0 ? FULL : i == 1 ? PARTIAL : i == 2 ? FAR : SINGLE;
     if (!get_number(s, 2, 100000, &least) || !get_number(s, 3, 100000, &most) ||
         !get_time(s, 4, &ret->at_us) || !get_time(s, 5, &ret->until_us)) {
         return false;
@@ -387,10 +387,12 @@ static unsigned far_points(const struct sim *sim)
 static void expect(struct scenario *s, const struct action *a, struct sim_result *ret)
 {
     static const char *const whats[] = {"full points", "partial points",
-                                        "points known to the far side"};
-    unsigned got = a->what == FAR
-                       ? far_points(s->sim)
-                       : check_points(s->sim->check, a->at_us, a->until_us, a->what == FULL);
+                                        "points known to the far side", "single-VM points"};
+    struct check *check = s->sim->check;
+    unsigned got = a->what == FAR ? far_points(s->sim)
+                   : a->what == SINGLE
+                       ? check_single(check, a->at_us, a->until_us, -1)
+                       : check_points(check, a->at_us, a->until_us, a->what == FULL);
     if ((got < a->least || got > a->most) && ret->verdict == SIM_GOOD) {
         ret->verdict = SIM_NOT_LIVE;
         snprintf(ret->failure, sizeof ret->failure,

@@ -1,0 +1,113 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""System test: a strict group of three real machines lacks one. The others go on with points of
+their own, which are listed apart, exported and verified, and never pass for points of the group;
+the alarm is there at once, and its end too."""
+import os
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from cluster import GROUP, Cluster, Nbd, check, run_part, step, wait_until  # noqa: E402
+
+
+def single(c, *more):
+    answer = c.command("point", "list", GROUP, "--single-vm", *more, "--local", c.coordinator_local)
+    return {p["point"]: p for p in answer["points"]}
+
+
+def member(p):
+    return p.status()["members"][0]
+
+
+def events(c, p, kind):
+    return [e for e in c.command("events", "--local", p.local)["events"] if e["type"] == kind]
+
+
+def listed_apart(c, killed_ns):
+    """Of the group those from before, and of single VMs what is theirs."""
+    check("the group has no later points",
+          all(p["wall_ns"] < killed_ns for p in c.points().values()), str(c.points()))
+    points = single(c)
+    check("each is of one VM", all(
+        p["label"] == "single-vm" and p["scope"] == "member" and p["missing"] == [] and
+        [m["member"] for m in p["members"]] == [p["vm"]] for p in points.values()), str(points))
+    of_web = single(c, "--vm", "web")
+    check("the filter", of_web and all(p["vm"] == "web" for p in of_web.values()) and
+          len(of_web) < len(points), str(of_web))
+    return points
+
+
+def alone(c):
+    web, db, app = c.participants
+    c.start()
+    c.wait_points("at the start", 2, 15, {})
+    wait_until("points of the group, say all", 10,
+               lambda: all(member(p)["points"] == "group" for p in c.participants))
+
+    step("db's daemon is killed: an alarm, and points of single VMs")
+    db.process.kill()
+    killed_ns = time.time_ns()
+    for p in (web, app):
+        wait_until(f"{p.name} says so", 15, lambda p=p: member(p)["points"] == "single-vm")
+        lack = member(p)["lack"]
+        check("who and why", lack["member"] == "db" and lack["reason"] == "missing", str(lack))
+        alarm = events(c, p, "points-lost")
+        check("the alarm", alarm and "missing at member db" in alarm[-1]["text"], str(alarm))
+    table = c.tidemark("participant", "status", "--local", web.local)
+    check("the table", "single-vm: missing at db" in table.stdout, table.stdout)
+    held = {}
+    for d in web.disks:
+        nbd = Nbd(d.socket)
+        nbd.write(65536, f"alone {d.name}".encode().ljust(4096, b"."))
+        nbd.flush()
+        held[d] = nbd.read_all()
+        nbd.close()
+    before = single(c)
+    point = wait_until("two points of web's after the write", 15, lambda: sorted(
+        (p for k, p in single(c, "--vm", "web").items() if k not in before),
+        key=lambda p: p["wall_ns"])[1:])[-1]
+    wait_until("points of app's", 15, lambda: single(c, "--vm", "app"))
+
+    step("listed apart; exported; verified")
+    points = listed_apart(c, killed_ns)
+    check("none of db's", not any(p["vm"] == "db" for p in points.values()), str(points))
+    for d, source in held.items():
+        check("an export is the disk", c.export(point["point"], d) == source, d.name)
+    text = c.tidemark("point", "list", GROUP, "--local", c.coordinator_local).stdout
+    check("the list says that there are more", "points of single VMs are not listed here" in text, text)
+    text = c.tidemark("point", "show", point["point"], "--local", c.coordinator_local).stdout
+    check("show says what it is", "web alone: this is no point of the group" in text, text)
+    done = c.tidemark("point", "export", point["point"], "--vm", "db", "--disk", "data", "--to",
+                      c.path("never"), "--local", c.coordinator_local)
+    check("it cannot recover the group", done.returncode == 4 and
+          "is of VM 'web' alone" in done.stderr, done.stderr)
+    verdict = c.command("point", "verify", point["point"], "--store", c.path("store"), "--ca",
+                        f"{c.path('pki')}/ca.crt")
+    check("verified, as what it is", verdict["verdict"] == "yes" and
+          verdict["label"] == "single-vm", str(verdict))
+    last = [r for r in web.status()["rounds"] if r["scope"] == "member"][-1]
+    check("the round", last["sealed"] and last["label"] == "single-vm" and
+          [m["member"] for m in last["members"]] == ["web"], str(last))
+
+    step("a catalog made anew from the store says the same")
+    c.coordinator.stop()
+    os.unlink(c.path("catalog.sqlite"))
+    c.start_coordinator()
+    anew = listed_apart(c, killed_ns)
+    check("all are there", points.keys() <= anew.keys(), f"{points.keys() - anew.keys()}")
+
+    step("db is back: points of the group, and no others")
+    db.start()
+    full = c.wait_points("after db came back", 3, 30)
+    check("full", all(p["label"] == "full" for p in full.values()), str(full))
+    for p in (web, app):
+        check("the alarm is over", member(p)["points"] == "group" and
+              events(c, p, "points-back"), str(member(p)))
+    begun = min(p["wall_ns"] for p in full.values())
+    later = [p for p in single(c).values() if p["wall_ns"] > begun]
+    check("no VM goes on alone", not later, str(later))
+
+
+if __name__ == "__main__":
+    sys.exit(run_part(alone, Cluster(["web", "db", "app"])))
