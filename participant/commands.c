@@ -165,6 +165,24 @@ static json_t *disk_object(const struct commands *c, const struct holder_view *v
     return to;
 }
 
+/* null: nothing was told of it yet; answers are known to the leader alone. */
+static void put_holds(json_t *to, const struct leader_holds *holds)
+{
+    json_t *spread = json_null();
+    if (holds->holds.count > 0) {
+        spread = json_object();
+        put_number(spread, "count", holds->holds.count);
+        put_number(spread, "p50_us", holds->holds.p50_us);
+        put_number(spread, "p99_us", holds->holds.p99_us);
+        put_number(spread, "max_us", holds->holds.max_us);
+    }
+    json_object_set_new(to, "holds", spread);
+    put_number(to, "answers", holds->answers);
+    put_known(to, "answer_us", holds->answer_us > 0, holds->answer_us);
+    put_known(to, "expected_us", holds->expected_us > 0, holds->expected_us);
+    put_bool(to, "slow", holds->slow);
+}
+
 /* What points there are, and, where not of the whole group, who is missing and why. */
 static void put_lack(json_t *to, const struct holder_seat *seat)
 {
@@ -200,6 +218,9 @@ static json_t *member_object(const struct commands *c, const struct holder_view 
     put_number(to, "reach", seat->reach);
     put_number(to, "of", seat->member_count);
     put_number(to, "interval_ms", seat->policy.interval_ms);
+    put_number(to, "interval_now_ms", seat->share.interval_us / CLOCK_US_PER_MS);
+    put_number(to, "held_us", seat->share.held_us);
+    put_number(to, "held_us_limit", seat->share.limit_us);
     put_number(to, "hold_us_max", seat->policy.hold_us_max);
     put_text(to, "missing", seat->policy.missing == POLICY_MISSING_PARTIAL ? "partial" : "strict");
     put_lack(to, seat);
@@ -210,6 +231,7 @@ static json_t *member_object(const struct commands *c, const struct holder_view 
         put_bool(peer, "linked", seat->peers[k].link);
         put_bool(peer, "up", seat->peers[k].up);
         put_bool(peer, "heard", seat->peers[k].heard);
+        put_holds(peer, &seat->peers[k].holds);
         json_array_append_new(peers, peer);
     }
     json_object_set_new(to, "peers", peers);

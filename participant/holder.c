@@ -2,6 +2,7 @@
 #include "participant/holder.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -56,6 +57,7 @@ struct holder {
     unsigned seat_count;
     struct seat *seats[SETTINGS_MEMBERS_MAX];
     uint64_t lack_ns[SETTINGS_MEMBERS_MAX]; /* of each seat's lack; 0: there is none */
+    bool longer[SETTINGS_MEMBERS_MAX];      /* each seat's interval is stretched */
     struct tapset *taps;
     struct orders *orders;
     struct take takes[HOLDER_TAKES_MAX];
@@ -133,6 +135,34 @@ static void tell_failed(struct holder *h, unsigned seat, const struct leader_rou
                  sum->member.s, sum->text[0] ? ": " : "", sum->text);
 }
 
+/* What the leader's own rounds say of holds to come. */
+static void tell_holds(struct holder *h, struct seat *seat, const struct leader_round *round)
+{
+    const struct definition *definition = seat_definition(seat);
+    unsigned index = seat_index(seat);
+    int late = definition == NULL ? -1 : definition_find_member(definition, &round->late);
+    if (late >= 0) {
+        struct leader_holds holds = seat_holds(seat, (unsigned)late);
+        events_again(h->options.events, NEWS_SLOW_MEMBER, index, -1, round->late.s,
+                     "with member %s a hold is expected to last %.1f of %.1f ms; its last %" PRIu64
+                     " holds: p50 %.1f, p99 %.1f, max %.1f ms",
+                     round->late.s, (double)round->late_us / 1000.0,
+                     (double)seat_get_policy(seat)->hold_us_max / 1000.0, holds.holds.count,
+                     (double)holds.holds.p50_us / 1000.0, (double)holds.holds.p99_us / 1000.0,
+                     (double)holds.holds.max_us / 1000.0);
+    }
+    bool longer = round->interval_us > 0;
+    if (longer != h->longer[index]) {
+        struct leader_share share = seat_share(seat);
+        h->longer[index] = longer;
+        events_again(h->options.events, longer ? NEWS_INTERVAL_LONGER : NEWS_INTERVAL_BACK, index,
+                     -1, "",
+                     "the group was held for %" PRIu64 " of %" PRIu64
+                     " ms in the last minute: a round every %" PRIu64 " ms",
+                     share.held_us / 1000, share.limit_us / 1000, share.interval_us / 1000);
+    }
+}
+
 static void seat_round(void *arg, struct seat *seat, const struct leader_round *round)
 {
     struct holder *h = arg;
@@ -152,6 +182,9 @@ static void seat_round(void *arg, struct seat *seat, const struct leader_round *
     }
     h->round_next = (h->round_next + 1) % HOLDER_ROUNDS_MAX;
     h->round_count += h->round_count < HOLDER_ROUNDS_MAX;
+    if (round->own && round->scope == ROUND_SCOPE_GROUP) {
+        tell_holds(h, seat, round);
+    }
     if (round->sum.sealed_by_all) {
         h->rounds_sealed++;
     } else {
@@ -401,6 +434,7 @@ static void copy_seat(struct holder *h, struct seat *seat, struct holder_seat *r
     ret->group = d->group;
     ret->reach = seat_reach(seat);
     ret->lack = seat_lack(seat);
+    ret->share = seat_share(seat);
     ret->lack_ns = h->lack_ns[seat_index(seat)];
     ret->member_count = d->member_count;
     if (leads >= 0) {
@@ -410,6 +444,7 @@ static void copy_seat(struct holder *h, struct seat *seat, struct holder_seat *r
         struct holder_peer *peer = &ret->peers[i];
         peer->name = d->members[i].name;
         peer->heard = seat_hears(seat, i);
+        peer->holds = seat_holds(seat, i);
         router_look(h->router, &d->members[i], &peer->own, &peer->link, &peer->up);
     }
 }

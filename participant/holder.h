@@ -65,6 +65,7 @@ struct holder_peer { /* a member of a seat's definition */
     bool link;  /* a link to its daemon is kept (one of the two is a candidate) */
     bool up;    /* it is */
     bool heard; /* it sends heartbeats */
+    struct leader_holds holds;
 };
 
 struct holder_seat {
@@ -74,6 +75,7 @@ struct holder_seat {
     struct policy policy;
     struct name leads; /* empty: nobody */
     struct leader_lack lack;
+    struct leader_share share;
     uint64_t lack_ns; /* when it began, or changed, since 1970; 0: there is none */
     unsigned reach;
     unsigned member_count;

@@ -351,6 +351,16 @@ struct leader_lack seat_lack(const struct seat *seat)
     return leader_lack(seat->leader);
 }
 
+struct leader_holds seat_holds(const struct seat *seat, unsigned member)
+{
+    return leader_holds(seat->leader, member);
+}
+
+struct leader_share seat_share(const struct seat *seat)
+{
+    return leader_share(seat->leader);
+}
+
 const struct policy *seat_get_policy(const struct seat *seat)
 {
     return &seat->policy;

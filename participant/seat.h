@@ -61,5 +61,7 @@ unsigned seat_reach(const struct seat *seat);
 bool seat_hears(const struct seat *seat, unsigned member);
 const struct policy *seat_get_policy(const struct seat *seat);
 struct leader_lack seat_lack(const struct seat *seat);
+struct leader_holds seat_holds(const struct seat *seat, unsigned member);
+struct leader_share seat_share(const struct seat *seat);
 
 #endif

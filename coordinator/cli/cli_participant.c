@@ -9,6 +9,7 @@
 
 #define TIMEOUT_MS 5000U
 #define CELL       64
+#define HOLDS_MAX  16 /* members of a group whose holds are shown */
 
 enum {
     KEY_LOCAL = 0x100,
@@ -99,6 +100,48 @@ static void points_text(const json_t *member, char *to, size_t size)
              reason, at[0] != '\0' ? " at " : "", at);
 }
 
+/* Of each group here: how long each of its members held, and what is expected of it. */
+static int print_holds(const json_t *status)
+{
+    static const char *const titles[] = {"HOLDS OF", ">COUNT",    ">P50", ">P99",
+                                         ">MAX",     ">EXPECTED", ""};
+    struct cli_table *table = cli_table_new(7, titles);
+    size_t i;
+    size_t k;
+    json_t *member;
+    json_t *peer;
+    json_array_foreach(json_object_get(status, "members"), i, member)
+    {
+        json_array_foreach(json_object_get(member, "peers"), k, peer)
+        {
+            const json_t *holds = json_object_get(peer, "holds");
+            bool known = json_is_integer(json_object_get(peer, "expected_us"));
+            char name[160];
+            char count[CELL];
+            char p50[CELL];
+            char p99[CELL];
+            char max[CELL];
+            char expected[CELL] = "-";
+            if (!json_is_object(holds) || (k >= HOLDS_MAX && !is_set(peer, "slow"))) {
+                continue; /* the rest is in -o json */
+            }
+            snprintf(name, sizeof name, "%s/%s", cli_text(member, "group"),
+                     cli_text(peer, "member"));
+            snprintf(count, sizeof count, "%" PRIu64, number_of(holds, "count"));
+            const char *const cells[] = {
+                name,
+                count,
+                milliseconds(number_of(holds, "p50_us"), p50),
+                milliseconds(number_of(holds, "p99_us"), p99),
+                milliseconds(number_of(holds, "max_us"), max),
+                known ? milliseconds(number_of(peer, "expected_us"), expected) : expected,
+                is_set(peer, "slow") ? "slow: left out of rounds" : ""};
+            cli_table_add(table, cells);
+        }
+    }
+    return cli_table_print(table);
+}
+
 static int print_members(const json_t *status)
 {
     static const char *const titles[] = {"MEMBER",    "EPOCH",  "LEADER", ">REACH",
@@ -130,7 +173,10 @@ static int print_members(const json_t *status)
         snprintf(epoch, sizeof epoch, "%" PRIu64, number_of(member, "epoch"));
         snprintf(reach, sizeof reach, "%" PRIu64 "/%" PRIu64, number_of(member, "reach"),
                  number_of(member, "of"));
-        snprintf(interval, sizeof interval, "%" PRIu64 " ms", number_of(member, "interval_ms"));
+        uint64_t now_ms = number_of(member, "interval_now_ms");
+        bool longer = now_ms > number_of(member, "interval_ms");
+        snprintf(interval, sizeof interval, "%" PRIu64 " ms%s",
+                 longer ? now_ms : number_of(member, "interval_ms"), longer ? " (longer)" : "");
         points_text(member, points, sizeof points);
         const char *leader = cli_text(member, "leader");
         const char *const cells[] = {name,
@@ -339,6 +385,8 @@ static int status_run(int argc, char **argv)
     int status = print_members(answer);
     printf("\n");
     status = status != 0 ? status : print_disks(answer);
+    printf("\n");
+    status = status != 0 ? status : print_holds(answer);
     printf("\n");
     status = status != 0 ? status : print_rounds(answer);
     json_decref(answer);

@@ -3,6 +3,7 @@
 
 #include "common/core/check.h"
 #include "participant/core/leader_alone.h"
+#include "participant/core/leader_pace.h"
 #include "participant/core/leader_requests.h"
 #include "participant/core/leader_round.h"
 
@@ -218,6 +219,7 @@ static void on_sum(struct leader *l, unsigned member, const struct msg *msg)
     l->told.full = msg->sum.member_count == l->definition->member_count; /* sets go by member */
     l->told.sum = msg->sum;
     leader_round_count_hold(l, &msg->sum, l->policy.hold_us_max);
+    leader_pace_ended(l, &msg->sum);
     leader_put(l, &(struct leader_effect){.type = LEADER_ROUND, .round = &l->told});
 }
 
@@ -314,6 +316,8 @@ static void on_definition(struct leader *l, const struct definition *definition,
     l->back_off_us = 0;
     leader_round_forget_retry(l);
     leader_alone_forget(l);
+    leader_pace_forget(l);
+    memset(l->holds, 0, sizeof l->holds);
     l->yield_round = (struct id){{0}};
     if (l->leads >= 0) {
         l->leads = -1;
@@ -384,6 +388,7 @@ static void look_around(struct leader *l)
     leader_round_forget_retry(l);
     if (leader_leading(l)) {
         l->fails = 0;
+        leader_pace_forget(l);
         l->due_us = l->now_us + (l->policy.missing == POLICY_MISSING_STRICT ? START_STRICT_US
                                                                             : START_PARTIAL_US);
     }
@@ -418,10 +423,11 @@ static void on_tick(struct leader *l, const struct id *random)
     }
     if (l->now_us >= next_round_us(l)) {
         bool due = l->now_us >= l->due_us;
-        l->due_us += due ? l->policy.interval_ms * 1000 : 0;
+        uint64_t interval_us = leader_pace_interval_us(l);
+        l->due_us += due ? interval_us : 0;
         if (leader_requests_waiting(l) ||
             l->due_us <= l->now_us) { /* a round asked for counts as one */
-            l->due_us = l->now_us + l->policy.interval_ms * 1000;
+            l->due_us = l->now_us + interval_us;
         }
         if (due) {
             l->retries = 0;
@@ -517,6 +523,25 @@ int leader_leads(const struct leader *l)
 unsigned leader_reach(const struct leader *l)
 {
     return l->definition == NULL ? 0 : l->reach;
+}
+
+struct leader_holds leader_holds(const struct leader *l, unsigned member)
+{
+    if (l->definition == NULL || member >= l->definition->member_count) {
+        return (struct leader_holds){0};
+    }
+    return (struct leader_holds){.holds = spread_view(&l->holds[member]),
+                                 .answers = pace_answers(&l->pace, member),
+                                 .answer_us = pace_answer_us(&l->pace, member),
+                                 .expected_us = pace_expected_us(&l->pace, member),
+                                 .slow = leader_pace_slow(l, member)};
+}
+
+struct leader_share leader_share(const struct leader *l)
+{
+    return (struct leader_share){.held_us = share_held_us(&l->share, l->now_us),
+                                 .limit_us = TIDE_SHARE_LIMIT_US,
+                                 .interval_us = leader_pace_interval_us(l)};
 }
 
 struct leader_lack leader_lack(const struct leader *l)

@@ -21,7 +21,10 @@
  *
  * A group that was held for much of the last minute (share.h) is spared: the interval's round and
  * retries are skipped, with reason DUTY and the figures, until a round fits again. What somebody
- * asks for is taken all the same.
+ * asks for is taken all the same. Near the limit the interval is stretched, so that it is not met.
+ *
+ * A member with which a hold is expected to last longer than its budget (pace.h) is slow: as one
+ * that is missing, but for a trial now and then (leader_pace.h).
  *
  * Modelled: proto/model/round.pml, proctype leader, with the state names of enum phase in
  * leader_own.h.
@@ -42,6 +45,7 @@
 #define TIDE_PARTICIPANT_CORE_LEADER_H
 
 #include "common/core/msg.h"
+#include "participant/core/spread.h"
 
 #define TIDE_LEADER_HEARTBEAT_US     1000000U
 #define TIDE_LEADER_HEARTBEAT_MIN_US 50000U   /* between two, when things change quickly */
@@ -50,7 +54,8 @@
 #define TIDE_LEADER_GAP_US           250000U  /* from the end of a round's hold to the next round */
 #define TIDE_LEADER_LACK_US          1000000U /* a member is missing so long before it is said */
 #define TIDE_LEADER_QUIET_US         500000U  /* from when members stop going alone to a round */
-#define TIDE_LEADER_RETRY_US         500000U  /* from a failed round to when it is tried again */
+#define TIDE_LEADER_TRIAL_US         10000000U /* between two trials of a slow member, at least */
+#define TIDE_LEADER_RETRY_US         500000U   /* from a failed round to when it is tried again */
 #define TIDE_LEADER_RETRIES          2 /* the daemon's: with them the duty limit still fits */
 #define TIDE_LEADER_RETRIES_MAX      8
 #define TIDE_LEADER_FAILS_MAX        5
@@ -123,7 +128,12 @@ struct leader_round {
     uint64_t total_us;   /* own, began: HOLD sent to the sum */
     struct name slowest; /* own, began: whose HELD was heard last: the others were held for it */
     uint64_t slowest_us; /* HOLD sent to that HELD; 0: nobody's was heard */
-    struct msg_sum sum;  /* round is zero unless began */
+    struct name late;    /* own, of the group: who is expected to be the slowest, where the budget
+                            is nearly used up or does not do; else empty */
+    uint64_t late_us;    /* how long a hold is expected to last with it */
+    uint64_t
+        interval_us; /* own, of the group: to the next one, if longer than the policy's; else 0 */
+    struct msg_sum sum; /* round is zero unless began */
 };
 
 struct leader_effect {
@@ -144,7 +154,7 @@ struct leader_outbox {
 
 struct leader;
 
-/* NULL without memory. About 350 KiB. */
+/* NULL without memory. About 500 KiB. */
 struct leader *leader_new(const struct leader_config *config);
 void leader_free(struct leader *leader);
 
@@ -163,6 +173,24 @@ unsigned leader_reach(const struct leader *leader);
 
 /* What keeps the group's rounds from being of all members, as last given out, for status. */
 struct leader_lack leader_lack(const struct leader *leader);
+
+/* How long a member held in the rounds of this definition that were told here, whoever led them;
+ * and (while this machine leads) what is expected of it, for status. */
+struct leader_holds {
+    struct spread_view holds;
+    unsigned answers;     /* HOLDs whose answers are known; the next four are 0 with fewer than 2 */
+    uint64_t answer_us;   /* second longest of them */
+    uint64_t expected_us; /* how long a hold lasts with it */
+    bool slow;            /* longer than the budget */
+};
+struct leader_holds leader_holds(const struct leader *leader, unsigned member);
+
+struct leader_share { /* of the last minute */
+    uint64_t held_us; /* the group was held, as told here */
+    uint64_t limit_us;
+    uint64_t interval_us; /* in force: the policy's, or longer near the limit */
+};
+struct leader_share leader_share(const struct leader *leader);
 
 /* Whether the member is heard (own: always), for status. */
 bool leader_hears(const struct leader *leader, unsigned member);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "participant/core/leader_alone.h"
 
+#include "participant/core/leader_pace.h"
 #include "participant/core/leader_round.h"
 
 #include <string.h>
@@ -19,16 +20,37 @@ static bool is_strict(const struct leader *l)
 static struct lack look_at_members(const struct leader *l)
 {
     struct lack lack = {.reason = ROUND_REASON_NONE};
+    int slow = -1; /* the least of all: it is tried again */
     if (l->self >= definition_candidates(l->definition)) {
         return lack;
     }
     for (unsigned m = 0; m < l->definition->member_count && lack.reason == ROUND_REASON_NONE; m++) {
         lack.reason = leader_round_ready(l, m);
+        if (lack.reason == ROUND_REASON_NONE && leader_pace_slow(l, m)) {
+            slow = slow < 0 ? (int)m : slow;
+        }
         if (lack.reason != ROUND_REASON_NONE) {
             lack.member = l->definition->members[m].name;
         }
     }
+    if (lack.reason == ROUND_REASON_NONE && slow >= 0) {
+        lack = (struct lack){ROUND_REASON_SLOW, l->definition->members[slow].name};
+    }
     return lack;
+}
+
+/* A round of the group with a slow member is near, under way, or has just ended: members are not to
+ * go alone. */
+static bool trial_near(const struct leader *l)
+{
+    if (l->seen.reason != ROUND_REASON_SLOW) {
+        return false; /* none can be taken */
+    }
+    const struct running *r = &l->running;
+    bool running = r->phase != PHASE_IDLE && r->order.scope == ROUND_SCOPE_GROUP;
+    uint64_t trial_us = leader_pace_trial_us(l);
+    return running || l->now_us < l->group_gap_us ||
+           (trial_us != UINT64_MAX && l->now_us + TIDE_LEADER_QUIET_US >= trial_us);
 }
 
 /* What heartbeats tell: the lack once it has lasted, and whether members may go alone. */
@@ -46,7 +68,7 @@ static void look_own(struct leader *l)
         (before || l->now_us >= l->seen_us + TIDE_LEADER_LACK_US)) {
         own = seen;
     }
-    bool leave = own.reason != ROUND_REASON_NONE && is_strict(l);
+    bool leave = own.reason != ROUND_REASON_NONE && is_strict(l) && !trial_near(l);
     if (is_strict(l) && (mended || (l->own_leave && !leave))) {
         uint64_t quiet_us = l->now_us + TIDE_LEADER_QUIET_US;
         l->gap_until_us = l->gap_until_us > quiet_us ? l->gap_until_us : quiet_us;
@@ -129,13 +151,22 @@ uint64_t leader_alone_wake_us(const struct leader *l)
         l->leaderless_us + TIDE_LEADER_LACK_US < at) {
         at = l->leaderless_us + TIDE_LEADER_LACK_US;
     }
+    if (l->seen.reason == ROUND_REASON_SLOW && !l->own_leave && l->now_us < l->group_gap_us &&
+        l->group_gap_us < at) {
+        at = l->group_gap_us;
+    }
+    uint64_t trial_us = leader_pace_trial_us(l);
+    if (l->own_leave && l->seen.reason == ROUND_REASON_SLOW && trial_us != UINT64_MAX &&
+        trial_us > TIDE_LEADER_QUIET_US && trial_us - TIDE_LEADER_QUIET_US < at) {
+        at = trial_us - TIDE_LEADER_QUIET_US;
+    }
     uint64_t next_us = leader_alone_next_us(l);
     return next_us < at ? next_us : at;
 }
 
 void leader_alone_begun(struct leader *l)
 {
-    l->alone_due_us = l->now_us + l->policy.interval_ms * 1000;
+    l->alone_due_us = l->now_us + leader_pace_interval_us(l);
 }
 
 void leader_alone_ended(struct leader *l)

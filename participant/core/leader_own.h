@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* leader_own: the leader's state and its means to speak, for leader.c (events, heartbeats, who
- * leads), leader_requests.c, leader_round.c and leader_alone.c alone. Everybody else has leader.h.
+ * leads), leader_requests.c, leader_round.c, leader_alone.c and leader_pace.c alone. Everybody else
+ * has leader.h.
  */
 #ifndef TIDE_PARTICIPANT_CORE_LEADER_OWN_H
 #define TIDE_PARTICIPANT_CORE_LEADER_OWN_H
 
 #include "participant/core/leader.h"
+#include "participant/core/pace.h"
 #include "participant/core/share.h"
 
 struct lack {                 /* what keeps rounds from being of all members */
@@ -96,6 +98,12 @@ struct leader {
     unsigned retries;      /* in a row, so far */
     struct share share;    /* of time that the group was held, whoever led */
     unsigned fails;        /* rounds failed in a row */
+
+    /* leader_pace.c */
+    struct pace pace;                      /* of members, while leading */
+    uint64_t trial_us;                     /* the slow are tried again; 0: nobody is */
+    struct spread holds[TIDE_MEMBERS_MAX]; /* of members, under this definition, whoever led */
+
     uint64_t yield_until_us;
     struct id yield_round; /* zero: does not yield */
 
@@ -109,6 +117,7 @@ struct leader {
     uint64_t leaderless_us; /* since when nobody leads; 0: somebody does */
     bool alone;             /* this member goes on alone */
     uint64_t alone_due_us;
+    uint64_t group_gap_us; /* nobody goes alone before: a round of the group has just ended */
     unsigned alone_retries;
 
     struct running running;

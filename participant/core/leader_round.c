@@ -6,6 +6,7 @@
 #include "common/hrl/record.h"
 #include "participant/core/gate.h"
 #include "participant/core/leader_alone.h"
+#include "participant/core/leader_pace.h"
 #include "participant/core/leader_requests.h"
 
 #include <stdio.h>
@@ -140,12 +141,14 @@ void leader_round_end(struct leader *l)
     }
     told->total_us = l->now_us - r->began_us;
     leader_round_count_hold(l, sum, told->total_us < r->budget_us ? told->total_us : r->budget_us);
+    leader_pace_ended(l, sum);
     r->phase = PHASE_IDLE;
     if (told->scope == ROUND_SCOPE_MEMBER) { /* nobody else's affair */
         leader_alone_ended(l);
         tell_round(l);
         return;
     }
+    l->group_gap_us = l->now_us + TIDE_LEADER_GAP_US;
     leader_compose(l, MSG_SUM)->sum = *sum;
     for (unsigned m = 0; m < l->definition->member_count; m++) {
         if (m != l->self && l->peers[m].up) {
@@ -153,6 +156,7 @@ void leader_round_end(struct leader *l)
         }
     }
     learn_from(l);
+    leader_pace_tell(l);
     tell_round(l);
 }
 
@@ -205,6 +209,8 @@ static const char *ready_text(enum round_reason reason)
         return "a disk of it has no tap attached";
     case ROUND_REASON_NOT_WHOLE:
         return "a disk of it is not whole"; /* tell_not_whole() says which and why */
+    case ROUND_REASON_SLOW:
+        return "it is slow"; /* leader_pace_text() says how slow */
     case ROUND_REASON_NONE:
     case ROUND_REASON_BUSY:
     case ROUND_REASON_DUTY:
@@ -301,10 +307,14 @@ void leader_round_begin_alone(struct leader *l, const struct id *random)
 void leader_round_begin(struct leader *l, const struct id *random)
 {
     struct running *r = &l->running;
+    bool trial = leader_pace_trial(l);
     empty_order(l, random, ROUND_SCOPE_GROUP);
     leader_round_told(l, false);
     for (unsigned m = 0; m < l->definition->member_count; m++) {
         enum round_reason reason = leader_round_ready(l, m);
+        if (reason == ROUND_REASON_NONE && !trial && leader_pace_slow(l, m)) {
+            reason = ROUND_REASON_SLOW;
+        }
         if (reason == ROUND_REASON_NONE) {
             definition_set_member(l->definition, m, &r->order.set);
             r->seats[m].in_set = true;
@@ -312,14 +322,18 @@ void leader_round_begin(struct leader *l, const struct id *random)
             set_wrong(l, reason, m, ready_text(reason));
             if (reason == ROUND_REASON_NOT_WHOLE) {
                 tell_not_whole(l, m);
+            } else if (reason == ROUND_REASON_SLOW) {
+                leader_pace_text(l, m, l->told.sum.text, sizeof l->told.sum.text);
             }
         }
     }
     bool all = l->told.sum.reason == ROUND_REASON_NONE;
     if (set_size(&r->order.set) == 0 || (!all && l->policy.missing == POLICY_MISSING_STRICT)) {
+        leader_pace_tell(l);
         tell_round(l);
         return;
     }
+    leader_pace_tried(l);
     leader_requests_begin(l);
     hold_set(l);
 }
@@ -391,6 +405,9 @@ void leader_round_held(struct leader *l, unsigned member, const struct msg *msg)
     }
     bool first = true;
     seat->held = true;
+    if (r->order.scope == ROUND_SCOPE_GROUP) {
+        leader_pace_held(l, member);
+    }
     r->slowest = member;
     r->slowest_us = l->now_us - r->began_us;
     bool all = true;
@@ -486,6 +503,9 @@ void leader_round_deadline(struct leader *l)
         leader_round_told(l, true);
         leader_round_end(l);
         return;
+    }
+    if (r->order.scope == ROUND_SCOPE_GROUP) {
+        leader_pace_late(l);
     }
     for (unsigned m = 0; m < l->definition->member_count; m++) {
         if (r->seats[m].in_set && !r->seats[m].held) {

@@ -28,7 +28,10 @@
     X(ROUND_REFUSED, "round-refused", true) /* not begun */                                        \
     X(POINTS_LOST, "points-lost", true)     /* of the group: there are none */                     \
     X(POINTS_PARTIAL, "points-partial", true)                                                      \
-    X(POINTS_BACK, "points-back", false) /* of the whole group */
+    X(POINTS_BACK, "points-back", false) /* of the whole group */                                  \
+    X(SLOW_MEMBER, "slow-member", true)  /* the group's holds last nearly their budget for it */   \
+    X(INTERVAL_LONGER, "interval-longer", true) /* holds use up what they may */                   \
+    X(INTERVAL_BACK, "interval-back", false)
 
 enum news_type {
 #define X(name, text, look) NEWS_##name,

@@ -478,6 +478,34 @@ unsigned check_single(struct check *check, uint64_t from_us, uint64_t to_us, int
     return points;
 }
 
+static bool named_before(const struct check_stream streams[DISKS_MAX], unsigned disk,
+                         const struct id *round)
+{
+    for (unsigned d = 0; d < disk; d++) {
+        if (rule_bookmark(&streams[d], round) >= 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+unsigned check_lost(struct check *check, uint64_t from_us, uint64_t to_us)
+{
+    struct check_stream streams[DISKS_MAX];
+    unsigned rounds = 0;
+    copy_streams(check, streams);
+    for (unsigned d = 0; d < check->definition->disk_count; d++) {
+        for (size_t i = 0; i < streams[d].count; i++) {
+            const struct record *r = &streams[d].records[i];
+            const struct round_order *order = &r->bookmark.order;
+            rounds += r->type == RECORD_BOOKMARK && streams[d].at_us[i] >= from_us &&
+                      streams[d].at_us[i] <= to_us && !named_before(streams, d, &order->round) &&
+                      rule_round(check->definition, streams, order) != ROUND_ANSWER_YES;
+        }
+    }
+    return rounds;
+}
+
 const struct check_stream *check_streams(const struct check *check, unsigned disk)
 {
     return &check->disks[disk].stream;

@@ -63,6 +63,9 @@ unsigned check_points(struct check *check, uint64_t from_us, uint64_t to_us, boo
 /* Likewise of single VMs; member -1: of any. */
 unsigned check_single(struct check *check, uint64_t from_us, uint64_t to_us, int member);
 
+/* Rounds of which a disk has a bookmark of that time, and which are no point. */
+unsigned check_lost(struct check *check, uint64_t from_us, uint64_t to_us);
+
 const struct check_stream *check_streams(const struct check *check, unsigned disk);
 
 /* "duty at 3.000123 s: ..."; NULL: nothing was found. */

@@ -639,67 +639,6 @@ static void strict_takes_none(void **state)
     roundlab_free(lab);
 }
 
-/* Each VM goes on at the group's interval, also one that reaches nobody and may not lead; and the
- * group's rounds come back at once, none of them spoilt by a single VM's. */
-static void each_goes_on_alone(void **state)
-{
-    (void)state;
-    struct roundlab_config config = three();
-    config.members = 5;
-    config.policy.interval_ms = 1000;
-    config.seed = 7;
-    struct roundlab *lab = roundlab_new(&config);
-    roundlab_run(lab, 2500000);
-    unsigned before = roundlab_judge(lab).full;
-    for (unsigned m = 0; m < 3; m++) {
-        roundlab_link(lab, m, 4, false); /* log is cut off from everyone */
-    }
-    roundlab_tap_gap(lab, 3, 0); /* and mail has a disk that is not whole */
-    roundlab_run(lab, 12500000);
-    says(lab, "web      > the group lacks not-whole at mail: it goes on alone");
-    says(lab, "mail     > the group lacks not-whole at mail\n"); /* not it: it is not well */
-    says(lab, "log      > the group lacks no-leader: it goes on alone");
-    struct roundlab_verdict verdict = roundlab_judge(lab);
-    assert_int_equal(verdict.full, before);
-    assert_int_equal(verdict.points, verdict.full);
-    assert_in_range(verdict.single, 4 * 8, 4 * 10);
-    roundlab_tap_copy(lab, 3, 0);
-    for (unsigned m = 0; m < 3; m++) {
-        roundlab_link(lab, m, 4, true);
-    }
-    roundlab_run(lab, 13500000);
-    says(lab, "log      > the group lacks nothing");
-    verdict = roundlab_judge(lab);
-    assert_true(verdict.full > before);
-    unsigned single = verdict.single;
-    roundlab_run(lab, 20 * SECOND);
-    verdict = roundlab_judge(lab);
-    assert_true(verdict.full >= before + 7);
-    assert_int_equal(verdict.single, single);
-    assert_int_equal(verdict.torn, 0);
-    says_not(lab, "REFUSED");
-    says_not(lab, "failed");
-    roundlab_free(lab);
-}
-
-/* With the policy partial nobody goes on alone: those who are there have points. */
-static void partial_never_alone(void **state)
-{
-    (void)state;
-    struct roundlab_config config = three();
-    config.policy.interval_ms = 1000;
-    config.policy.missing = POLICY_MISSING_PARTIAL;
-    struct roundlab *lab = roundlab_new(&config);
-    roundlab_run(lab, 4500000);
-    roundlab_stop(lab, APP);
-    roundlab_run(lab, 15 * SECOND);
-    says(lab, "web      > the group lacks missing at app\n");
-    struct roundlab_verdict verdict = roundlab_judge(lab);
-    assert_int_equal(verdict.single, 0);
-    assert_true(verdict.points - verdict.full >= 7);
-    roundlab_free(lab);
-}
-
 static void partial_goes_on(void **state)
 {
     (void)state;
@@ -780,7 +719,6 @@ int main(void)
         cmocka_unit_test(leader_dies),          cmocka_unit_test(two_leaders),
         cmocka_unit_test(most_reached_leads),   cmocka_unit_test(fails_and_yields),
         cmocka_unit_test(leader_falls_silent),  cmocka_unit_test(strict_takes_none),
-        cmocka_unit_test(each_goes_on_alone),   cmocka_unit_test(partial_never_alone),
         cmocka_unit_test(partial_goes_on),      cmocka_unit_test(requests),
         cmocka_unit_test(repeated_request),     cmocka_unit_test(failed_round_is_retried),
         cmocka_unit_test(retries_are_bounded),  cmocka_unit_test(busy_is_not_retried),

@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Groups that lack a member, or have a slow one, in the round lab: who goes on alone, who is left
+ * out, that the group's rounds come back unspoilt; and the hold as a promise: who is named, what is
+ * tried again, how the interval grows. */
+#include "tests/lib/roundlab.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define SECOND 1000000U
+#define WEB    0U
+#define DB     1U
+#define APP    2U
+
+static struct roundlab_config every_second(unsigned members)
+{
+    struct roundlab_config config = {.members = members, .seed = 7, .latency_us = 500};
+    policy_init(&config.policy);
+    config.policy.interval_ms = 1000;
+    return config;
+}
+
+static unsigned said(struct roundlab *lab, const char *what)
+{
+    unsigned times = 0;
+    for (const char *at = roundlab_text(lab); (at = strstr(at, what)) != NULL; at++) {
+        times++;
+    }
+    return times;
+}
+
+static void says(struct roundlab *lab, const char *what)
+{
+    if (said(lab, what) == 0) {
+        fail_msg("\"%s\" was not said in:\n%s", what, roundlab_text(lab));
+    }
+}
+
+static void says_not(struct roundlab *lab, const char *what)
+{
+    if (said(lab, what) != 0) {
+        fail_msg("\"%s\" was said in:\n%s", what, roundlab_text(lab));
+    }
+}
+
+/* ---- a member that is missing ---- */
+
+/* Each VM goes on at the group's interval, also one that reaches nobody and may not lead; and the
+ * group's rounds come back at once, none of them spoilt by a single VM's. */
+static void each_goes_on_alone(void **state)
+{
+    (void)state;
+    struct roundlab_config config = every_second(5);
+    struct roundlab *lab = roundlab_new(&config);
+    roundlab_run(lab, 2500000);
+    unsigned before = roundlab_judge(lab).full;
+    for (unsigned m = 0; m < 3; m++) {
+        roundlab_link(lab, m, 4, false); /* log is cut off from everyone */
+    }
+    roundlab_tap_gap(lab, 3, 0); /* and mail has a disk that is not whole */
+    roundlab_run(lab, 12500000);
+    says(lab, "web      > the group lacks not-whole at mail: it goes on alone");
+    says(lab, "mail     > the group lacks not-whole at mail\n"); /* not it: it is not well */
+    says(lab, "log      > the group lacks no-leader: it goes on alone");
+    struct roundlab_verdict verdict = roundlab_judge(lab);
+    assert_int_equal(verdict.full, before);
+    assert_int_equal(verdict.points, verdict.full);
+    assert_in_range(verdict.single, 4 * 8, 4 * 10);
+    roundlab_tap_copy(lab, 3, 0);
+    for (unsigned m = 0; m < 3; m++) {
+        roundlab_link(lab, m, 4, true);
+    }
+    roundlab_run(lab, 13500000);
+    says(lab, "log      > the group lacks nothing");
+    verdict = roundlab_judge(lab);
+    assert_true(verdict.full > before);
+    unsigned single = verdict.single;
+    roundlab_run(lab, 20 * SECOND);
+    verdict = roundlab_judge(lab);
+    assert_true(verdict.full >= before + 7);
+    assert_int_equal(verdict.single, single);
+    assert_int_equal(verdict.torn, 0);
+    says_not(lab, "REFUSED");
+    says_not(lab, "failed");
+    roundlab_free(lab);
+}
+
+/* With the policy partial nobody goes on alone: those who are there have points. */
+static void partial_never_alone(void **state)
+{
+    (void)state;
+    struct roundlab_config config = every_second(3);
+    config.policy.missing = POLICY_MISSING_PARTIAL;
+    struct roundlab *lab = roundlab_new(&config);
+    roundlab_run(lab, 4500000);
+    roundlab_stop(lab, APP);
+    roundlab_run(lab, 15 * SECOND);
+    says(lab, "web      > the group lacks missing at app\n");
+    struct roundlab_verdict verdict = roundlab_judge(lab);
+    assert_int_equal(verdict.single, 0);
+    assert_true(verdict.points - verdict.full >= 7);
+    roundlab_free(lab);
+}
+
+/* An alarm is given once, and not for what is over within a second: a tap that is upgraded. */
+static void short_lack_is_none(void **state)
+{
+    (void)state;
+    struct roundlab_config config = every_second(3);
+    config.policy.interval_ms = 20000;
+    struct roundlab *lab = roundlab_new(&config);
+    roundlab_run(lab, 2 * SECOND);
+    roundlab_tap_stop(lab, DB, 0);
+    roundlab_run(lab, 2 * SECOND + 900000);
+    roundlab_tap_start(lab, DB, 0);
+    roundlab_run(lab, 6 * SECOND);
+    says_not(lab, "lacks");
+    roundlab_tap_stop(lab, DB, 0);
+    roundlab_run(lab, 12 * SECOND);
+    roundlab_tap_start(lab, DB, 0);
+    roundlab_run(lab, 13 * SECOND);
+    says(lab, "web      > the group lacks not-attached at db: it goes on alone");
+    assert_int_equal(said(lab, "web      > the group lacks"), 2); /* and its end */
+    assert_int_equal(said(lab, "sealed by all of 3 (full)"), 2);  /* at once, not 20 s later */
+    roundlab_free(lab);
+}
+
+/* A leader dies; the group lacks it under the next one, and nobody says "nothing" in between. */
+static void lack_goes_on_under_another_leader(void **state)
+{
+    (void)state;
+    struct roundlab_config config = every_second(4);
+    struct roundlab *lab = roundlab_new(&config);
+    roundlab_run(lab, 2500000);
+    roundlab_stop(lab, 3);
+    roundlab_run(lab, 6500000);
+    roundlab_stop(lab, WEB);
+    roundlab_run(lab, 12500000);
+    says(lab, "app      > the group lacks missing at web: it goes on alone");
+    says_not(lab, "lacks nothing");
+    roundlab_free(lab);
+}
+
+/* ---- a member that is slow ---- */
+
+struct slow { /* messages to and from that member come later */
+    unsigned member;
+    uint64_t us;
+};
+
+static void delay(struct roundlab *lab, unsigned from, unsigned to, struct msg *msg,
+                  struct roundlab_fate *fate, void *context)
+{
+    const struct slow *slow = context;
+    (void)lab;
+    (void)msg;
+    fate->delay_us = from == slow->member || to == slow->member ? slow->us : 0;
+}
+
+static struct roundlab *with_slow(struct slow *slow, enum policy_missing missing)
+{
+    struct roundlab_config config = every_second(4);
+    config.policy.missing = missing;
+    config.fate = delay;
+    config.context = slow;
+    return roundlab_new(&config);
+}
+
+/* Two rounds show it; then it is named, with the figures, and nobody is held for it but in a trial
+ * every ten seconds. Back in time, one trial is enough. */
+static void slow_one_is_named(void **state)
+{
+    (void)state;
+    struct slow slow = {.member = APP};
+    struct roundlab *lab = with_slow(&slow, POLICY_MISSING_STRICT);
+    roundlab_run(lab, 5500000);
+    says_not(lab, "failed");
+    slow.us = 30000; /* there, and back */
+    roundlab_run(lab, 35500000);
+    assert_in_range(said(lab, "failed: timeout at app"), 2 + 2, 2 + 3); /* and trials */
+    assert_int_equal(said(lab, "failed"), said(lab, "failed: timeout at app"));
+    says(lab,
+         "takes no round: slow at app: a HOLD is answered after 50.1 ms or later (second longest "
+         "of its last 7 answers), and letting go takes 0.0 ms more: over the budget of 50.0 ms");
+    says(lab, "mail     > the group lacks slow at app: it goes on alone");
+    says(lab, "app      > the group lacks slow at app: it goes on alone");
+    struct roundlab_verdict verdict = roundlab_judge(lab);
+    assert_true(verdict.single > 4 * 20);
+    unsigned before = verdict.full;
+    slow.us = 0;
+    roundlab_run(lab, 48500000);
+    says(lab, "web      > the group lacks nothing");
+    verdict = roundlab_judge(lab);
+    assert_true(verdict.full >= before + 2);
+    assert_int_equal(verdict.over_budget, 0);
+    assert_int_equal(verdict.torn, 0);
+    says_not(lab, "REFUSED");
+    roundlab_free(lab);
+}
+
+/* Partial: it is left out, and the others have a point each interval. */
+static void slow_one_is_left_out(void **state)
+{
+    (void)state;
+    struct slow slow = {.member = APP};
+    struct roundlab *lab = with_slow(&slow, POLICY_MISSING_PARTIAL);
+    roundlab_run(lab, 5500000);
+    slow.us = 30000;
+    roundlab_run(lab, 35500000);
+    struct roundlab_verdict verdict = roundlab_judge(lab);
+    assert_in_range(said(lab, "failed: timeout at app"), 4, 5);
+    assert_true(verdict.points - verdict.full >= 24);
+    assert_int_equal(verdict.single, 0);
+    says(lab, "sealed by all of 3 (partial)");
+    roundlab_free(lab);
+}
+
+/* What somebody asks for is tried with it all the same, and answered; single VMs make room. */
+static void asked_for_with_a_slow_one(void **state)
+{
+    (void)state;
+    struct slow slow = {.member = APP};
+    struct roundlab *lab = with_slow(&slow, POLICY_MISSING_STRICT);
+    roundlab_run(lab, 5500000);
+    slow.us = 30000;
+    roundlab_run(lab, 12500000);
+    unsigned failed = said(lab, "failed: timeout at app");
+    roundlab_take(lab, WEB, ROUND_KIND_CRASH);
+    roundlab_run(lab, 13500000);
+    assert_int_equal(said(lab, "failed: timeout at app"), failed + 1);
+    says(lab, "its request is answered: it did not hold within the budget");
+    slow.us = 0;
+    roundlab_take(lab, WEB, ROUND_KIND_CRASH);
+    roundlab_run(lab, 14500000);
+    says(lab, "its request is answered: sealed");
+    says_not(lab, "REFUSED");
+    roundlab_free(lab);
+}
+
+/* Not slow, only slower than others: nothing is refused. */
+static void within_the_budget_is_not_slow(void **state)
+{
+    (void)state;
+    struct slow slow = {.member = APP, .us = 20000};
+    struct roundlab *lab = with_slow(&slow, POLICY_MISSING_STRICT);
+    roundlab_run(lab, 30 * SECOND);
+    says_not(lab, "failed");
+    says_not(lab, "slow at");
+    assert_true(roundlab_judge(lab).full >= 20); /* the interval grows: they hold for 41 ms each */
+    roundlab_free(lab);
+}
+
+/* ---- holds that use up what they may ---- */
+
+static void interval_grows(void **state)
+{
+    (void)state;
+    struct slow slow = {.member = APP, .us = 20000}; /* 41 ms each second would be 2.5 s a minute */
+    struct roundlab *lab = with_slow(&slow, POLICY_MISSING_STRICT);
+    roundlab_run(lab, 240 * SECOND);
+    unsigned sealed = said(lab, "sealed by all of 4 (full)");
+    unsigned early = said(lab, "this round is skipped");
+    roundlab_run(lab, 360 * SECOND);
+    unsigned later = said(lab, "sealed by all of 4 (full)") - sealed;
+    assert_in_range(later, 60, 73); /* in two minutes: nearly all that the limit leaves */
+    assert_int_equal(said(lab, "this round is skipped"), early);
+    slow.us = 0;
+    roundlab_run(lab, 420 * SECOND);
+    sealed = said(lab, "sealed by all of 4 (full)");
+    roundlab_run(lab, 480 * SECOND);
+    assert_in_range(said(lab, "sealed by all of 4 (full)") - sealed, 59,
+                    61); /* each second again */
+    roundlab_free(lab);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(each_goes_on_alone),
+        cmocka_unit_test(partial_never_alone),
+        cmocka_unit_test(short_lack_is_none),
+        cmocka_unit_test(lack_goes_on_under_another_leader),
+        cmocka_unit_test(slow_one_is_named),
+        cmocka_unit_test(slow_one_is_left_out),
+        cmocka_unit_test(asked_for_with_a_slow_one),
+        cmocka_unit_test(within_the_budget_is_not_slow),
+        cmocka_unit_test(interval_grows),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
