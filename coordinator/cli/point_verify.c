@@ -106,6 +106,19 @@ static const char *member_text(const struct evidence *e, unsigned k)
                                   : evidence_verdict_text(e->members[k].verdict);
 }
 
+/* The longest hold of its disks, as their seals say, and, if it attests them, as it says itself. */
+static uint64_t hold_of(const struct evidence *e, unsigned member)
+{
+    const struct definition_member *m = &e->definition->members[member];
+    uint64_t longest_us = 0;
+    for (unsigned k = 0; e->round != NULL && k < m->disk_count; k++) {
+        const struct align_entry *entry =
+            align_entry(e->round, &e->definition->disks[m->disk_first + k].stream);
+        longest_us = entry != NULL && entry->hold_us > longest_us ? entry->hold_us : longest_us;
+    }
+    return longest_us;
+}
+
 static json_t *members_json(const struct evidence *e)
 {
     json_t *list = json_array();
@@ -118,11 +131,11 @@ static json_t *members_json(const struct evidence *e)
             time_text(m->signed_ns, when);
             id_hex(&m->stream, stream);
         }
-        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:s}", "member",
-                                              d->name.s, "identity", d->identity, "verdict",
-                                              member_text(e, k), "signer", m->signer, "signed",
-                                              when, "stream", stream, "lsn", (json_int_t)m->lsn,
-                                              "wrong", m->wrong.text));
+        json_array_append_new(
+            list, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:s}", "member", d->name.s,
+                            "identity", d->identity, "verdict", member_text(e, k), "signer",
+                            m->signer, "signed", when, "stream", stream, "lsn", (json_int_t)m->lsn,
+                            "hold_us", (json_int_t)hold_of(e, k), "wrong", m->wrong.text));
     }
     return list;
 }
@@ -147,15 +160,20 @@ static int print_json(const struct evidence *e)
 
 static int print_members(const struct evidence *e)
 {
-    static const char *const titles[] = {"MEMBER", "IDENTITY", "SIGNED", "ATTESTED"};
-    struct cli_table *table = cli_table_new(4, titles);
+    static const char *const titles[] = {"MEMBER", "IDENTITY", "SIGNED", ">HOLD", "ATTESTED"};
+    struct cli_table *table = cli_table_new(5, titles);
     for (unsigned k = 0; k < e->definition->member_count; k++) {
         char when[TIME_TEXT] = "-";
         if (e->members[k].verdict == EVIDENCE_YES) {
             time_text(e->members[k].signed_ns, when);
         }
+        char hold[32] = "-";
+        if (e->members[k].counted) {
+            snprintf(hold, sizeof(hold), "%.1f ms", (double)hold_of(e, k) / 1000.0);
+        }
         const char *const cells[] = {e->definition->members[k].name.s,
-                                     e->definition->members[k].identity, when, member_text(e, k)};
+                                     e->definition->members[k].identity, when, hold,
+                                     member_text(e, k)};
         cli_table_add(table, cells);
     }
     return cli_table_print(table);

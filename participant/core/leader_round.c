@@ -168,6 +168,10 @@ void leader_round_fail(struct leader *l, enum round_reason reason, unsigned memb
     msg->abort.round = l->running.order.round;
     msg->abort.reason = reason;
     send_to_set(l);
+    if (l->running.order.scope == ROUND_SCOPE_GROUP &&
+        (reason == ROUND_REASON_TIMEOUT || reason == ROUND_REASON_EXPIRED)) {
+        leader_pace_late(l); /* a budget ran out, here or there, while they were waited for */
+    }
     l->gap_until_us = l->now_us + TIDE_LEADER_GAP_US;
     leader_round_told(l, true);
     set_wrong(l, reason, member, text);
@@ -503,9 +507,6 @@ void leader_round_deadline(struct leader *l)
         leader_round_told(l, true);
         leader_round_end(l);
         return;
-    }
-    if (r->order.scope == ROUND_SCOPE_GROUP) {
-        leader_pace_late(l);
     }
     for (unsigned m = 0; m < l->definition->member_count; m++) {
         if (r->seats[m].in_set && !r->seats[m].held) {

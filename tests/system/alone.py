@@ -1,8 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""System test: a strict group of three real machines lacks one. The others go on with points of
-their own, which are listed apart, exported and verified, and never pass for points of the group;
-the alarm is there at once, and its end too."""
+"""System test: a strict group of three real machines.
+
+  alone.py missing    one is away: the others go on with points of their own, which are listed apart,
+                      exported and verified, and never pass for points of the group; the alarm is there
+                      at once, and its end too
+  alone.py slow       one answers too late: it is named, and the others are not held for it
+"""
 import os
 import sys
 import time
@@ -38,7 +42,7 @@ def listed_apart(c, killed_ns):
     return points
 
 
-def alone(c):
+def missing(c):
     web, db, app = c.participants
     c.start()
     c.wait_points("at the start", 2, 15, {})
@@ -109,5 +113,54 @@ def alone(c):
     check("no VM goes on alone", not later, str(later))
 
 
+def holds_of(p, name):
+    return next(peer for peer in member(p)["peers"] if peer["member"] == name)
+
+
+def slow(c):
+    web, db, _ = c.participants
+    c.start()
+    c.wait_points("at the start", 3, 20, {})
+    of_db = wait_until("holds are counted", 10, lambda: (
+        lambda h: h if h["answers"] >= 2 and h["holds"] else None)(holds_of(web, "db")))
+    spread = of_db["holds"]
+    check("a distribution", 0 < spread["p50_us"] <= spread["p99_us"] <= spread["max_us"] <= 100000 and
+          spread["count"] >= 2, str(of_db))
+    check("nobody is slow", not of_db["slow"] and of_db["expected_us"] > 0, str(of_db))
+    check("others are told of holds too", wait_until(
+        "of web", 10, lambda: holds_of(db, "web")["holds"])["count"] > 0)
+
+    step("db waits up to a second before each hold: it is named")
+    check("status 0", db.process.stop() == 0, db.process.text()[-500:])
+    db.start("--test-hold-skew-ms", "1000", "--test-seed", "7")
+
+    def named():
+        lack = member(web)["lack"]
+        return lack and lack["reason"] == "slow" and lack["member"] == "db"
+    wait_until("web names it", 40, named)
+    table = c.tidemark("participant", "status", "--local", web.local).stdout
+    check("in the table", "slow: left out of rounds" in table, table)
+    refused = wait_until("a round that is not begun", 10, lambda: [
+        r for r in web.status()["rounds"] if r["reason"] == "slow"])[-1]
+    check("with figures", not refused["began"] and "the budget of 80.0 ms" in refused["text"],
+          str(refused))
+    for kind, text in (("points-lost", "slow at member db"), ("slow-member", "with member db a hold")):
+        told = events(c, web, kind)
+        check(f"event {kind}", told and text in told[-1]["text"], str(told))
+
+    step("it does not wait any more: the next trial is a point")
+    check("status 0", db.process.stop() == 0, db.process.text()[-500:])
+    db.switches = []
+    db.start()
+    full = c.wait_points("with db again", 2, 60)
+    check("full", all(p["label"] == "full" for p in full.values()), str(full))
+    check("it is not slow", not holds_of(web, "db")["slow"] and member(web)["points"] == "group",
+          str(member(web)))
+
+
+PARTS = {"missing": missing, "slow": slow}
+
 if __name__ == "__main__":
-    sys.exit(run_part(alone, Cluster(["web", "db", "app"])))
+    if len(sys.argv) != 2 or sys.argv[1] not in PARTS:
+        sys.exit(__doc__)
+    sys.exit(run_part(PARTS[sys.argv[1]], Cluster(["web", "db", "app"])))

@@ -202,6 +202,28 @@ static void slow_one_is_named(void **state)
     roundlab_free(lab);
 }
 
+/* The taps' own cap is shorter than the group's budget: they let go first, and who is to blame is
+ * not who says so, but who was still waited for. */
+static void slow_beyond_the_taps_cap(void **state)
+{
+    (void)state;
+    struct slow slow = {.member = APP};
+    struct roundlab_config config = every_second(4);
+    config.policy.hold_us_max = 80000; /* the lab's taps: 50 ms */
+    config.fate = delay;
+    config.context = &slow;
+    struct roundlab *lab = roundlab_new(&config);
+    roundlab_run(lab, 5500000);
+    slow.us = 60000;
+    roundlab_run(lab, 14500000);
+    assert_int_equal(said(lab, "failed: expired at web"), 2);
+    assert_int_equal(said(lab, "failed"), 2);
+    says(lab, "web      > takes no round: slow at app");
+    says_not(lab, "slow at web");
+    says_not(lab, "follows db"); /* nobody yields for it */
+    roundlab_free(lab);
+}
+
 /* Partial: it is left out, and the others have a point each interval. */
 static void slow_one_is_left_out(void **state)
 {
@@ -285,6 +307,7 @@ int main(void)
         cmocka_unit_test(short_lack_is_none),
         cmocka_unit_test(lack_goes_on_under_another_leader),
         cmocka_unit_test(slow_one_is_named),
+        cmocka_unit_test(slow_beyond_the_taps_cap),
         cmocka_unit_test(slow_one_is_left_out),
         cmocka_unit_test(asked_for_with_a_slow_one),
         cmocka_unit_test(within_the_budget_is_not_slow),
