@@ -23,7 +23,7 @@ done
 
 for bug in $bugs; do
     all=$((all + 1))
-    out=$("$sim" swarm --seeds 1..300 --planted "$bug")
+    out=$("$sim" swarm --seeds 1..1000 --planted "$bug")
     status=$?
     seed=$(echo "$out" | sed -n 's/^seed \([0-9]*\),.*/\1/p')
     if [ "$status" != 3 ]; then

@@ -72,8 +72,9 @@ static void look_own(struct leader *l)
     if (is_strict(l) && (mended || (l->own_leave && !leave))) {
         uint64_t quiet_us = l->now_us + TIDE_LEADER_QUIET_US;
         l->gap_until_us = l->gap_until_us > quiet_us ? l->gap_until_us : quiet_us;
-        if (l->lack.reason != ROUND_REASON_NONE && l->due_us > quiet_us) {
-            l->due_us = quiet_us; /* points again, as soon as can be */
+        uint64_t return_us = l->now_us + TIDE_LEADER_RETURN_US;
+        if (l->lack.reason != ROUND_REASON_NONE && l->due_us > return_us) {
+            l->due_us = return_us; /* points again, whatever the interval is */
         }
     }
     if (leave != l->own_leave || !lack_equal(&own, &l->own_lack)) {

@@ -281,6 +281,7 @@ class Cluster:
         self.base = tempfile.mkdtemp(prefix="tidemark-test-")
         self.processes = []
         self.interval = interval
+        self.missing = "strict"
         a, b = os.getpid() // 250 % 120 + 100, os.getpid() % 250 + 1
         self.net = net or f"127.{a}.{b}"
         self.coordinator_address = f"{self.net}.10:9443"
@@ -368,7 +369,7 @@ local = {self.coordinator_local}
             for p in self.participants)
         path = self.path("group.yaml")
         self.write(path, f"group: {GROUP}\ninterval: {self.interval}\nhold-max: 80ms\n"
-                         f"missing: strict\nmembers:\n{members}")
+                         f"missing: {self.missing}\nmembers:\n{members}")
         done = self.tidemark("group", "apply", "-f", path, "--local", self.coordinator_local)
         if done.returncode != 0:
             raise Failed(f"group apply: {done.stderr}")

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""System test: a strict group of three real machines.
+"""System test: three real machines of which one is missing, or slow.
 
-  alone.py missing    one is away: the others go on with points of their own, which are listed apart,
+  alone.py missing    the group is strict and one is away: the others go on with points of their own, which are listed apart,
                       exported and verified, and never pass for points of the group; the alarm is there
                       at once, and its end too
+  alone.py partial    the same in a partial group: points of who is there, partial wherever they are shown
   alone.py slow       one answers too late: it is named, and the others are not held for it
 """
 import os
@@ -113,6 +114,53 @@ def missing(c):
     check("no VM goes on alone", not later, str(later))
 
 
+def partial(c):
+    web, db, app = c.participants
+    c.missing = "partial"
+    c.start()
+    wait_until("full ones", 20, lambda: any(p["label"] == "full" for p in c.points().values()))
+    step("db's daemon is killed: points of the others, and an alarm")
+    db.process.kill()
+    for p in (web, app):
+        wait_until(f"{p.name} says so", 15, lambda p=p: member(p)["points"] == "partial")
+        check("who and why", member(p)["lack"]["member"] == "db", str(member(p)["lack"]))
+        alarm = events(c, p, "points-partial")
+        check("the alarm", alarm and "missing at member db" in alarm[-1]["text"], str(alarm))
+    before = c.points()
+    points = c.wait_points("without db", 2, 20, before)
+    for p in points.values():
+        check("partial", (p["label"], p["scope"], p["missing"], p["vm"]) ==
+              ("partial", "group", ["db"], "") and
+              [m["member"] for m in p["members"]] == ["web", "app"], str(p))
+    point = next(iter(points))
+    line = next(text for text in c.tidemark("point", "list", GROUP, "--local",
+                                            c.coordinator_local).stdout.splitlines()
+                if text.startswith(point[:12]))
+    check("the list", "partial" in line and "2 of 3" in line, line)
+    text = c.tidemark("point", "show", point, "--local", c.coordinator_local).stdout
+    check("show", "label    partial" in text and "missing  db" in text, text)
+    verdict = wait_until("verified", 10, lambda: (
+        lambda v: v if v.returncode == 0 else None)(c.tidemark(
+            "point", "verify", point, "--store", c.path("store"), "--ca",
+            f"{c.path('pki')}/ca.crt"))).stdout
+    check("as what it is", "label     partial, 2 of 3 members" in verdict and "missing" in verdict,
+          verdict)
+    done = c.tidemark("point", "export", point, "--vm", "db", "--disk", "data", "--to",
+                      c.path("never"), "--local", c.coordinator_local)
+    check("nothing of db's", done.returncode == 4 and "it is partial" in done.stderr, done.stderr)
+    for p in (web, app):
+        last = [r for r in p.status()["rounds"] if r["sealed"]][-1]
+        check("the round", last["label"] == "partial", str(last))
+    check("nobody goes alone", not single(c), str(single(c)))
+    step("db is back: full ones")
+    db.start()
+    wait_until("full ones again", 30, lambda: any(
+        p["label"] == "full" for k, p in c.points().items() if k not in before and k not in points))
+    for p in (web, app):
+        check("the alarm is over", member(p)["points"] == "group" and
+              events(c, p, "points-back"), str(member(p)))
+
+
 def holds_of(p, name):
     return next(peer for peer in member(p)["peers"] if peer["member"] == name)
 
@@ -158,7 +206,7 @@ def slow(c):
           str(member(web)))
 
 
-PARTS = {"missing": missing, "slow": slow}
+PARTS = {"missing": missing, "partial": partial, "slow": slow}
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1] not in PARTS:
