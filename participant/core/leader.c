@@ -483,7 +483,9 @@ void leader_step(struct leader *l, const struct leader_event *event,
     }
     if (l->definition != NULL) {
         look_around(l);
-        leader_alone_look(l);
+        if (event->type != LEADER_MESSAGE || l->running.phase != PHASE_HOLDING) {
+            leader_alone_look(l); /* not while the group is held: it goes through all taps */
+        }
         send_heartbeats(l);
     }
     l->outbox = NULL;

@@ -3,21 +3,10 @@
 
 #include "common/core/check.h"
 
-static void add(struct pace_window *window, uint64_t us)
-{
-    window->us[window->next] = us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
-    window->next = (window->next + 1) % TIDE_PACE_WINDOW;
-    window->count += window->count < TIDE_PACE_WINDOW;
-}
-
-/* The second longest; 0: fewer than two are known. */
-static uint64_t high(const struct pace_window *window)
+static uint32_t second_longest(const struct pace_window *window)
 {
     uint32_t first = 0;
     uint32_t second = 0;
-    if (window->count < 2) {
-        return 0;
-    }
     for (unsigned i = 0; i < window->count; i++) {
         if (window->us[i] > first) {
             second = first;
@@ -29,15 +18,23 @@ static uint64_t high(const struct pace_window *window)
     return second;
 }
 
+static void add(struct pace_window *window, uint64_t us)
+{
+    window->us[window->next] = us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
+    window->next = (window->next + 1) % TIDE_PACE_WINDOW;
+    window->count += window->count < TIDE_PACE_WINDOW;
+    window->high_us = window->count < 2 ? 0 : second_longest(window);
+}
+
 uint64_t pace_answer_us(const struct pace *pace, unsigned member)
 {
     TIDE_CHECK(member < TIDE_MEMBERS_MAX);
-    return high(&pace->answers[member]);
+    return pace->answers[member].high_us;
 }
 
 uint64_t pace_rest_us(const struct pace *pace)
 {
-    return high(&pace->rest);
+    return pace->rest.high_us;
 }
 
 unsigned pace_answers(const struct pace *pace, unsigned member)

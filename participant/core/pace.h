@@ -21,6 +21,7 @@ struct pace_window {
     uint32_t us[TIDE_PACE_WINDOW];
     unsigned next;
     unsigned count;
+    uint32_t high_us; /* the second longest; 0: fewer than two are known */
 };
 
 struct pace { /* all zero: nothing is known */

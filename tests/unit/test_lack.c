@@ -2,6 +2,7 @@
 /* Groups that lack a member, or have a slow one, in the round lab: who goes on alone, who is left
  * out, that the group's rounds come back unspoilt; and the hold as a promise: who is named, what is
  * tried again, how the interval grows. */
+#include "participant/core/leader.h"
 #include "tests/lib/roundlab.h"
 
 #include <setjmp.h>
@@ -299,6 +300,135 @@ static void interval_grows(void **state)
     roundlab_free(lab);
 }
 
+/* ---- one leader machine by itself: db, of three, with one link ---- */
+
+struct bench {
+    struct leader *leader;
+    uint64_t now_us;
+    unsigned lacks; /* given out */
+    struct leader_lack last;
+};
+
+static void put(void *context, const struct leader_effect *effect)
+{
+    struct bench *b = context;
+    if (effect->type == LEADER_LACK) {
+        b->lacks++;
+        b->last = *effect->lack;
+    }
+}
+
+static void step(struct bench *b, struct leader_event event)
+{
+    const struct leader_outbox outbox = {.put = put, .context = b};
+    event.now_us = b->now_us;
+    leader_step(b->leader, &event, &outbox);
+}
+
+/* Ticks as the machine wants them, up to that time. */
+static void pass(struct bench *b, uint64_t until_us)
+{
+    while (leader_wake_us(b->leader) <= until_us) {
+        uint64_t wake_us = leader_wake_us(b->leader);
+        b->now_us = wake_us > b->now_us ? wake_us : b->now_us;
+        step(b, (struct leader_event){.type = LEADER_TICK, .random = {{1}}});
+    }
+    b->now_us = until_us;
+}
+
+static struct definition *define(uint64_t epoch)
+{
+    struct definition *d = malloc(sizeof *d);
+    struct name name;
+    struct id group = {{7}};
+    struct err err;
+    assert_true(name_parse("shop", &name));
+    definition_init(d, &group, &name, epoch);
+    d->epoch.hash.b[0] = (uint8_t)epoch;
+    static const char *const names[] = {"web", "db", "app"};
+    for (unsigned m = 0; m < 3; m++) {
+        struct definition_member member = {.identity = "spiffe://x/participant/y",
+                                           .address = "127.0.0.1:1"};
+        struct definition_disk disk = {.stream = {{(uint8_t)(m + 1)}},
+                                       .timeline = {{9}},
+                                       .disk = {{(uint8_t)(m + 11)}},
+                                       .size = 4096,
+                                       .block_size = 512};
+        assert_true(name_parse(names[m], &member.name));
+        assert_true(name_parse("data", &disk.name));
+        assert_int_equal(definition_add_member(d, &member, &err), 0);
+        assert_int_equal(definition_add_disk(d, &disk, &err), 0);
+    }
+    return d;
+}
+
+static void open_bench(struct bench *b, const struct definition *definition)
+{
+    struct leader_config config = {.incarnation = 5};
+    *b = (struct bench){.now_us = 1};
+    assert_true(name_parse("db", &config.name));
+    b->leader = leader_new(&config);
+    step(b, (struct leader_event){.type = LEADER_DEFINITION, .definition = definition, .self = 1});
+}
+
+/* Another definition does not end an alarm whose reason goes on; none at all does. */
+static void alarm_outlives_a_definition(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct definition *one = define(1);
+    struct definition *two = define(2);
+    open_bench(&b, one);
+    pass(&b, 900000);
+    assert_int_equal(b.lacks, 0);
+    pass(&b, 1500000);
+    assert_int_equal(b.lacks, 1);
+    assert_int_equal(b.last.reason, ROUND_REASON_MISSING);
+    assert_string_equal(b.last.member.s, "web");
+    assert_false(b.last.alone); /* its own tap is not there */
+    step(&b, (struct leader_event){.type = LEADER_DEFINITION, .definition = two, .self = 1});
+    pass(&b, 5000000);
+    assert_int_equal(b.lacks, 1);
+    assert_int_equal(leader_lack(b.leader).reason, ROUND_REASON_MISSING);
+    step(&b, (struct leader_event){.type = LEADER_DEFINITION});
+    assert_int_equal(leader_lack(b.leader).reason, ROUND_REASON_NONE);
+    leader_free(b.leader);
+    free(one);
+    free(two);
+}
+
+/* Holds of rounds that another leads are counted too; what did not answer is not. */
+static void told_holds_are_counted(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct definition *d = define(1);
+    open_bench(&b, d);
+    step(&b, (struct leader_event){.type = LEADER_LINK, .peer = 0, .up = true});
+    static struct msg msg;
+    msg = (struct msg){.type = MSG_SUM};
+    msg.head.group = d->group;
+    msg.head.from = d->members[0].name;
+    msg.head.to = d->members[1].name;
+    msg.head.epoch = d->epoch;
+    msg.sum.round.b[0] = 1;
+    msg.sum.member_count = 2;
+    msg.sum.members[0] = (struct msg_member_sum){
+        .member = d->members[0].name, .hold_us_max = 1000, .outcome = ROUND_OUTCOME_HELD};
+    msg.sum.members[1] = (struct msg_member_sum){.member = d->members[2].name};
+    for (unsigned i = 0; i < 3; i++) {
+        step(&b, (struct leader_event){.type = LEADER_MESSAGE, .msg = &msg});
+    }
+    assert_int_equal(leader_holds(b.leader, 0).holds.count, 3);
+    assert_in_range(leader_holds(b.leader, 0).holds.p99_us, 1000, 1125);
+    assert_int_equal(leader_holds(b.leader, 0).holds.max_us, 1000);
+    assert_int_equal(leader_holds(b.leader, 2).holds.count, 0);
+    assert_int_equal(leader_holds(b.leader, 0).answers, 0); /* those the leader alone knows */
+    assert_int_equal(leader_share(b.leader).held_us, 3 * TIDE_HOLD_US); /* not sealed by all */
+    leader_free(b.leader);
+    free(d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -312,6 +442,8 @@ int main(void)
         cmocka_unit_test(asked_for_with_a_slow_one),
         cmocka_unit_test(within_the_budget_is_not_slow),
         cmocka_unit_test(interval_grows),
+        cmocka_unit_test(alarm_outlives_a_definition),
+        cmocka_unit_test(told_holds_are_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
