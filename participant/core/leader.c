@@ -118,6 +118,7 @@ static void forget_peer(struct leader *l, unsigned member)
 {
     const struct definition_member *m = &l->definition->members[member];
     l->peers[member].heard = false;
+    leader_pace_forget_member(l, member); /* it was not slow: it was not there */
     for (unsigned i = 0; i < m->disk_count; i++) {
         l->taps[m->disk_first + i].incarnation = 0;
         l->taps[m->disk_first + i].whole = false;

@@ -53,6 +53,12 @@ static void look(struct leader *l)
     }
 }
 
+void leader_pace_forget_member(struct leader *l, unsigned member)
+{
+    pace_forget(&l->pace, member);
+    look(l);
+}
+
 void leader_pace_held(struct leader *l, unsigned member)
 {
     pace_answered(&l->pace, member, l->now_us - l->running.began_us, l->running.budget_us);

@@ -10,6 +10,7 @@
 
 void leader_pace_forget(struct leader *l); /* this machine begins to lead, or the definition is
                                               another */
+void leader_pace_forget_member(struct leader *l, unsigned member); /* it is not heard any more */
 /* A member is in the way of the round that would be taken now; false while it is not known. */
 bool leader_pace_slow(const struct leader *l, unsigned member);
 /* Says so, with the figures. */

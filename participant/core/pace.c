@@ -54,12 +54,18 @@ bool pace_slow(const struct pace *pace, unsigned member, uint32_t budget_us)
     return pace_expected_us(pace, member) > budget_us;
 }
 
+void pace_forget(struct pace *pace, unsigned member)
+{
+    TIDE_CHECK(member < TIDE_MEMBERS_MAX);
+    pace->answers[member] = (struct pace_window){.count = 0};
+}
+
 void pace_answered(struct pace *pace, unsigned member, uint64_t us, uint32_t budget_us)
 {
     TIDE_CHECK(member < TIDE_MEMBERS_MAX);
     struct pace_window *window = &pace->answers[member];
     if (pace_slow(pace, member, budget_us) && us + pace_rest_us(pace) <= budget_us) {
-        *window = (struct pace_window){.count = 0};
+        pace_forget(pace, member);
     }
     add(window, us);
 }

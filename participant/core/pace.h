@@ -32,6 +32,7 @@ struct pace { /* all zero: nothing is known */
 /* HOLD to HELD. budget_us: what the hold may last. */
 void pace_answered(struct pace *pace, unsigned member, uint64_t us, uint32_t budget_us);
 void pace_rest(struct pace *pace, uint64_t us);
+void pace_forget(struct pace *pace, unsigned member); /* nothing is known of it any more */
 
 /* How long a hold is expected to last if this member takes part; 0: not known. */
 uint64_t pace_expected_us(const struct pace *pace, unsigned member);

@@ -439,27 +439,9 @@ static unsigned first_of(const struct set *set)
     return d;
 }
 
-unsigned check_points(struct check *check, uint64_t from_us, uint64_t to_us, bool full)
-{
-    struct check_stream streams[DISKS_MAX];
-    unsigned points = 0;
-    copy_streams(check, streams);
-    for (unsigned d = 0; d < check->definition->disk_count; d++) {
-        for (size_t i = 0; i < streams[d].count; i++) {
-            const struct record *r = &streams[d].records[i];
-            uint64_t at_us = streams[d].at_us[i];
-            points +=
-                r->type == RECORD_BOOKMARK && at_us >= from_us && at_us <= to_us &&
-                r->bookmark.order.scope == ROUND_SCOPE_GROUP &&
-                first_of(&r->bookmark.order.set) == d &&
-                full == is_all(check, &r->bookmark.order.set) &&
-                rule_round(check->definition, streams, &r->bookmark.order) == ROUND_ANSWER_YES;
-        }
-    }
-    return points;
-}
-
-unsigned check_single(struct check *check, uint64_t from_us, uint64_t to_us, int member)
+/* member -1: whichever it is of. */
+static unsigned points_called(struct check *check, uint64_t from_us, uint64_t to_us,
+                              enum align_label label, int member)
 {
     struct check_stream streams[DISKS_MAX];
     unsigned points = 0;
@@ -468,14 +450,24 @@ unsigned check_single(struct check *check, uint64_t from_us, uint64_t to_us, int
         for (size_t i = 0; i < streams[d].count; i++) {
             const struct record *r = &streams[d].records[i];
             const struct round_order *order = &r->bookmark.order;
-            points += r->type == RECORD_BOOKMARK && order->scope == ROUND_SCOPE_MEMBER &&
-                      streams[d].at_us[i] >= from_us && streams[d].at_us[i] <= to_us &&
-                      first_of(&order->set) == d && of_one(check, &order->set) >= 0 &&
+            points += r->type == RECORD_BOOKMARK && streams[d].at_us[i] >= from_us &&
+                      streams[d].at_us[i] <= to_us && first_of(&order->set) == d &&
+                      due_label(check, order) == label &&
                       (member < 0 || of_one(check, &order->set) == member) &&
                       rule_round(check->definition, streams, order) == ROUND_ANSWER_YES;
         }
     }
     return points;
+}
+
+unsigned check_points(struct check *check, uint64_t from_us, uint64_t to_us, bool full)
+{
+    return points_called(check, from_us, to_us, full ? ALIGN_LABEL_FULL : ALIGN_LABEL_PARTIAL, -1);
+}
+
+unsigned check_single(struct check *check, uint64_t from_us, uint64_t to_us, int member)
+{
+    return points_called(check, from_us, to_us, ALIGN_LABEL_SINGLE_VM, member);
 }
 
 static bool named_before(const struct check_stream streams[DISKS_MAX], unsigned disk,

@@ -26,7 +26,7 @@ foreach(part IN ITEMS overload power fork resize orders)
     ENVIRONMENT "TIDE_SOURCE=${CMAKE_SOURCE_DIR};TIDE_BUILD=${CMAKE_BINARY_DIR}")
 endforeach()
 # Machines in network namespaces, under one nemesis each.
-foreach(part IN ITEMS leader half one-way ring pause coordinator torn)
+foreach(part IN ITEMS leader half one-way ring pause coordinator alone torn)
   add_test(NAME system_nemesis_${part}
     COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/nemesis.py ${part})
   set_tests_properties(system_nemesis_${part} PROPERTIES LABELS system TIMEOUT 180

@@ -8,6 +8,8 @@
   nemesis.py ring         each member reaches its two neighbours only
   nemesis.py pause        the leader's daemon, then another one, is stopped for a while and goes on
   nemesis.py coordinator  the coordinator cannot be reached: rounds go on, and become points later
+  nemesis.py alone        a member that may not lead is cut off from all others, which the group needs: each
+                          goes on with points of its own, and those hold what their latest step rests on there
   nemesis.py torn         hold switched off: the judge of the other parts must find points torn
 
 Meanwhile one chain of writes goes over all disks: each is issued when the one before was acknowledged,
@@ -64,9 +66,11 @@ class Chain(threading.Thread):
         check("no write failed or hung", self.failed is None and not self.is_alive(), self.failed)
 
     def torn(self, values):
-        """What is missing of disks with these latest steps, or None."""
-        latest = max(values)
-        for disk, value in enumerate(values):
+        """What is missing of disks with these latest steps, or None: a list of all disks, or a
+        mapping from some."""
+        values = values if isinstance(values, dict) else dict(enumerate(values))
+        latest = max(values.values())
+        for disk, value in values.items():
             due = next((s for s in range(latest, 0, -1) if self.where[s] == disk), 0)
             if value < due:
                 return f"step {latest} is there, step {due} of disk {disk} is not: it has {value}"
@@ -222,6 +226,36 @@ def coordinator(s):
     s.all_hold()
 
 
+def alone(s):
+    c = s.c
+    s.start()
+    step("nobody reaches mail, but the coordinator")
+    c.cut_between(["mail"], MEMBERS[:3])
+
+    def listed(vm):
+        return c.command("point", "list", "--single-vm", "--vm", vm, "--local",
+                         c.coordinator_local)["points"]
+
+    def lack(p):
+        return (p.status()["members"][0]["lack"] or {}).get("reason")
+    wait_until("all know why", 20, lambda: [lack(p) for p in c.participants] ==
+               ["missing"] * 3 + ["no-leader"])
+    wait_until("each has points of its own", 30, lambda: all(
+        len(listed(vm)) >= 3 for vm in MEMBERS))
+    c.heal()
+    s.recovers("mail is back")
+    judged = 0
+    for vm in MEMBERS:
+        for point in listed(vm)[-2:]:
+            values = {k: struct.unpack_from("<Q", c.export(point["point"], d))[0]
+                      for k, d in enumerate(c.disks) if d.member == vm}
+            why = s.chain.torn(values)
+            check("a point of one VM is not torn", why is None, f"{point['point']}: {why}")
+            judged += 1
+    step(f"{judged} points of single VMs judged, none torn")
+    s.all_hold()
+
+
 def torn(s):
     s.start("--unsafe-no-hold", "--test-hold-skew-ms", "20", "--test-seed", "7")
     s.c.wait_points("unaligned", 6, 30)
@@ -230,7 +264,7 @@ def torn(s):
 
 
 PARTS = {"leader": leader, "half": half, "one-way": one_way, "ring": ring, "pause": pause,
-         "coordinator": coordinator, "torn": torn}
+         "coordinator": coordinator, "alone": alone, "torn": torn}
 
 
 def main():

@@ -242,6 +242,38 @@ static void slow_one_is_left_out(void **state)
     roundlab_free(lab);
 }
 
+/* A link that swallows everything shows as late answers first; once it is known to be dead, and
+ * back, its member is not tried but asked. */
+static void not_there_is_not_slow(void **state)
+{
+    (void)state;
+    struct slow slow = {.member = APP};
+    struct roundlab *lab = with_slow(&slow, POLICY_MISSING_STRICT);
+    roundlab_run(lab, 5500000);
+    slow.us = 30000;
+    roundlab_run(lab, 8500000);
+    says(lab, "web      > takes no round: slow at app");
+    for (unsigned m = 0; m < 4; m++) {
+        if (m != APP) {
+            roundlab_link(lab, APP, m, false);
+        }
+    }
+    roundlab_run(lab, 10500000);
+    says(lab, "web      > the group lacks missing at app: it goes on alone");
+    slow.us = 0;
+    for (unsigned m = 0; m < 4; m++) {
+        if (m != APP) {
+            roundlab_link(lab, APP, m, true);
+        }
+    }
+    roundlab_run(lab, 12 * SECOND);
+    says(lab, "web      > the group lacks nothing");
+    unsigned before = roundlab_judge(lab).full;
+    roundlab_run(lab, 16 * SECOND);
+    assert_true(roundlab_judge(lab).full >= before + 3);
+    roundlab_free(lab);
+}
+
 /* What somebody asks for is tried with it all the same, and answered; single VMs make room. */
 static void asked_for_with_a_slow_one(void **state)
 {
@@ -439,6 +471,7 @@ int main(void)
         cmocka_unit_test(slow_one_is_named),
         cmocka_unit_test(slow_beyond_the_taps_cap),
         cmocka_unit_test(slow_one_is_left_out),
+        cmocka_unit_test(not_there_is_not_slow),
         cmocka_unit_test(asked_for_with_a_slow_one),
         cmocka_unit_test(within_the_budget_is_not_slow),
         cmocka_unit_test(interval_grows),
