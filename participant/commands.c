@@ -338,8 +338,10 @@ static json_t *status(const struct commands *c)
     json_object_set_new(to, "members", members);
     json_object_set_new(to, "disks", disks);
     json_object_set_new(to, "rounds", rounds);
-    put_number(to, "rounds_sealed", view->rounds_sealed);
-    put_number(to, "rounds_failed", view->rounds_failed);
+    put_number(to, "rounds_sealed", view->rounds_of_group.sealed);
+    put_number(to, "rounds_failed", view->rounds_of_group.failed);
+    put_number(to, "single_vm_sealed", view->rounds_of_member.sealed);
+    put_number(to, "single_vm_failed", view->rounds_of_member.failed);
     put_number(to, "attestations_lost", signer_lost(c->signer));
     holder_view_free(view);
     return to;

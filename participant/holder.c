@@ -64,8 +64,8 @@ struct holder {
     unsigned round_count;
     unsigned round_next;
     struct holder_round rounds[HOLDER_ROUNDS_MAX];
-    uint64_t rounds_sealed;
-    uint64_t rounds_failed;
+    struct holder_count rounds_of_group;
+    struct holder_count rounds_of_member;
 };
 
 /* After whatever was fed: messages between own members, then the next timer. */
@@ -168,6 +168,8 @@ static void seat_round(void *arg, struct seat *seat, const struct leader_round *
     struct holder *h = arg;
     const struct definition *definition = seat_definition(seat);
     struct holder_round *place = &h->rounds[h->round_next];
+    struct holder_count *count =
+        round->scope == ROUND_SCOPE_MEMBER ? &h->rounds_of_member : &h->rounds_of_group;
     for (unsigned i = 0; round->began && i < h->round_count; i++) {
         if (id_equal(&h->rounds[i].round.sum.round, &round->sum.round)) {
             return; /* another own member has told of it */
@@ -186,9 +188,9 @@ static void seat_round(void *arg, struct seat *seat, const struct leader_round *
         tell_holds(h, seat, round);
     }
     if (round->sum.sealed_by_all) {
-        h->rounds_sealed++;
+        count->sealed++;
     } else {
-        h->rounds_failed++;
+        count->failed++;
         tell_failed(h, place->seat, round);
     }
 }
@@ -468,8 +470,8 @@ static void on_view(void *arg)
         view->rounds[i] =
             h->rounds[(h->round_next + HOLDER_ROUNDS_MAX - h->round_count + i) % HOLDER_ROUNDS_MAX];
     }
-    view->rounds_sealed = h->rounds_sealed;
-    view->rounds_failed = h->rounds_failed;
+    view->rounds_of_group = h->rounds_of_group;
+    view->rounds_of_member = h->rounds_of_member;
     call_answer(question->call);
 }
 

@@ -89,6 +89,11 @@ struct holder_round {
     struct name leader;
 };
 
+struct holder_count { /* of rounds of one scope */
+    uint64_t sealed;  /* by all */
+    uint64_t failed;  /* or not begun */
+};
+
 struct holder_view {
     unsigned disk_count;
     struct tapset_view disks[SETTINGS_DISKS_MAX];
@@ -97,8 +102,8 @@ struct holder_view {
     struct link_stats link;
     unsigned round_count; /* newest last */
     struct holder_round rounds[HOLDER_ROUNDS_MAX];
-    uint64_t rounds_sealed; /* since the daemon began, by all */
-    uint64_t rounds_failed;
+    struct holder_count rounds_of_group; /* since the daemon began */
+    struct holder_count rounds_of_member;
     uint64_t queue_lost; /* messages between own members that did not fit */
 };
 

@@ -59,6 +59,7 @@ def missing(c):
         check("who and why", lack["member"] == "db" and lack["reason"] == "missing", str(lack))
         alarm = events(c, p, "points-lost")
         check("the alarm", alarm and "missing at member db" in alarm[-1]["text"], str(alarm))
+    sealed = web.status()["rounds_sealed"]
     table = c.tidemark("participant", "status", "--local", web.local)
     check("the table", "single-vm: missing at db" in table.stdout, table.stdout)
     held = {}
@@ -91,7 +92,10 @@ def missing(c):
                         f"{c.path('pki')}/ca.crt")
     check("verified, as what it is", verdict["verdict"] == "yes" and
           verdict["label"] == "single-vm", str(verdict))
-    last = [r for r in web.status()["rounds"] if r["scope"] == "member"][-1]
+    status = web.status()
+    check("counted apart", status["rounds_sealed"] == sealed and status["single_vm_sealed"] >= 2,
+          f"{sealed}: {status['rounds_sealed']}, {status['single_vm_sealed']}")
+    last = [r for r in status["rounds"] if r["scope"] == "member"][-1]
     check("the round", last["sealed"] and last["label"] == "single-vm" and
           [m["member"] for m in last["members"]] == ["web"], str(last))
 
