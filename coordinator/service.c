@@ -26,6 +26,8 @@
 struct service {
     struct loop *loop;
     struct tls_identity *identity;
+    const struct settings *settings;
+    struct keyring *keyring; /* NULL: the store is not encrypted */
     struct store *store;
     struct catalog *catalog;
     struct pool *pool;
@@ -150,7 +152,12 @@ static json_t *run_command(struct service *s, const char *command, const json_t 
                    : with("point", found);
     }
     if (strcmp(command, "store") == 0) {
-        return with("path", json_string(store_path(s->store)));
+        json_t *answer = with("path", json_string(store_path(s->store)));
+        if (json_object_set_new(answer, "master_key", json_string(s->settings->master_key)) < 0) {
+            json_decref(answer);
+            answer = NULL;
+        }
+        return answer;
     }
     err_set(&e, TIDE_ERR_USAGE, "the coordinator has no command '%.64s'", command);
     return failed(&e);
@@ -245,7 +252,16 @@ static void stop(void *arg)
 static int start_store(struct service *s, const struct settings *settings, struct err *err)
 {
     char why[TIDE_ERR_TEXT_MAX];
-    if (store_open(settings->store, note, NULL, &s->store, err) < 0 ||
+    struct segment_form form = {.level = (int)settings->compression};
+    if (settings->master_key[0] != '\0' &&
+        keyring_open(settings->store, settings->master_key, &s->keyring, err) < 0) {
+        return -1;
+    }
+    form.keyring = s->keyring;
+    if (s->keyring == NULL) {
+        log_info("no master-key: segments are stored as they come, without encryption");
+    }
+    if (store_open(settings->store, &form, note, NULL, &s->store, err) < 0 ||
         catalog_open(settings->catalog, &s->catalog, why, err) < 0) {
         return -1;
     }
@@ -306,12 +322,13 @@ static void end(struct service *s)
     points_free(s->points);
     catalog_close(s->catalog);
     store_close(s->store);
+    keyring_close(s->keyring);
     tls_identity_free(s->identity);
 }
 
 int service_run(const struct settings *settings, struct err *err)
 {
-    struct service s = {0};
+    struct service s = {.settings = settings};
     s.loop = loop_new();
     daemon_signals_init(&s.signals, s.loop, stop, &s);
     daemon_renewal_init(&s.renewal, s.loop);

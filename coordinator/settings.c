@@ -6,6 +6,7 @@
 
 #include "common/io/config.h"
 #include "common/io/local.h"
+#include "coordinator/core/box.h"
 
 struct draft {
     struct settings settings;
@@ -42,9 +43,9 @@ static int entry(void *arg, const struct config_entry *e, struct err *err)
     const struct {
         const char *key;
         char *to;
-    } paths[] = {{"identity-cert", s->cert}, {"identity-key", s->key}, {"ca", s->ca},
-                 {"store", s->store},        {"catalog", s->catalog},  {"cache", s->cache},
-                 {"local", s->local}};
+    } paths[] = {{"identity-cert", s->cert}, {"identity-key", s->key},     {"ca", s->ca},
+                 {"store", s->store},        {"catalog", s->catalog},      {"cache", s->cache},
+                 {"local", s->local},        {"master-key", s->master_key}};
     if (strcmp(e->section, "coordinator") != 0) {
         return err_set(err, TIDE_ERR_CONFIG, "unknown section [%s]; expected [coordinator]",
                        e->section);
@@ -70,13 +71,24 @@ static int entry(void *arg, const struct config_entry *e, struct err *err)
         }
         return address_parse(s->listen_text, true, &s->listen, err);
     }
+    if (strcmp(e->key, "compression") == 0) {
+        uint64_t level;
+        if (config_parse_number(e->value, 0, BOX_LEVEL_MAX, &level, err) < 0) {
+            return -1;
+        }
+        s->compression = (unsigned)level;
+        return 0;
+    }
     return config_unknown(
-        e, "listen, identity-cert, identity-key, ca, store, catalog, cache, local", err);
+        e,
+        "listen, identity-cert, identity-key, ca, store, catalog, cache, master-key, "
+        "compression, local",
+        err);
 }
 
 int settings_load(const char *path, struct settings *ret, struct err *err)
 {
-    struct draft draft = {.line = 1};
+    struct draft draft = {.line = 1, .settings.compression = 1};
     if (config_load(path, entry, &draft, err) < 0) {
         return -1;
     }

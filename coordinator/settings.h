@@ -9,6 +9,9 @@
  *   catalog = FILE               ; SQLite, made from the store
  *   cache = DIR                  ; images to compare disks with, worth nothing to another process;
  *                                ; not in the store; default: the catalog's path and ".images"
+ *   master-key = FILE            ; encrypts the store (coordinator/store/keyring.h); without it
+ *                                ; segments are kept as they came
+ *   compression = 1              ; zstd's level, 0 to 19, of what is encrypted; 0: none
  *   local = PATH                 ; socket of the tidemark command; default LOCAL_COORDINATOR
  * Paths are absolute. Errors are CONFIG and name file, line and what was expected. */
 #ifndef TIDE_COORDINATOR_SETTINGS_H
@@ -28,6 +31,8 @@ struct settings {
     char store[PATH_MAX];
     char catalog[PATH_MAX];
     char cache[PATH_MAX];
+    char master_key[PATH_MAX]; /* empty: none */
+    unsigned compression;
     char local[PATH_MAX];
 };
 

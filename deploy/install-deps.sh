@@ -9,11 +9,12 @@ packages=(
     build-essential clang cmake libclang-rt-14-dev ninja-build pkg-config protobuf-c-compiler python3
     libcmocka-dev libcurl4-openssl-dev libcyaml-dev libevent-dev libinih-dev libisal-dev
     libjansson-dev libnbd-dev libnng-dev libprotobuf-c-dev libsmartcols-dev libsqlite3-dev
-    libssl-dev libyaml-dev nbdkit-plugin-dev uthash-dev
+    libssl-dev libyaml-dev libzstd-dev nbdkit-plugin-dev uthash-dev
     # to run: taps, mounted disks, certificates looked at
     e2fsprogs fuse3 libnbd-bin mount nbdkit openssl util-linux xfsprogs
-    # to test: QEMU's NBD client in front of a tap; machines in network namespaces; the model of the round
-    iproute2 nftables qemu-utils spin
+    # to test: QEMU's NBD client in front of a tap; machines in network namespaces; the model of the round;
+    # a second reader of boxes
+    iproute2 nftables qemu-utils spin python3-cryptography python3-zstandard
 )
 
 missing=()

@@ -17,6 +17,7 @@ import json
 import os
 import random
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -473,6 +474,7 @@ class Site:
         self.plugin = os.path.join(options.bin, "nbdkit-tidemark-plugin.so")
         self.local = os.path.join(self.sockets, "c.ipc")
         self.store = os.path.join(self.folder, "store")
+        self.master_key = os.path.join(self.folder, "master.key")
         self.disks = [Disk(self, member, name, kind) for member, _ in MEMBERS
                       for name, kind in DISKS]
         self.participants = []
@@ -497,6 +499,9 @@ class Site:
 
     def start_coordinator(self):
         path = os.path.join(self.folder, "coordinator.ini")
+        if not os.path.exists(self.master_key):
+            write_file(self.master_key, secrets.token_hex(32) + "\n")
+            os.chmod(self.master_key, 0o600)
         write_file(path, f"""[coordinator]
 listen = {COORDINATOR}
 identity-cert = {self.pki}/coordinator.crt
@@ -504,6 +509,7 @@ identity-key = {self.pki}/coordinator.key
 ca = {self.pki}/ca.crt
 store = {self.store}
 catalog = {self.folder}/catalog.sqlite
+master-key = {self.master_key}
 local = {self.local}
 """)
         self.coordinator = self.keeper.spawn(
@@ -544,7 +550,7 @@ local = {self.local}
             folder = os.path.join(self.store, "streams", disk.stream or "", "segments")
             names = sorted(n for n in os.listdir(folder) if n.endswith(".hrl"))
             for name in names:
-                out, _ = run([self.tidemark, "hrl", "show", os.path.join(folder, name)], 60)
+                out, _ = run([self.tidemark, "hrl", "show", "--master-key", self.master_key, os.path.join(folder, name)], 60)
                 found = re.search(r"copy-end.*?copied (\d+)", out)
                 if found:
                     disk.copied = int(found.group(1))

@@ -27,6 +27,7 @@ int cli_participant(int argc, char **argv);
 int cli_disk(int argc, char **argv);
 int cli_events(int argc, char **argv); /* no verbs */
 int cli_point(int argc, char **argv);
+int cli_store(int argc, char **argv);
 int cli_hrl(int argc, char **argv);
 int cli_canary(int argc, char **argv);
 

@@ -19,6 +19,10 @@ static int fail(const struct err *err)
 
 /* ---- arguments ---- */
 
+enum {
+    KEY_MASTER_KEY = 0x100,
+};
+
 struct options {
     enum cli_output output;
     char **paths;
@@ -29,8 +33,10 @@ struct options {
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct options *options = state->input;
-    (void)arg;
     switch (key) {
+    case KEY_MASTER_KEY:
+        stream_file_master_key(arg);
+        return 0;
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &options->output;
         return 0;
@@ -50,6 +56,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     }
 }
 
+static const struct argp_option master_key[] = {
+    {"master-key", KEY_MASTER_KEY, "FILE", 0, "of the store, where it is encrypted", 0}, {0}};
 static const struct argp_child children[] = {{&cli_output_argp, 0, NULL, 0}, {0}};
 
 /* ---- show ---- */
@@ -162,8 +170,8 @@ static int show_file(const char *path, enum cli_output output, json_t *files)
 static int show(int argc, char **argv)
 {
     static const struct argp argp = {
-        NULL,     parse, "FILE...", "Prints every record of segments and log files of a stream.",
-        children, NULL,  NULL};
+        master_key, parse, "FILE...", "Prints every record of segments and log files of a stream.",
+        children,   NULL,  NULL};
     struct options options = {0};
     argp_parse(&argp, argc, argv, 0, NULL, &options);
     json_t *files = options.output == CLI_JSON ? json_array() : NULL;
@@ -214,7 +222,7 @@ static void check_report(const struct check *check, const char *path,
 static int check(int argc, char **argv)
 {
     static const struct argp argp = {
-        NULL,
+        master_key,
         parse,
         "FILE...",
         "Checks segments and log files of streams and says the first thing that is wrong with each,"
@@ -263,7 +271,7 @@ static int check(int argc, char **argv)
 static int align(int argc, char **argv)
 {
     static const struct argp argp = {
-        NULL,
+        master_key,
         parse,
         "FOLDER",
         "Applies the reader's rule to all segments (*.hrl) under a folder and says of each round "
@@ -286,5 +294,7 @@ int cli_hrl(int argc, char **argv)
         {"align", align, "which rounds in a folder of segments are recovery points"},
         {NULL, NULL, NULL},
     };
-    return cli_dispatch("hrl", verbs, argc, argv);
+    int status = cli_dispatch("hrl", verbs, argc, argv);
+    stream_file_forget_keys();
+    return status;
 }

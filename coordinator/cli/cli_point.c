@@ -11,6 +11,7 @@
 #include "common/io/local.h"
 #include "coordinator/cli/point_verify.h"
 #include "coordinator/cli/take.h"
+#include "coordinator/cli/store_find.h"
 #include "coordinator/recover/materialize.h"
 
 #define CALL_MS 25000U
@@ -26,6 +27,7 @@ enum {
     KEY_UNALIGNED,
     KEY_STORE,
     KEY_SINGLE_VM,
+    KEY_MASTER_KEY,
 };
 
 struct point_options {
@@ -41,6 +43,7 @@ struct point_options {
     const char *from;
     bool unaligned;
     const char *store;
+    const char *master_key;
     struct cli_progress progress;
 };
 
@@ -79,6 +82,9 @@ static error_t point_option(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_UNALIGNED:
         o->unaligned = true;
+        return 0;
+    case KEY_MASTER_KEY:
+        o->master_key = arg;
         return 0;
     case KEY_STORE:
         o->store = arg;
@@ -336,24 +342,6 @@ static void export_progress(void *context, uint64_t done, uint64_t total)
                  (unsigned long long)(done >> 20), (unsigned long long)(total >> 20));
 }
 
-static int find_store(const struct point_options *o, char ret[PATH_MAX], struct err *err)
-{
-    json_t *answer = NULL;
-    if (o->store != NULL) {
-        snprintf(ret, PATH_MAX, "%s", o->store);
-        return 0;
-    }
-    json_t *request = json_pack("{s:s}", "command", "store");
-    int rc = local_call(o->local, request, CALL_MS, &answer, err);
-    json_decref(request);
-    if (rc < 0) {
-        return -1;
-    }
-    snprintf(ret, PATH_MAX, "%s", cli_text(answer, "path"));
-    json_decref(answer);
-    return 0;
-}
-
 static int export_print(const struct point_options *o, const json_t *point,
                         const struct materialize_result *r)
 {
@@ -370,13 +358,14 @@ static int export_print(const struct point_options *o, const json_t *point,
     return 0;
 }
 
-static int export_run(struct point_options *o, const char *store)
+static int export_run(struct point_options *o, const char *store, struct keyring *keyring)
 {
     struct err err = {0};
     struct materialize_result result;
     json_t *point = NULL;
     json_t *from = NULL;
     struct materialize m = {.store = store,
+                            .keyring = keyring,
                             .member = o->vm,
                             .disk = o->disk,
                             .to = o->to,
@@ -411,6 +400,8 @@ static int point_export_run(int argc, char **argv)
         {"unaligned", KEY_UNALIGNED, NULL, 0,
          "also a point that was taken with the hold switched off", 0},
         {"store", KEY_STORE, "DIR", 0, "the store's folder; else the coordinator is asked", 0},
+        {"master-key", KEY_MASTER_KEY, "FILE", 0,
+         "of the store, where it is encrypted; else the coordinator's", 0},
         {"local", KEY_LOCAL, "PATH", 0, "the coordinator's socket", 0},
         {0}};
     static const struct argp argp = {list,
@@ -428,13 +419,16 @@ static int point_export_run(int argc, char **argv)
         err_set(&err, TIDE_ERR_USAGE, "POINT, --vm VM, --disk DISK and --to FILE are needed");
         return cli_fail(&err, "`tidemark point show POINT` lists its members and disks");
     }
-    if (find_store(&o, store, &err) < 0) {
+    struct keyring *keyring = NULL;
+    if (store_find(o.store, o.master_key, o.local, store, &keyring, &err) < 0) {
         return cli_fail(&err, err.code == TIDE_ERR_UNREACHABLE
                                   ? "start tidemark-coordinator, or give its folder with "
                                     "--store DIR"
                                   : NULL);
     }
-    return export_run(&o, store);
+    int status = export_run(&o, store, keyring);
+    keyring_close(keyring);
+    return status;
 }
 
 int cli_point(int argc, char **argv)

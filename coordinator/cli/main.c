@@ -20,6 +20,7 @@ static const struct noun nouns[] = {
     {"disk", cli_disk, "its disks: status, resync, detach, resize, replay, check"},
     {"events", cli_events, "what has happened to them (no verb)"},
     {"point", cli_point, "recovery points: list, show, take, export, verify"},
+    {"store", cli_store, "the replica store: usage, check"},
     {"hrl", cli_hrl, "change streams as files: show, check, align"},
     {"canary", cli_canary, "dependent writes over several machines: run, check"},
     {NULL, NULL, NULL},

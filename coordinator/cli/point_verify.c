@@ -14,6 +14,7 @@
 
 enum {
     KEY_STORE = 0x100,
+    KEY_MASTER_KEY,
     KEY_CA,
     KEY_DEFINITION,
 };
@@ -24,6 +25,7 @@ struct verify_options {
     const char *store;
     const char *ca;
     const char *definition;
+    const char *master_key;
 };
 
 static error_t verify_option(int key, char *arg, struct argp_state *state)
@@ -38,6 +40,9 @@ static error_t verify_option(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_CA:
         o->ca = arg;
+        return 0;
+    case KEY_MASTER_KEY:
+        o->master_key = arg;
         return 0;
     case KEY_DEFINITION:
         o->definition = arg;
@@ -212,10 +217,19 @@ static int verify(const struct verify_options *o, const struct trust *trust)
 {
     struct evidence e;
     struct err err = {0};
-    const struct evidence_request request = {
-        .folder = o->store, .definition = o->definition, .prefix = o->point, .trust = trust};
-    if (evidence_judge(&request, &e, &err) < 0) {
+    struct keyring *keyring = NULL;
+    if (o->master_key != NULL && keyring_open(o->store, o->master_key, &keyring, &err) < 0) {
         return cli_fail(&err, NULL);
+    }
+    const struct evidence_request request = {.folder = o->store,
+                                             .definition = o->definition,
+                                             .prefix = o->point,
+                                             .trust = trust,
+                                             .keyring = keyring};
+    int rc = evidence_judge(&request, &e, &err);
+    keyring_close(keyring);
+    if (rc < 0) {
+        return cli_fail(&err, err.code == TIDE_ERR_DENIED ? "give --master-key FILE" : NULL);
     }
     int status = o->output == CLI_JSON ? print_json(&e) : print_table(&e, o);
     if (status == 0 && e.verdict != EVIDENCE_YES) {
@@ -232,6 +246,7 @@ int point_verify_run(int argc, char **argv)
         {"ca", KEY_CA, "FILE", 0, "the CA of the site, in PEM form", 0},
         {"definition", KEY_DEFINITION, "FILE", 0,
          "the definition's stored bytes; else DIR/definitions is searched", 0},
+        {"master-key", KEY_MASTER_KEY, "FILE", 0, "of the store, where it is encrypted", 0},
         {0}};
     static const struct argp_child children[] = {{&cli_output_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {

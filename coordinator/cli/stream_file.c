@@ -2,60 +2,89 @@
 #include "coordinator/cli/stream_file.h"
 
 #include <errno.h>
-#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "common/io/file.h"
 
 static uint8_t window[TIDE_SEGMENT_BUFFER]; /* of the one that is open */
 
-static int input_read(void *context, uint64_t file, uint64_t offset, void *to, size_t size,
-                      size_t *ret_got, struct err *err)
+/* The keys of the store that the last file was of. */
+static const char *master_key;
+static struct keyring *keyring;
+static char keyring_store[PATH_MAX];
+
+void stream_file_master_key(const char *file)
 {
-    struct stream_input *input = context;
-    size_t got = 0;
-    while (file == input->file && got < size) {
-        ssize_t n = pread(input->fd, (uint8_t *)to + got, size - got, (off_t)(offset + got));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return file_err(err, errno, "'%s': cannot read", input->path);
-        if (n == 0)
-            break;
-        got += (size_t)n;
+    master_key = file;
+}
+
+void stream_file_forget_keys(void)
+{
+    keyring_close(keyring);
+    keyring = NULL;
+    keyring_store[0] = '\0';
+}
+
+/* The keys of the store that has a file with that path, where a master key was named. */
+static int keys_for(const char *path, struct keyring **ret, struct err *err)
+{
+    char store[PATH_MAX];
+    const char *at = NULL;
+    *ret = NULL;
+    for (const char *next = strstr(path, "streams/"); next != NULL;
+         next = strstr(next + 1, "streams/")) {
+        at = next == path || next[-1] == '/' ? next : at;
     }
-    *ret_got = got;
+    if (master_key == NULL || at == NULL) {
+        return 0;
+    }
+    snprintf(store, sizeof(store), "%.*s", (int)(at - path), path);
+    if (at == path) {
+        snprintf(store, sizeof(store), ".");
+    }
+    if (keyring == NULL || strcmp(store, keyring_store) != 0) {
+        stream_file_forget_keys();
+        if (keyring_open(store, master_key, &keyring, err) != 0)
+            return -1;
+        snprintf(keyring_store, sizeof(keyring_store), "%s", store);
+    }
+    *ret = keyring;
     return 0;
 }
 
-static int input_size(void *context, uint64_t file, uint64_t *ret_size, struct err *err)
+static int input_read(void *context, uint64_t number, uint64_t offset, void *to, size_t size,
+                      size_t *ret_got, struct err *err)
 {
-    (void)err;
     struct stream_input *input = context;
-    *ret_size = file == input->file ? input->size : 0;
-    return 0;
+    struct source source = segment_file_source(&input->file);
+    *ret_got = 0;
+    return number != input->number ? 0
+                                   : source.read(source.context, 0, offset, to, size, ret_got, err);
+}
+
+static int input_size(void *context, uint64_t number, uint64_t *ret_size, struct err *err)
+{
+    struct stream_input *input = context;
+    struct source source = segment_file_source(&input->file);
+    *ret_size = 0;
+    return number != input->number ? 0 : source.size(source.context, 0, ret_size, err);
 }
 
 static int input_open(struct stream_input *input, const char *path, struct err *err)
 {
     struct stat st;
+    struct keyring *keys;
     *input = (struct stream_input){.path = path};
-    input->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (input->fd < 0)
+    if (stat(path, &st) != 0)
         return file_err(err, errno, "'%s': cannot open", path);
-    if (fstat(input->fd, &st) != 0) {
-        int error = errno;
-        close(input->fd);
-        return file_err(err, error, "'%s': cannot stat", path);
-    }
-    if (!S_ISREG(st.st_mode)) {
-        close(input->fd);
+    if (!S_ISREG(st.st_mode))
         return err_set(err, TIDE_ERR_USAGE, "'%s': not a regular file", path);
-    }
-    input->size = (uint64_t)st.st_size;
-    return 0;
+    if (keys_for(path, &keys, err) != 0)
+        return -1;
+    return segment_file_open(&input->file, keys, path, err);
 }
 
 static struct source input_source(struct stream_input *input)
@@ -81,7 +110,7 @@ static int open_log(struct stream_file *file, struct err *err)
     const struct log_header *h = &file->log_header;
     struct log_ring ring = {
         .stream = h->stream, .files = TIDE_LOG_FILES_MIN, .file_size = h->file_size};
-    file->input.file = h->sequence % ring.files;
+    file->input.number = h->sequence % ring.files;
     log_reader_init(&file->log, &source, &ring, h->sequence * h->file_size, h->first_lsn,
                     h->incarnation, window, sizeof(window));
     return 0;
@@ -110,7 +139,7 @@ int stream_file_open(struct stream_file *file, const char *path, struct err *err
                          "offset 0: neither a segment nor a log file of a stream");
     }
     if (failed != 0) {
-        close(file->input.fd);
+        stream_file_close(file);
         return err_set(err, why.code, "'%s': %s", path, why.text);
     }
     return 0;
@@ -156,7 +185,7 @@ int stream_file_index(struct stream_file *file, const char *path, struct err *er
         return -1;
     struct source source = input_source(&file->input);
     if (segment_reader_init(&file->segment, &source, 0, window, sizeof(window), err) != 0) {
-        close(file->input.fd);
+        stream_file_close(file);
         return err_wrap(err, "'%s'", path);
     }
     return 0;
@@ -179,6 +208,5 @@ int stream_file_read(struct stream_file *file, const char *path, struct err *err
 
 void stream_file_close(struct stream_file *file)
 {
-    close(file->input.fd);
-    file->input.fd = -1;
+    segment_file_close(&file->input.file);
 }

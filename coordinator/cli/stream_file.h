@@ -7,12 +7,12 @@
 
 #include "common/hrl/log.h"
 #include "common/hrl/segment.h"
+#include "coordinator/store/segment_file.h"
 
 struct stream_input {
     const char *path; /* not owned */
-    int fd;
-    uint64_t size;
-    uint64_t file; /* the only file number that it answers for; others are empty */
+    struct segment_file file;
+    uint64_t number; /* the only file number that it answers for; others are empty */
 };
 
 struct stream_file { /* about 24 KiB */
@@ -26,11 +26,17 @@ struct stream_file { /* about 24 KiB */
     uint64_t last_lsn;
 };
 
+/* From now on encrypted segments of a store are read with its keys and that master key (a file's
+ * path, which must stay good). Forgetting frees and wipes what that has read. */
+void stream_file_master_key(const char *file);
+void stream_file_forget_keys(void);
+
 /* Opens a file and checks what comes before its first record; of a segment all bytes are hashed.
  * Close it where it returned 0.
  *   USAGE     not a regular file
  *   CORRUPT, VERSION, LIMIT  what it holds is wrong (the text says where)
- *   IO, NOT_FOUND, DENIED    the file system's */
+ *   DENIED    a segment is encrypted and its key is not there; the file system's
+ *   IO, NOT_FOUND            the file system's */
 int stream_file_open(struct stream_file *file, const char *path, struct err *err);
 
 /* Opens a segment and checks header and footer alone: file->segment.info and its entries are set.

@@ -163,7 +163,8 @@ static int make(struct image *image, struct err *err)
     if (manifest_read(store, &image->stream, &manifest, err) < 0) {
         return -1;
     }
-    int rc = fold_run(&image->fold, store, &manifest, image->target, make_progress, image, err);
+    int rc = fold_run(&image->fold, store, store_keyring(image->hashes->store), &manifest,
+                      image->target, make_progress, image, err);
     manifest_close(&manifest);
     if (rc < 0 && image->no_room) {
         return err_set(err, TIDE_ERR_FULL,

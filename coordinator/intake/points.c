@@ -618,7 +618,7 @@ static int replay_segment(struct replay *r, struct cursor *c, struct err *err)
     const struct manifest_segment *s = &c->m.segments[c->next++];
     manifest_segment_path(store_path(r->points->store), &c->m.stream.stream, s->first, s->last,
                           path);
-    int rc = segment_file_open(&file, path, &e);
+    int rc = segment_file_open(&file, store_keyring(r->points->store), path, &e);
     if (rc == 0) {
         struct source source = segment_file_source(&file);
         rc = extract(&source, &records, &count, &is_short, &e);

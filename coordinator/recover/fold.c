@@ -10,6 +10,7 @@
 
 #include "common/hrl/segment.h"
 #include "common/io/file.h"
+#include "coordinator/store/segment_file.h"
 
 /* ---- one record ---- */
 
@@ -151,14 +152,15 @@ static int apply_bytes(struct fold *f, const struct manifest *m, const struct ma
     return rc;
 }
 
-static int apply_segment(struct fold *f, const char *store, const struct manifest *m,
-                         const struct manifest_segment *s, uint64_t lsn, struct err *err)
+static int apply_segment(struct fold *f, const char *store, struct keyring *keyring,
+                         const struct manifest *m, const struct manifest_segment *s, uint64_t lsn,
+                         struct err *err)
 {
     char path[PATH_MAX];
     uint8_t *bytes = NULL;
     size_t size = 0;
     manifest_segment_path(store, &m->stream.stream, s->first, s->last, path);
-    if (file_read(path, TIDE_SEGMENT_MAX, &bytes, &size, err) < 0) {
+    if (segment_file_read(keyring, path, &bytes, &size, err) < 0) {
         return -1;
     }
     int rc = apply_bytes(f, m, s, bytes, size, lsn, err);
@@ -170,8 +172,8 @@ static int apply_segment(struct fold *f, const char *store, const struct manifes
     return 0;
 }
 
-int fold_run(struct fold *f, const char *store, const struct manifest *m, uint64_t lsn,
-             fold_progress_fn *progress, void *context, struct err *err)
+int fold_run(struct fold *f, const char *store, struct keyring *keyring, const struct manifest *m,
+             uint64_t lsn, fold_progress_fn *progress, void *context, struct err *err)
 {
     uint64_t begun = f->lsn;
     uint64_t total = 0;
@@ -194,7 +196,7 @@ int fold_run(struct fold *f, const char *store, const struct manifest *m, uint64
         if (progress != NULL && !progress(context, done, total)) {
             return err_set(err, TIDE_ERR_BUSY, "given up at LSN %" PRIu64, f->lsn);
         }
-        if (apply_segment(f, store, m, s, lsn, err) < 0) {
+        if (apply_segment(f, store, keyring, m, s, lsn, err) < 0) {
             return -1;
         }
         done += s->size;

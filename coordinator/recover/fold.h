@@ -19,6 +19,7 @@
 
 #include "common/core/err.h"
 #include "common/hrl/whole.h"
+#include "coordinator/store/keyring.h"
 #include "coordinator/store/manifest.h"
 
 struct fold {
@@ -56,9 +57,11 @@ void fold_close(struct fold *fold); /* the file stays open; takes one that was n
  *   NOT_FOUND  the store has not the stream through `lsn`, or a segment's file is missing
  *   CORRUPT    a segment is not what it was, or its records contradict each other (the file is
  *              named)
+ *   DENIED     a segment is encrypted, and its key is not in the keyring (which may be NULL)
  *   BUSY       progress said to give up
  *   FULL, IO, LIMIT */
-int fold_run(struct fold *fold, const char *store, const struct manifest *manifest, uint64_t lsn,
-             fold_progress_fn *progress, void *context, struct err *err);
+int fold_run(struct fold *fold, const char *store, struct keyring *keyring,
+             const struct manifest *manifest, uint64_t lsn, fold_progress_fn *progress,
+             void *context, struct err *err);
 
 #endif

@@ -219,7 +219,7 @@ static int check_whole(const struct fold *f, const struct part *base, struct err
 static int apply(struct work *w, struct err *err)
 {
     struct fold *f = &w->fold;
-    if (fold_run(f, w->m->store, &w->manifest, w->part.lsn, progress, w, err) < 0) {
+    if (fold_run(f, w->m->store, w->m->keyring, &w->manifest, w->part.lsn, progress, w, err) < 0) {
         return -1;
     }
     if (w->base.lsn != w->part.lsn &&

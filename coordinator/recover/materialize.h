@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "common/core/err.h"
+#include "coordinator/store/keyring.h"
 
 /* The object of the point whose id begins with the hex digits of `prefix`, of any group (or of
  * `group`, if not NULL). A new reference.
@@ -30,7 +31,8 @@ typedef void materialize_progress_fn(void *context, uint64_t done, uint64_t tota
 
 struct materialize {
     const char *store;
-    const json_t *point; /* from materialize_find() */
+    struct keyring *keyring; /* of the store; NULL: no master key is there */
+    const json_t *point;     /* from materialize_find() */
     const char *member;
     const char *disk;
     const char *to;                    /* the image */
@@ -49,11 +51,10 @@ struct materialize_result {
 };
 
 /*   NOT_FOUND  the point has no such member or disk, or a segment is missing
- *   DENIED     the point is unaligned, and that was not asked for
- *   CONFLICT   `to` exists (whole export); or it does not hold `from`, or is half-written
- *   CORRUPT    a segment in the store is not what it was (the file is named)
- *   FAILED     the stream has a gap, or does not begin with an empty disk: it cannot be rebuilt
- *   FULL, IO */
+ *   DENIED     the point is unaligned, and that was not asked for; a segment is encrypted, and
+ * there is no key for it CONFLICT   `to` exists (whole export); or it does not hold `from`, or is
+ * half-written CORRUPT    a segment in the store is not what it was (the file is named) FAILED the
+ * stream has a gap, or does not begin with an empty disk: it cannot be rebuilt FULL, IO */
 int materialize_run(const struct materialize *m, struct materialize_result *ret, struct err *err);
 
 #endif

@@ -106,12 +106,13 @@ static int make_folder(const char *store, const struct id *stream, struct err *e
     return file_mkdirs(path, 0750, err);
 }
 
-int staged_put(struct staged *staged, const char *store, const struct manifest_segment *segment,
-               const struct id *stream, const void *bytes, uint64_t due, bool *ret_known,
-               struct err *err)
+int staged_put(struct staged *staged, const char *store, const struct segment_form *form,
+               const struct manifest_segment *segment, const struct manifest_stream *about,
+               const void *bytes, uint64_t due, bool *ret_known, struct err *err)
 {
     char path[PATH_MAX];
     unsigned k = 0;
+    const struct id *stream = &about->stream;
     while (k < staged->count) {
         const struct manifest_segment *s = &staged->list[k];
         if (s->first == segment->first && s->last == segment->last &&
@@ -134,7 +135,7 @@ int staged_put(struct staged *staged, const char *store, const struct manifest_s
     }
     manifest_staged_path(store, stream, segment->first, segment->last, path);
     if (make_folder(store, stream, err) < 0 ||
-        file_replace(path, bytes, segment->size, 0640, err) < 0) {
+        segment_file_write(form, &about->group, path, bytes, segment->size, err) < 0) {
         return -1;
     }
     insert(staged, segment);

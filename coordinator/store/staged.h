@@ -12,6 +12,7 @@
 #define TIDE_COORDINATOR_STORE_STAGED_H
 
 #include "coordinator/store/manifest.h"
+#include "coordinator/store/segment_file.h"
 
 #define TIDE_STAGED_MAX       16U                   /* segments of one stream */
 #define TIDE_STAGED_BYTES_MAX (64U * 1024U * 1024U) /* of them all */
@@ -33,9 +34,9 @@ uint64_t staged_received(const struct staged *staged, uint64_t stored_lsn);
 /* Durable when it returns 0. *ret_known: the same was there already.
  *   BUSY      16 segments or 64 MiB are there: the text says what is due
  *   FULL, IO  the system's; nothing is staged that was not before */
-int staged_put(struct staged *staged, const char *store, const struct manifest_segment *segment,
-               const struct id *stream, const void *bytes, uint64_t due, bool *ret_known,
-               struct err *err);
+int staged_put(struct staged *staged, const char *store, const struct segment_form *form,
+               const struct manifest_segment *segment, const struct manifest_stream *about,
+               const void *bytes, uint64_t due, bool *ret_known, struct err *err);
 
 /* The one that begins at first, or NULL; good until the next call that changes *staged. */
 struct manifest_segment *staged_at(struct staged *staged, uint64_t first);

@@ -16,6 +16,7 @@
 #include "common/core/check.h"
 #include "common/hrl/segment.h"
 #include "common/io/file.h"
+#include "coordinator/store/owner.h"
 #include "coordinator/store/staged.h"
 
 #define RECENT 64U /* segments of a stream that are known without reading its manifest */
@@ -34,6 +35,7 @@ struct stream {
 struct store {
     char *path;
     int owner_fd; /* locked while open */
+    struct segment_form form;
     store_note_fn *note;
     void *note_context;
     pthread_rwlock_t lock;   /* guards the two below; taken before a stream's lock, or alone */
@@ -224,7 +226,7 @@ static int place_segment(struct store *store, struct stream *s,
     if (there != NULL && there->last == segment->last && hash_equal(&there->hash, &segment->hash)) {
         return staged_move(&s->staged, store->path, &s->about.stream, segment->first, err);
     }
-    return file_replace(path, bytes, segment->size, 0640, err);
+    return segment_file_write(&store->form, &s->about.group, path, bytes, segment->size, err);
 }
 
 static int write_segment(struct store *store, struct stream *s,
@@ -250,7 +252,7 @@ static int stage(struct store *store, struct stream *s, const struct manifest_se
                  const void *bytes, enum store_put *ret_put, struct err *err)
 {
     bool known = false;
-    if (staged_put(&s->staged, store->path, segment, &s->about.stream, bytes,
+    if (staged_put(&s->staged, store->path, &store->form, segment, &s->about, bytes,
                    s->state.stored_lsn + 1, &known, err) < 0) {
         return -1;
     }
@@ -474,15 +476,16 @@ static bool is_over(const char *path, uint64_t limit)
 
 /* Reads and verifies a segment file of stream s that spans first..last. *ret_bytes is from malloc.
  * LIMIT: no memory, which says nothing of the file. */
-static int read_back(struct stream *s, const char *path, uint64_t first, uint64_t last,
-                     struct manifest_segment *ret, uint8_t **ret_bytes, struct err *err)
+static int read_back(struct store *store, struct stream *s, const char *path, uint64_t first,
+                     uint64_t last, struct manifest_segment *ret, uint8_t **ret_bytes,
+                     struct err *err)
 {
     uint8_t *bytes = NULL;
     size_t size = 0;
-    if (is_over(path, TIDE_SEGMENT_MAX)) {
+    if (is_over(path, box_size_max(TIDE_SEGMENT_MAX, BOX_BLOCK))) {
         return err_set(err, TIDE_ERR_CORRUPT, "'%s' is larger than any segment", path);
     }
-    if (file_read(path, TIDE_SEGMENT_MAX, &bytes, &size, err) < 0) {
+    if (segment_file_read(store->form.keyring, path, &bytes, &size, err) < 0) {
         return -1;
     }
     struct segment_info info;
@@ -513,7 +516,7 @@ static int verify(struct store *store, struct stream *s, uint64_t first, uint64_
     char path[PATH_MAX];
     uint8_t *bytes = NULL;
     manifest_segment_path(store->path, &s->about.stream, first, last, path);
-    int rc = read_back(s, path, first, last, ret, &bytes, err);
+    int rc = read_back(store, s, path, first, last, ret, &bytes, err);
     free(bytes);
     return rc;
 }
@@ -530,7 +533,7 @@ static bool staged_due(struct store *store, struct stream *s, struct manifest_se
         return false;
     }
     manifest_staged_path(store->path, &s->about.stream, there->first, there->last, path);
-    if (read_back(s, path, there->first, there->last, ret, ret_bytes, &e) == 0) {
+    if (read_back(store, s, path, there->first, there->last, ret, ret_bytes, &e) == 0) {
         if (!hash_is_zero(&there->hash) && !hash_equal(&there->hash, &ret->hash)) {
             free(*ret_bytes);
             err_set(&e, TIDE_ERR_CORRUPT, "'%s': it is not what came", path);
@@ -764,46 +767,25 @@ static int recover(struct store *store, struct err *err)
     return rc;
 }
 
-static int own(struct store *store, struct err *err)
-{
-    char path[PATH_MAX];
-    char host[128] = "";
-    char text[256];
-    if (snprintf(path, sizeof(path), "%s/owner.json", store->path) >= PATH_MAX - 200) {
-        return err_set(err, TIDE_ERR_LIMIT, "store path '%s' is too long", store->path);
-    }
-    store->owner_fd = file_lock(path, err);
-    if (store->owner_fd < 0) {
-        err_wrap(err, "another coordinator has the store '%s' open", store->path);
-        if (err != NULL && err->code == TIDE_ERR_BUSY) {
-            err->code = TIDE_ERR_CONFLICT;
-        }
-        return -1;
-    }
-    gethostname(host, sizeof(host) - 1);
-    int n = snprintf(text, sizeof(text), "{\"pid\":%ld,\"host\":\"%s\"}\n", (long)getpid(), host);
-    if (ftruncate(store->owner_fd, 0) < 0) {
-        return file_err(err, errno, "cut '%s'", path);
-    }
-    return file_pwrite_full(store->owner_fd, text, (size_t)n, 0, path, err);
-}
-
-int store_open(const char *path, store_note_fn *note_fn, void *context, struct store **ret,
-               struct err *err)
+int store_open(const char *path, const struct segment_form *form, store_note_fn *note_fn,
+               void *context, struct store **ret, struct err *err)
 {
     struct store *store = calloc(1, sizeof(*store));
     if (store == NULL) {
         return err_set(err, TIDE_ERR_LIMIT, "no memory to open a store");
     }
     store->owner_fd = -1;
+    if (form != NULL) {
+        store->form = *form;
+    }
     store->note = note_fn;
     store->note_context = context;
     pthread_rwlock_init(&store->lock, NULL);
     store->path = strdup(path);
     if (store->path == NULL) {
         err_set(err, TIDE_ERR_LIMIT, "no memory to open a store");
-    } else if (file_mkdirs(path, 0750, err) == 0 && own(store, err) == 0 &&
-               recover(store, err) == 0) {
+    } else if (file_mkdirs(path, 0750, err) == 0 &&
+               (store->owner_fd = owner_lock(path, err)) >= 0 && recover(store, err) == 0) {
         *ret = store;
         return 0;
     }
@@ -831,4 +813,9 @@ void store_close(struct store *store)
 const char *store_path(const struct store *store)
 {
     return store->path;
+}
+
+struct keyring *store_keyring(const struct store *store)
+{
+    return store->form.keyring;
 }

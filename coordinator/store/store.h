@@ -28,6 +28,7 @@
 #include "common/hrl/segment.h"
 #include "coordinator/store/manifest.h"
 #include "coordinator/store/object.h"
+#include "coordinator/store/segment_file.h"
 
 #define TIDE_STORE_STREAMS_MAX 65536U
 
@@ -47,13 +48,14 @@ struct store_stream_state {
 
 /* Opens STORE (made if absent) for writing, locks it, recovers.
  *   CONFLICT  another process has it open (the text names it)
- * A stream whose folder contradicts itself in a way that no crash explains is noted and stopped
- * (damaged); the others go on.
- *   IO, FULL  the system refused
- *   LIMIT     no memory, or over a limit: no stream is called damaged for that */
-int store_open(const char *path, store_note_fn *note, void *context, struct store **ret,
-               struct err *err);
-void store_close(struct store *store); /* takes NULL */
+ * form (copied; NULL: as they came): how segments are written from now on; its keyring must outlive
+ * the store. A stream whose folder contradicts itself in a way that no crash explains is noted and
+ * stopped (damaged); the others go on. IO, FULL  the system refused LIMIT     no memory, or over a
+ * limit: no stream is called damaged for that */
+int store_open(const char *path, const struct segment_form *form, store_note_fn *note,
+               void *context, struct store **ret, struct err *err);
+void store_close(struct store *store);                    /* takes NULL */
+struct keyring *store_keyring(const struct store *store); /* may be NULL */
 const char *store_path(const struct store *store);
 
 /* Makes the stream's folder and `created` line, durable on return. The same again: nothing to do.

@@ -223,12 +223,12 @@ static int read_records(struct evidence *e, unsigned disk, const struct piece *p
     return more;
 }
 
-static int read_piece(struct evidence *e, unsigned disk, const struct piece *piece, uint8_t *buffer,
-                      struct err *err)
+static int read_piece(struct evidence *e, struct keyring *keyring, unsigned disk,
+                      const struct piece *piece, uint8_t *buffer, struct err *err)
 {
     struct segment_file file;
     struct err inner = {0};
-    if (segment_file_open(&file, piece->path, err) < 0) {
+    if (segment_file_open(&file, keyring, piece->path, err) < 0) {
         return -1;
     }
     struct source source = segment_file_source(&file);
@@ -299,7 +299,7 @@ static int read_stream(struct evidence *e, const struct pieces *p, unsigned disk
                            "copy",
                            pieces[k].path, chain.text);
         }
-        if (read_piece(e, disk, &pieces[k], buffer, err) < 0) {
+        if (read_piece(e, p->keyring, disk, &pieces[k], buffer, err) < 0) {
             return -1;
         }
         before = info;
@@ -474,7 +474,7 @@ int evidence_judge(const struct evidence_request *request, struct evidence *ret,
     struct pieces pieces;
     struct evidence e = {.verdict = EVIDENCE_NO};
     if (find_prefix(request->prefix, prefix, err) < 0 ||
-        pieces_find(request->folder, prefix, &pieces, err) < 0) {
+        pieces_find(request->folder, request->keyring, prefix, &pieces, err) < 0) {
         return -1;
     }
     int rc = judge(&e, request, &pieces, prefix, err);

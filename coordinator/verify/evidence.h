@@ -10,6 +10,7 @@
 
 #include "common/io/trust.h"
 #include "coordinator/core/align.h"
+#include "coordinator/store/keyring.h"
 
 #define EVIDENCE_ATTESTATIONS_MAX 16U /* of one member and round; the protocol makes one */
 
@@ -52,6 +53,7 @@ struct evidence_request {
     const char *definition; /* a file; NULL: those in the folder */
     const char *prefix;     /* first hex digits of the point's id */
     const struct trust *trust;
+    struct keyring *keyring; /* for encrypted segments; may be NULL */
 };
 
 /* Judges. 0: *ret has the verdict, and is to be closed with evidence_close(). -1, no verdict:

@@ -66,7 +66,7 @@ static int add_segment(struct pieces *p, const char *path, const char *prefix, s
         return err_set(err, TIDE_ERR_LIMIT, "'%s': more than %u segments in one folder", path,
                        PIECES_SEGMENTS_MAX);
     }
-    int rc = segment_file_open(&file, path, &e);
+    int rc = segment_file_open(&file, p->keyring, path, &e);
     if (rc == 0) {
         struct source source = segment_file_source(&file);
         rc = segment_reader_init(&reader, &source, 0, buffer, sizeof(buffer), &e);
@@ -74,6 +74,9 @@ static int add_segment(struct pieces *p, const char *path, const char *prefix, s
         segment_file_close(&file);
     }
     if (rc < 0 && e.code == TIDE_ERR_LIMIT && p->named_count >= PIECES_NAMED_MAX) {
+        return err_set(err, e.code, "%s", e.text);
+    }
+    if (rc < 0 && e.code == TIDE_ERR_DENIED) { /* so will be the others */
         return err_set(err, e.code, "%s", e.text);
     }
     if (rc < 0) { /* it may not be needed */
@@ -153,9 +156,10 @@ static int compare(const void *left, const void *right)
                                                                  : strcmp(a->path, b->path);
 }
 
-int pieces_find(const char *folder, const char *prefix, struct pieces *ret, struct err *err)
+int pieces_find(const char *folder, struct keyring *keyring, const char *prefix, struct pieces *ret,
+                struct err *err)
 {
-    struct pieces p = {0};
+    struct pieces p = {.keyring = keyring};
     char *path = strdup(folder);
     TIDE_CHECK(path != NULL);
     char *roots[] = {path, NULL};

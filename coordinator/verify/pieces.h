@@ -10,6 +10,7 @@
 
 #include "common/core/round.h"
 #include "common/hrl/segment.h"
+#include "coordinator/store/keyring.h"
 
 #define PIECES_SEGMENTS_MAX    1000000U
 #define PIECES_DEFINITIONS_MAX 65536U
@@ -32,6 +33,7 @@ struct pieces {
     char **definitions; /* paths */
     size_t definition_count;
     size_t definition_room;
+    struct keyring *keyring; /* not owned; may be NULL */
     struct piece_named *named;
     size_t named_count;
     size_t named_room;
@@ -40,10 +42,11 @@ struct pieces {
 };
 
 /* Finds *.hrl, and definitions/GROUP/EPOCH.pb, anywhere under `folder`; `named` are the bookmarks
- * of rounds whose id begins with the lower-case hex digits of `prefix`. *ret is to be closed.
- *   NOT_FOUND, IO, DENIED  the folder, or one in it, cannot be read
- *   LIMIT                  over the limits above */
-int pieces_find(const char *folder, const char *prefix, struct pieces *ret, struct err *err);
+ * of rounds whose id begins with the lower-case hex digits of `prefix`. *ret is to be closed. The
+ * keyring, NULL or of the store, must outlive it. NOT_FOUND, IO, DENIED  the folder, or one in it,
+ * cannot be read LIMIT                  over the limits above */
+int pieces_find(const char *folder, struct keyring *keyring, const char *prefix, struct pieces *ret,
+                struct err *err);
 void pieces_close(struct pieces *pieces);
 
 /* The segments of one stream, *ret_count of them; NULL: there are none. */

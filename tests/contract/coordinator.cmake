@@ -8,3 +8,5 @@ endif()
 if(TARGET coordinator_catalog)
   tide_test(test_catalog SOURCES test_catalog.c LABELS contract DEPS coordinator_catalog)
 endif()
+tide_test(test_keyring SOURCES test_keyring.c LABELS contract
+  DEPS coordinator_store coordinator_core common_io common_hrl common_core)

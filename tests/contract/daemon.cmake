@@ -28,7 +28,7 @@ if(TARGET tidemark-coordinator)
   foreach(call IN ITEMS open write pwrite fsync fdatasync rename renameat2 mkdir ftruncate)
     target_link_options(test_file_faults PRIVATE -Wl,--wrap=${call})
   endforeach()
-  foreach(part IN ITEMS "" _store _groups _catalog _points)
+  foreach(part IN ITEMS "" _store _boxes _groups _catalog _points)
     tide_test(test_fail_alloc${part} SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_fail_alloc${part}.c
         ${CMAKE_CURRENT_LIST_DIR}/nth.c ${CMAKE_CURRENT_LIST_DIR}/nth_sql.c
         ${CMAKE_CURRENT_LIST_DIR}/far_rig.c

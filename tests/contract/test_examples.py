@@ -38,6 +38,9 @@ class Examples(unittest.TestCase):
             done = command("tidemark", "pki", *arguments)
             self.assertEqual(done.returncode, 0, done.stderr)
         os.rename(f"{at}/pki/ca.crt", f"{at}/ca.crt")
+        with open(f"{at}/master.key", "w", encoding="ascii",
+                  opener=lambda path, flags: os.open(path, flags, 0o600)) as f:
+            f.write(os.urandom(32).hex() + "\n")
 
     def config(self, name):
         """The example with its folders and addresses on this machine."""

@@ -173,7 +173,7 @@ static void registry_ready(void)
     struct err err = {0};
     registry_shut();
     nth_empty_folder();
-    assert_int_equal(store_open(nth_folder, NULL, NULL, &store, &err), 0);
+    assert_int_equal(store_open(nth_folder, NULL, NULL, NULL, &store, &err), 0);
     catalog_ready();
     assert_int_equal(registry_open(store, catalog, on_issued, NULL, &registry, &err), 0);
 }

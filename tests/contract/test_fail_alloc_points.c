@@ -105,7 +105,7 @@ static int points_open(struct err *err)
 {
     char path[96];
     snprintf(path, sizeof path, "%s/store", nth_folder);
-    if (store_open(path, NULL, NULL, &store, err) != 0 || nth_sql_open(err) != 0 ||
+    if (store_open(path, NULL, NULL, NULL, &store, err) != 0 || nth_sql_open(err) != 0 ||
         points_new(store, nth_sql_catalog, loop, pool, &points, err) != 0 ||
         registry_open(store, nth_sql_catalog, points_define, points, &registry, err) != 0) {
         return -1;

@@ -104,7 +104,7 @@ static void store_fill(void)
     enum store_put put;
     store_shut();
     nth_empty_folder();
-    assert_int_equal(store_open(nth_folder, NULL, NULL, &store, &err), 0);
+    assert_int_equal(store_open(nth_folder, NULL, NULL, NULL, &store, &err), 0);
     assert_int_equal(store_stream_create(store, &a, &err), 0);
     for (unsigned k = 0; k < fill; k++) {
         struct manifest_segment s = listed(k);
@@ -138,7 +138,7 @@ static int store_opens(struct err *err)
     char path[PATH_MAX];
     struct manifest_segment s = listed(STAGED);
     struct store *got = NULL;
-    int rc = store_open(nth_folder, NULL, NULL, &got, err);
+    int rc = store_open(nth_folder, NULL, NULL, NULL, &got, err);
     if (rc == 0) {
         state_is(got, STORED);
         store_close(got);

@@ -248,8 +248,8 @@ static void open_store(void)
     struct err err = {0};
     store_close(store);
     store = NULL;
-    if (store_open(folder, NULL, NULL, &store, &err) != 0 &&
-        store_open(folder, NULL, NULL, &store, &err) != 0) {
+    if (store_open(folder, NULL, NULL, NULL, &store, &err) != 0 &&
+        store_open(folder, NULL, NULL, NULL, &store, &err) != 0) {
         fail_msg("%s", err.text);
     }
 }

@@ -835,7 +835,7 @@ def in_folder(part):
 
 
 def live():
-    c = Cluster(["web", "db", "app"])
+    c = Cluster(["web", "db", "app"], encrypted=False)
     try:
         live_run(c)
     except Failed as e:

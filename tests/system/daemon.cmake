@@ -7,10 +7,12 @@ foreach(part IN ITEMS run unheld epochs disks kills stream copy full config rene
     SKIP_RETURN_CODE 77
     ENVIRONMENT "TIDE_SOURCE=${CMAKE_SOURCE_DIR};TIDE_BUILD=${CMAKE_BINARY_DIR}")
 endforeach()
-add_test(NAME system_point_verify
-  COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/verify.py)
-set_tests_properties(system_point_verify PROPERTIES LABELS system TIMEOUT 120
-  ENVIRONMENT "TIDE_SOURCE=${CMAKE_SOURCE_DIR};TIDE_BUILD=${CMAKE_BINARY_DIR}")
+foreach(store IN ITEMS encrypted plain)
+  add_test(NAME system_point_verify_${store}
+    COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/verify.py ${store})
+  set_tests_properties(system_point_verify_${store} PROPERTIES LABELS system TIMEOUT 120
+    ENVIRONMENT "TIDE_SOURCE=${CMAKE_SOURCE_DIR};TIDE_BUILD=${CMAKE_BINARY_DIR}")
+endforeach()
 # A group that lacks a member, or has a slow one.
 foreach(part IN ITEMS missing partial slow)
   add_test(NAME system_alone_${part}

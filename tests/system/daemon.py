@@ -52,7 +52,7 @@ def no_fork(cluster):
                 due = e["last"] + 1
         segments = os.path.join(folder, "segments")
         names = sorted(n for n in os.listdir(segments) if n.endswith(".hrl"))
-        done = cluster.tidemark("hrl", "check", *[os.path.join(segments, n) for n in names])
+        done = cluster.tidemark("hrl", "check", "--master-key", cluster.master_key, *[os.path.join(segments, n) for n in names])
         check("hrl check", done.returncode == 0, done.stderr + done.stdout)
 
 
