@@ -404,8 +404,10 @@ local = {self.coordinator_local}
         def ask(*arguments):
             return self.command(*arguments, "--local", self.coordinator_local)
         failed = [{k: r[k] for k in ("round", "group", "epoch", "kind", "scope")}
-                  for r in ask("point", "list", "--failed")["rounds"]]
-        return {"points": ask("point", "list"), "groups": ask("group", "list"),
+                  for more in ((), ("--single-vm",))
+                  for r in ask("point", "list", "--failed", *more)["rounds"]]
+        return {"points": ask("point", "list"), "single": ask("point", "list", "--single-vm"),
+                "groups": ask("group", "list"),
                 "failed": sorted(failed, key=lambda r: r["round"])}
 
     def catalog_is_remade(self):
@@ -426,6 +428,7 @@ local = {self.coordinator_local}
             check(f"{what}: the catalog made from the store says what the kept one said",
                   made[what] == kept, f"{json.dumps(made[what])[-3000:]} {json.dumps(kept)[-3000:]}")
         step(f"the catalog made anew is the kept one: {len(made['points']['points'])} points, "
+             f"{len(made['single']['points'])} of single VMs, "
              f"{len(made['failed'])} rounds that became none")
 
     def wait_points(self, what, more, seconds, before=None):
