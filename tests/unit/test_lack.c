@@ -130,6 +130,28 @@ static void short_lack_is_none(void **state)
     roundlab_free(lab);
 }
 
+/* What failed by bad luck is tried again half a second later, also alone. */
+static void failed_alone_is_retried(void **state)
+{
+    (void)state;
+    struct roundlab_config config = every_second(3);
+    config.policy.interval_ms = 20000;
+    config.retries = 2;
+    struct roundlab *lab = roundlab_new(&config);
+    roundlab_run(lab, SECOND / 2);
+    roundlab_stop(lab, APP);
+    roundlab_run(lab, 3 * SECOND / 2 + 60); /* web holds alone */
+    struct msg msg = {.type = MSG_ABORT};
+    msg.abort.round = roundlab_last_round(lab);
+    msg.abort.reason = ROUND_REASON_ABORTED;
+    roundlab_inject(lab, WEB, WEB, &msg);
+    roundlab_run(lab, 10 * SECOND);
+    assert_int_equal(said(lab, "web      > round r1 failed"), 1);
+    assert_int_equal(said(lab, "web/data > bookmark"), 2);
+    says(lab, "web      > round r3 is sealed by all of 1 (single VM)"); /* db has taken r2 */
+    roundlab_free(lab);
+}
+
 /* A leader dies; the group lacks it under the next one, and nobody says "nothing" in between. */
 static void lack_goes_on_under_another_leader(void **state)
 {
@@ -247,29 +269,24 @@ static void slow_one_is_left_out(void **state)
 static void not_there_is_not_slow(void **state)
 {
     (void)state;
-    struct slow slow = {.member = APP};
-    struct roundlab *lab = with_slow(&slow, POLICY_MISSING_STRICT);
+    struct slow slow = {.member = DB};
+    struct roundlab_config config = every_second(2); /* nobody else leads for a moment */
+    config.fate = delay;
+    config.context = &slow;
+    struct roundlab *lab = roundlab_new(&config);
     roundlab_run(lab, 5500000);
     slow.us = 30000;
     roundlab_run(lab, 8500000);
-    says(lab, "web      > takes no round: slow at app");
-    for (unsigned m = 0; m < 4; m++) {
-        if (m != APP) {
-            roundlab_link(lab, APP, m, false);
-        }
-    }
+    says(lab, "web      > takes no round: slow at db");
+    roundlab_link(lab, WEB, DB, false);
     roundlab_run(lab, 10500000);
-    says(lab, "web      > the group lacks missing at app: it goes on alone");
+    says(lab, "web      > the group lacks missing at db: it goes on alone");
     slow.us = 0;
-    for (unsigned m = 0; m < 4; m++) {
-        if (m != APP) {
-            roundlab_link(lab, APP, m, true);
-        }
-    }
+    roundlab_link(lab, WEB, DB, true);
     roundlab_run(lab, 12 * SECOND);
     says(lab, "web      > the group lacks nothing");
     unsigned before = roundlab_judge(lab).full;
-    roundlab_run(lab, 16 * SECOND);
+    roundlab_run(lab, 16 * SECOND); /* a trial would have been due at 17 s */
     assert_true(roundlab_judge(lab).full >= before + 3);
     roundlab_free(lab);
 }
@@ -467,6 +484,7 @@ int main(void)
         cmocka_unit_test(each_goes_on_alone),
         cmocka_unit_test(partial_never_alone),
         cmocka_unit_test(short_lack_is_none),
+        cmocka_unit_test(failed_alone_is_retried),
         cmocka_unit_test(lack_goes_on_under_another_leader),
         cmocka_unit_test(slow_one_is_named),
         cmocka_unit_test(slow_beyond_the_taps_cap),
