@@ -400,7 +400,7 @@ static void look_around(struct leader *l)
 /* When the next round may begin; UINT64_MAX: not here, or not before this one is over. */
 static uint64_t next_round_us(const struct leader *l)
 {
-    if (!leader_leading(l) || l->running.phase != PHASE_IDLE) {
+    if (!leader_leading(l) || (l->running.phase != PHASE_IDLE && !leader_alone_gives_way(l))) {
         return UINT64_MAX;
     }
     uint64_t at = l->retry_us != 0 && l->retry_us < l->due_us ? l->retry_us : l->due_us;
@@ -434,6 +434,10 @@ static void on_tick(struct leader *l, const struct id *random)
             l->retries = 0;
         }
         l->retry_us = 0;
+        if (leader_alone_gives_way(l)) {
+            leader_round_told(l, true);
+            leader_round_end(l);
+        }
         if (leader_requests_waiting(l) || share_allows(&l->share, l->now_us)) {
             leader_round_begin(l, random);
         } else {

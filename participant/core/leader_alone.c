@@ -80,6 +80,9 @@ static void look_own(struct leader *l)
     if (leave != l->own_leave || !lack_equal(&own, &l->own_lack)) {
         l->heartbeat_due = true;
     }
+    if (l->own_leave && !leave) {
+        l->own_leave_us = l->now_us;
+    }
     l->own_leave = leave;
     l->own_lack = own;
 }
@@ -163,6 +166,17 @@ uint64_t leader_alone_wake_us(const struct leader *l)
     }
     uint64_t next_us = leader_alone_next_us(l);
     return next_us < at ? next_us : at;
+}
+
+bool leader_alone_lately(const struct leader *l)
+{
+    return l->own_leave_us != 0 && l->now_us < l->own_leave_us + TIDE_LEADER_LATELY_US;
+}
+
+bool leader_alone_gives_way(const struct leader *l)
+{
+    return !l->alone && l->running.phase == PHASE_SEALING &&
+           l->running.order.scope == ROUND_SCOPE_MEMBER;
 }
 
 void leader_alone_begun(struct leader *l)

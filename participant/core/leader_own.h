@@ -112,6 +112,7 @@ struct leader {
     uint64_t seen_us;       /* since when it sees any */
     struct lack own_lack;   /* what heartbeats tell: `seen`, once it has lasted */
     bool own_leave;         /* likewise: those whom it leads may go alone */
+    uint64_t own_leave_us;  /* when it last ended; 0: never yet */
     struct lack lack;       /* what counts for this member, as last given out */
     bool lack_strict;       /* the policy was strict then */
     uint64_t leaderless_us; /* since when nobody leads; 0: somebody does */

@@ -76,7 +76,8 @@ static void learn_from(struct leader *l)
         return;
     }
     l->fails++;
-    bool contended = sum->reason == ROUND_REASON_BUSY || sum->reason == ROUND_REASON_DUTY;
+    bool contended = (sum->reason == ROUND_REASON_BUSY || sum->reason == ROUND_REASON_DUTY) &&
+                     !leader_alone_lately(l);
     if (!contended && l->retries < l->config.retries) {
         l->retries++;
         l->retry_us = l->now_us + TIDE_LEADER_RETRY_US;

@@ -374,6 +374,14 @@ static bool judge_set(const struct member *m, const struct msg_hold *hold, int l
     return true;
 }
 
+/* A round of its own that is let go, and waits for no more than its seals to be synced, is no
+ * reason to refuse the group's: whether it is a point is in the streams; it is not attested. */
+static bool gives_way(const struct member *m, const struct msg_hold *hold)
+{
+    return m->state == MEMBER_RELEASED && m->order.scope == ROUND_SCOPE_MEMBER &&
+           hold->scope == ROUND_SCOPE_GROUP;
+}
+
 static bool judge_hold(const struct member *m, const struct msg *msg, int leader,
                        struct refusal *ret)
 {
@@ -387,7 +395,7 @@ static bool judge_hold(const struct member *m, const struct msg *msg, int leader
         ret->outcome = ended->outcome;
         return refuse(ret, ROUND_REASON_ENDED, NULL, "this round has ended here");
     }
-    if (m->state != MEMBER_IDLE) {
+    if (m->state != MEMBER_IDLE && !gives_way(m, hold)) {
         return refuse(ret, ROUND_REASON_BUSY, NULL, "another round is not over here");
     }
     if (!epoch_equal(&msg->head.epoch, &m->definition->epoch) &&
@@ -499,6 +507,9 @@ static void on_hold(struct member *m, const struct msg *msg, int leader)
     struct refusal why;
     memset(&why, 0, sizeof why);
     if (judge_hold(m, msg, leader, &why)) {
+        if (m->state != MEMBER_IDLE) { /* it gives way */
+            remember_ended(m, &m->order.round, worst_outcome(m));
+        }
         accept_hold(m, msg, (unsigned)leader);
         return;
     }

@@ -130,6 +130,45 @@ static void short_lack_is_none(void **state)
     roundlab_free(lab);
 }
 
+/* db is busy when the first round after the lack comes. */
+static void busy_once(struct roundlab *lab, unsigned from, unsigned to, struct msg *msg,
+                      struct roundlab_fate *fate, void *context)
+{
+    unsigned *left = context;
+    if (*left == 0 || to != DB || msg->type != MSG_HOLD || roundlab_now(lab) < 6 * SECOND) {
+        return;
+    }
+    struct msg refused = {.type = MSG_REFUSED};
+    refused.refused.round = msg->hold.round;
+    refused.refused.reason = ROUND_REASON_BUSY;
+    (*left)--;
+    fate->drop = true;
+    roundlab_inject(lab, to, from, &refused);
+}
+
+/* BUSY by another leader's round is not tried again; by a single VM's, shortly after the lack, it
+ * is. */
+static void busy_after_a_lack_is_retried(void **state)
+{
+    (void)state;
+    unsigned left = 1;
+    struct roundlab_config config = every_second(3);
+    config.policy.interval_ms = 20000;
+    config.retries = 2;
+    config.fate = busy_once;
+    config.context = &left;
+    struct roundlab *lab = roundlab_new(&config);
+    roundlab_run(lab, 2 * SECOND);
+    roundlab_tap_stop(lab, APP, 0);
+    roundlab_run(lab, 6 * SECOND);
+    roundlab_tap_start(lab, APP, 0);
+    roundlab_run(lab, 9 * SECOND);
+    assert_int_equal(said(lab, "failed: busy at db"), 1);
+    assert_int_equal(said(lab, "web      > round r1 is sealed by all of 3 (full)"), 1);
+    assert_int_equal(said(lab, "sealed by all of 3 (full)"), 2);
+    roundlab_free(lab);
+}
+
 /* What failed by bad luck is tried again half a second later, also alone. */
 static void failed_alone_is_retried(void **state)
 {
@@ -356,6 +395,8 @@ struct bench {
     uint64_t now_us;
     unsigned lacks; /* given out */
     struct leader_lack last;
+    unsigned holds;       /* HOLD messages */
+    struct msg_hold hold; /* the last one */
 };
 
 static void put(void *context, const struct leader_effect *effect)
@@ -364,6 +405,9 @@ static void put(void *context, const struct leader_effect *effect)
     if (effect->type == LEADER_LACK) {
         b->lacks++;
         b->last = *effect->lack;
+    } else if (effect->type == LEADER_SEND && effect->msg->type == MSG_HOLD) {
+        b->holds++;
+        b->hold = effect->msg->hold;
     }
 }
 
@@ -418,6 +462,62 @@ static void open_bench(struct bench *b, const struct definition *definition)
     assert_true(name_parse("db", &config.name));
     b->leader = leader_new(&config);
     step(b, (struct leader_event){.type = LEADER_DEFINITION, .definition = definition, .self = 1});
+}
+
+static void hear(struct bench *b, const struct definition *d, unsigned from)
+{
+    static struct msg msg;
+    msg = (struct msg){.type = MSG_HEARTBEAT};
+    msg.head.group = d->group;
+    msg.head.from = d->members[from].name;
+    msg.head.to = d->members[1].name;
+    msg.head.epoch = d->epoch;
+    msg.head.incarnation = 7;
+    msg.heartbeat.reach = 1;
+    msg.heartbeat.sequence = b->now_us;
+    msg.heartbeat.tap_count = 1;
+    msg.heartbeat.taps[0] =
+        (struct msg_tap){.stream = d->disks[from].stream, .incarnation = 3, .whole = true};
+    step(b, (struct leader_event){.type = LEADER_MESSAGE, .msg = &msg});
+}
+
+/* Its own round whose seals a slow disk does not sync is not waited for by the group's. */
+static void slow_seals_alone(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct definition *d = define(1);
+    open_bench(&b, d);
+    struct msg_tap tap = {.stream = d->disks[1].stream, .incarnation = 9, .whole = true};
+    step(&b, (struct leader_event){.type = LEADER_TAPS, .taps = &tap, .tap_count = 1});
+    for (unsigned i = 0; i < 2000 && b.holds == 0; i++) {
+        pass(&b, b.now_us + 1000);
+    }
+    assert_true(b.last.alone);
+    assert_int_equal(b.holds, 1);
+    assert_int_equal(b.hold.scope, ROUND_SCOPE_MEMBER);
+    static struct msg held;
+    held = (struct msg){.type = MSG_HELD};
+    held.head.group = d->group;
+    held.head.from = held.head.to = d->members[1].name;
+    held.head.epoch = d->epoch;
+    held.held.round = b.hold.round;
+    held.held.mark_count = 1;
+    held.held.marks[0] = (struct round_mark){tap.stream, 9, 2, {{5}}};
+    step(&b, (struct leader_event){.type = LEADER_MESSAGE, .msg = &held});
+    for (unsigned m = 0; m < 3; m += 2) {
+        step(&b, (struct leader_event){.type = LEADER_LINK, .peer = m, .up = true});
+        hear(&b, d, m);
+    }
+    assert_int_equal(b.last.reason, ROUND_REASON_NONE);
+    uint64_t back_us = b.now_us;
+    pass(&b, back_us + TIDE_LEADER_QUIET_US - 1000);
+    assert_int_equal(b.holds, 1);
+    pass(&b, back_us + TIDE_LEADER_RETURN_US + 1000);
+    assert_int_equal(b.holds, 1 + 3); /* long before its seals' two seconds are over */
+    assert_int_equal(b.hold.scope, ROUND_SCOPE_GROUP);
+    leader_free(b.leader);
+    free(d);
 }
 
 /* Another definition does not end an alarm whose reason goes on; none at all does. */
@@ -484,6 +584,7 @@ int main(void)
         cmocka_unit_test(each_goes_on_alone),
         cmocka_unit_test(partial_never_alone),
         cmocka_unit_test(short_lack_is_none),
+        cmocka_unit_test(busy_after_a_lack_is_retried),
         cmocka_unit_test(failed_alone_is_retried),
         cmocka_unit_test(lack_goes_on_under_another_leader),
         cmocka_unit_test(slow_one_is_named),
@@ -493,6 +594,7 @@ int main(void)
         cmocka_unit_test(asked_for_with_a_slow_one),
         cmocka_unit_test(within_the_budget_is_not_slow),
         cmocka_unit_test(interval_grows),
+        cmocka_unit_test(slow_seals_alone),
         cmocka_unit_test(alarm_outlives_a_definition),
         cmocka_unit_test(told_holds_are_counted),
     };
