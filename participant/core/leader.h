@@ -56,8 +56,9 @@
 #define TIDE_LEADER_QUIET_US         500000U  /* from when members stop going alone to a round */
 #define TIDE_LEADER_RETURN_US        1200000U /* from the end of a lack to a round of the group */
 #define TIDE_LEADER_LATELY_US        5000000U /* BUSY and DUTY may come from rounds of single VMs */
-#define TIDE_LEADER_TRIAL_US         10000000U /* between two trials of a slow member, at least */
-#define TIDE_LEADER_RETRY_US         500000U   /* from a failed round to when it is tried again */
+#define TIDE_LEADER_TRIAL_US         2000000U /* to the first trial of a slow member; then doubled */
+#define TIDE_LEADER_TRIAL_DOUBLED    3U       /* so often at most: 16 s */
+#define TIDE_LEADER_RETRY_US         500000U  /* from a failed round to when it is tried again */
 #define TIDE_LEADER_RETRIES          2 /* the daemon's: with them the duty limit still fits */
 #define TIDE_LEADER_RETRIES_MAX      8
 #define TIDE_LEADER_FAILS_MAX        5

@@ -102,6 +102,7 @@ struct leader {
     /* leader_pace.c */
     struct pace pace;                      /* of members, while leading */
     uint64_t trial_us;                     /* the slow are tried again; 0: nobody is */
+    unsigned trials;                       /* of them, so far, without avail */
     struct spread holds[TIDE_MEMBERS_MAX]; /* of members, under this definition, whoever led */
 
     uint64_t yield_until_us;

@@ -39,8 +39,11 @@ static bool anybody_slow(const struct leader *l)
 
 static uint64_t wait_us(const struct leader *l)
 {
-    uint64_t intervals_us = 2 * l->policy.interval_ms * 1000;
-    return intervals_us > TIDE_LEADER_TRIAL_US ? intervals_us : TIDE_LEADER_TRIAL_US;
+    unsigned doubled =
+        l->trials < TIDE_LEADER_TRIAL_DOUBLED ? l->trials : TIDE_LEADER_TRIAL_DOUBLED;
+    uint64_t wait_us = (uint64_t)TIDE_LEADER_TRIAL_US << doubled;
+    uint64_t intervals_us = l->trials == 0 ? 0 : 2 * l->policy.interval_ms * 1000;
+    return intervals_us > wait_us ? intervals_us : wait_us;
 }
 
 /* After what was learnt. */
@@ -49,6 +52,7 @@ static void look(struct leader *l)
     if (!anybody_slow(l)) {
         l->trial_us = 0;
     } else if (l->trial_us == 0) {
+        l->trials = 0;
         l->trial_us = l->now_us + wait_us(l);
     }
 }
@@ -117,8 +121,18 @@ bool leader_pace_trial(const struct leader *l)
 void leader_pace_tried(struct leader *l)
 {
     if (l->trial_us != 0 && leader_pace_trial(l)) {
+        l->trials++;
         l->trial_us = l->now_us + wait_us(l);
     }
+}
+
+bool leader_pace_blameless(const struct leader *l)
+{
+    unsigned slow = 0;
+    for (unsigned m = 0; m < l->definition->member_count; m++) {
+        slow += leader_pace_slow(l, m);
+    }
+    return slow == 1 && !leader_pace_slow(l, l->self);
 }
 
 uint64_t leader_pace_trial_us(const struct leader *l)

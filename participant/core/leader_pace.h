@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* leader_pace: what the leader learns of its members' times, round by round (pace.h, spread.h), and
  * what it makes of it: who is slow takes no part, and is tried again now and then: by a round that
- * somebody asks for, and by one of the interval when TIDE_LEADER_TRIAL_US and two intervals have
- * passed. A part of the leader (leader.h). */
+ * somebody asks for, and by one of the interval after TIDE_LEADER_TRIAL_US, then after twice, four
+ * and eight times that, and two intervals at least. A part of the leader (leader.h). */
 #ifndef TIDE_PARTICIPANT_CORE_LEADER_PACE_H
 #define TIDE_PARTICIPANT_CORE_LEADER_PACE_H
 
@@ -26,6 +26,9 @@ void leader_pace_tell(struct leader *l);
 /* Whether a round that begins now takes the slow with it. */
 bool leader_pace_trial(const struct leader *l);
 void leader_pace_tried(struct leader *l); /* one begins */
+/* One member is slow, and it is another one: that a round fails for it is not this leader's fault.
+ * Where several are, it may be. */
+bool leader_pace_blameless(const struct leader *l);
 /* When the next trial of the interval begins; UINT64_MAX: nobody is slow. */
 uint64_t leader_pace_trial_us(const struct leader *l);
 

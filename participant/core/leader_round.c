@@ -75,7 +75,8 @@ static void learn_from(struct leader *l)
         l->retries = 0;
         return;
     }
-    l->fails++;
+    bool slow = sum->reason == ROUND_REASON_TIMEOUT || sum->reason == ROUND_REASON_EXPIRED;
+    l->fails += slow && leader_pace_blameless(l) ? 0 : 1;
     bool contended = (sum->reason == ROUND_REASON_BUSY || sum->reason == ROUND_REASON_DUTY) &&
                      !leader_alone_lately(l);
     if (!contended && l->retries < l->config.retries) {
