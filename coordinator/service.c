@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "common/io/daemon.h"
+#include "common/io/jsontext.h"
 #include "common/io/local.h"
 #include "common/io/log.h"
 #include "common/io/loop.h"
@@ -193,25 +194,26 @@ static json_t *call_wait(struct call *call)
 {
     struct timespec until;
     json_t *answer = NULL;
-    clock_gettime(CLOCK_REALTIME, &until);
+    struct err e = {0};
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += COMMAND_S;
     pthread_mutex_lock(&call->lock);
     int rc = 0;
     while (!call->answered && rc != ETIMEDOUT) {
-        rc = pthread_cond_timedwait(&call->wake, &call->lock, &until);
+        rc = pthread_cond_clockwait(&call->wake, &call->lock, CLOCK_MONOTONIC, &until);
     }
-    if (call->answered) {
-        answer = call->answer;
+    bool answered = call->answered;
+    if (answered) {
+        answer = call->answer; /* NULL: no memory */
         call->answer = NULL;
     }
     pthread_mutex_unlock(&call->lock);
-    if (answer == NULL) {
-        struct err e = {0};
-        err_set(&e, TIDE_ERR_BUSY, "the coordinator did not come to the command within %d s",
-                COMMAND_S);
-        answer = local_error(&e);
+    if (answered) {
+        return answer;
     }
-    return answer;
+    err_set(&e, TIDE_ERR_BUSY, "the coordinator did not come to the command within %d s",
+            COMMAND_S);
+    return local_error(&e);
 }
 
 static json_t *command_fn(void *arg, const char *command, const json_t *request)
@@ -219,13 +221,16 @@ static json_t *command_fn(void *arg, const char *command, const json_t *request)
     struct service *s = arg;
     struct err e = {0};
     (void)command;
-    struct call *call = calloc(1, sizeof(*call));
+    unsigned long before = jsontext_failures();
+    json_t *copy = json_deep_copy(request);
+    struct call *call = jsontext_failures() != before ? NULL : calloc(1, sizeof(*call));
     if (call == NULL) {
+        json_decref(copy);
         return NULL;
     }
     call->service = s;
     call->holders = 2;
-    call->request = json_deep_copy(request);
+    call->request = copy;
     pthread_mutex_init(&call->lock, NULL);
     pthread_cond_init(&call->wake, NULL);
     json_t *answer;

@@ -8,6 +8,7 @@
 #include "common/core/check.h"
 #include "common/hrl/record.h"
 #include "common/io/clock.h"
+#include "common/io/jsontext.h"
 #include "participant/core/news.h"
 #include "participant/core/standing.h"
 #include "participant/uplink.h"
@@ -17,9 +18,22 @@
 #define POLL_MIN_US 50000U
 #define POLL_MAX_US 500000U
 
+/* A path or a peer's text need not be UTF-8. */
+static json_t *plain(const char *text)
+{
+    char ascii[TIDE_ERR_TEXT_MAX];
+    size_t k = 0;
+    for (; text[k] != '\0' && k < sizeof ascii - 1; k++) {
+        ascii[k] = (char)((unsigned char)text[k] > 0x7f ? '?' : text[k]);
+    }
+    ascii[k] = '\0';
+    return json_string(ascii);
+}
+
 static void put_text(json_t *to, const char *key, const char *text)
 {
-    json_object_set_new(to, key, json_string(text));
+    json_t *o = json_string(text);
+    json_object_set_new(to, key, o != NULL ? o : plain(text));
 }
 
 static void put_number(json_t *to, const char *key, uint64_t number)
@@ -255,7 +269,10 @@ static json_t *round_object(const struct commands *c, const struct holder_round 
     put_text(to, "reason", round_reason_name(sum->reason));
     put_text(to, "member", sum->member.s);
     put_text(to, "text", sum->text);
+    put_number(to, "wire_version", round->round.version);
+    put_number(to, "wire_features", round->round.features);
     put_number(to, "hold_us_max", sum->hold_us_max);
+    put_number(to, "total_us", round->round.total_us);
     put_text(to, "slowest", round->round.slowest.s);
     put_number(to, "slowest_us", round->round.slowest_us);
     for (unsigned i = 0; i < sum->member_count; i++) {
@@ -552,9 +569,8 @@ static json_t *events(const struct commands *c, const json_t *request)
     return to;
 }
 
-json_t *commands_answer(void *arg, const char *command, const json_t *request)
+static json_t *answer(const struct commands *c, const char *command, const json_t *request)
 {
-    const struct commands *c = arg;
     if (strcmp(command, "status") == 0) {
         return status(c);
     }
@@ -571,4 +587,15 @@ json_t *commands_answer(void *arg, const char *command, const json_t *request)
     err_set(&err, TIDE_ERR_USAGE, "unknown command \"%s\"; expected status, take, disk or events",
             command);
     return local_error(&err);
+}
+
+json_t *commands_answer(void *arg, const char *command, const json_t *request)
+{
+    unsigned long before = jsontext_failures();
+    json_t *to = answer(arg, command, request);
+    if (jsontext_failures() != before) {
+        json_decref(to); /* parts of it may be missing */
+        return NULL;
+    }
+    return to;
 }

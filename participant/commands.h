@@ -41,7 +41,9 @@ struct commands {
     uint64_t seed;
 };
 
-/* A local_fn; arg is a struct commands, which is not changed. */
+/* A local_fn; arg is a struct commands, which is not changed. NULL: no memory for the answer, of
+ * which no part is ever left out; an order or round that was asked for may have been carried out.
+ */
 json_t *commands_answer(void *arg, const char *command, const json_t *request);
 
 #endif

@@ -44,6 +44,7 @@ struct view_question {
     struct holder *holder;
     struct call *call;
     struct holder_view *view;
+    bool whole; /* nothing is missing in it for want of memory */
 };
 
 struct holder {
@@ -419,17 +420,18 @@ int holder_order(struct holder *h, unsigned disk, const struct tapctl *order,
 
 /* ---- status ---- */
 
-static void copy_seat(struct holder *h, struct seat *seat, struct holder_seat *ret)
+/* False: no memory. */
+static bool copy_seat(struct holder *h, struct seat *seat, struct holder_seat *ret)
 {
     const struct definition *d = seat_definition(seat);
     int leads = seat_leads(seat);
     ret->policy = *seat_get_policy(seat);
     if (d == NULL) {
-        return;
+        return true;
     }
     ret->peers = calloc(d->member_count, sizeof *ret->peers);
     if (ret->peers == NULL) {
-        return;
+        return false;
     }
     ret->defined = true;
     ret->epoch = d->epoch;
@@ -449,6 +451,7 @@ static void copy_seat(struct holder *h, struct seat *seat, struct holder_seat *r
         peer->holds = seat_holds(seat, i);
         router_look(h->router, &d->members[i], &peer->own, &peer->link, &peer->up);
     }
+    return true;
 }
 
 static void on_view(void *arg)
@@ -461,8 +464,9 @@ static void on_view(void *arg)
         view->disks[i] = *tapset_view(h->taps, i);
     }
     view->seat_count = h->seat_count;
+    question->whole = true;
     for (unsigned i = 0; i < h->seat_count; i++) {
-        copy_seat(h, h->seats[i], &view->seats[i]);
+        question->whole = copy_seat(h, h->seats[i], &view->seats[i]) && question->whole;
     }
     view->link = router_stats(h->router, &view->queue_lost);
     view->round_count = h->round_count;
@@ -506,6 +510,8 @@ int holder_view(struct holder *h, uint32_t timeout_ms, struct holder_view **ret,
     } else if (!call_wait(call, clock_mono_us() + (uint64_t)timeout_ms * CLOCK_US_PER_MS)) {
         err_set(err, TIDE_ERR_UNREACHABLE, "the hold thread did not answer within %u ms",
                 timeout_ms);
+    } else if (!question->whole) {
+        err_set(err, TIDE_ERR_LIMIT, "no memory for the members' peers");
     } else {
         *ret = question->view;
         question->view = NULL;
@@ -535,7 +541,7 @@ static void *run(void *arg)
     daemon_thread_init("tide-hold");
     /* Both are best effort: they take a privilege that a test or a container may lack. */
     if (pthread_setschedparam(pthread_self(), SCHED_RR, &param) != 0) {
-        log_info("hold thread without real-time priority (no CAP_SYS_NICE)");
+        log_info("hold thread without real-time priority (needs CAP_SYS_NICE or LimitRTPRIO=10)");
     }
     if (geteuid() == 0 && mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0) {
         log_info("memory is not locked: %s", strerror(errno));

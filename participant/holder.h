@@ -32,7 +32,7 @@ struct holder_options {
 
 struct holder;
 
-/* Listens, then starts the thread. Errors: link_new()'s, and IO. */
+/* Listens, then starts the thread. Errors: link_new()'s, and IO. Aborts without memory. */
 int holder_new(const struct holder_options *options, struct holder **ret, struct err *err);
 /* The signer gives its attestations here (signer_fn with the holder as arg), and gets statements
  * once it is set; before the first groups. */

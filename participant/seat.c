@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/core/check.h"
+#include "common/io/faultpoint.h"
 #include "common/io/file.h"
 #include "common/io/log.h"
 
@@ -77,16 +78,21 @@ static void put_member(void *context, const struct member_effect *effect)
     int disk;
     switch (effect->type) {
     case MEMBER_SEND:
+        FAULT_POINT(effect->msg->type == MSG_HELD, "taps-hold");
+        FAULT_POINT(effect->msg->type == MSG_SEALED, "taps-sealed");
         calls->send(seat->options.arg, seat,
                     effect->to < 0 ? NULL : &seat->definition->members[effect->to], effect->msg);
+        FAULT_POINT(effect->msg->type == MSG_HELD, "held-sent");
         return;
     case MEMBER_ORDER_HOLD:
+        FAULT_POINT(true, "hold-received");
         message = (struct tapctl){.type = TAPCTL_HOLD, .hold = *effect->hold};
         order(seat, effect->disk, &message);
         return;
     case MEMBER_ORDER_RELEASE:
         message = (struct tapctl){.type = TAPCTL_RELEASE, .round = *effect->order};
         order(seat, effect->disk, &message);
+        FAULT_POINT(true, "tap-released");
         return;
     case MEMBER_ORDER_ABORT:
         message = (struct tapctl){.type = TAPCTL_ABORT, .round = *effect->order};
@@ -113,7 +119,10 @@ static void put_leader(void *context, const struct leader_effect *effect)
     const struct seat_calls *calls = &seat->options.calls;
     switch (effect->type) {
     case LEADER_SEND:
+        FAULT_POINT(effect->msg->type == MSG_RELEASE, "release-due");
         calls->send(seat->options.arg, seat, &seat->definition->members[effect->to], effect->msg);
+        FAULT_POINT(effect->msg->type == MSG_HOLD, "hold-sent");
+        FAULT_POINT(effect->msg->type == MSG_RELEASE, "release-sent");
         return;
     case LEADER_CHANGE:
         log_info("member %s/%s: %s%s", seat->own->group.s, seat->own->name.s,

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/core/check.h"
 #include "common/io/http.h"
 
 #define PATH_SIZE 160
@@ -21,7 +20,9 @@ int uplink_new(const struct tls_identity *identity, const struct settings *setti
                struct uplink **ret, struct err *err)
 {
     struct uplink *uplink = calloc(1, sizeof *uplink);
-    TIDE_CHECK(uplink != NULL);
+    if (uplink == NULL) {
+        return err_set(err, TIDE_ERR_LIMIT, "no memory for an uplink");
+    }
     struct http_options options = {.identity = identity,
                                    .server = settings->coordinator,
                                    .server_uri = settings->coordinator_uri,

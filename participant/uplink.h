@@ -15,7 +15,7 @@
 
 struct uplink;
 
-/* `identity` and `settings` must outlive it. */
+/* `identity` and `settings` must outlive it. LIMIT: no memory. */
 int uplink_new(const struct tls_identity *identity, const struct settings *settings,
                struct uplink **ret, struct err *err);
 void uplink_free(struct uplink *uplink); /* takes NULL */

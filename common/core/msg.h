@@ -9,8 +9,13 @@
 #include "common/core/definition.h"
 #include "common/core/round.h"
 
-#define TIDE_MSG_VERSION  1U  /* of the wire */
-#define TIDE_MSG_FEATURES 0U  /* bits this build understands */
+/* Of the wire: the oldest version and the newest that this build speaks, and the features that it
+ * understands, by bit. Tests have a build with other ones. */
+#define TIDE_MSG_VERSION_MIN 1U
+#ifndef TIDE_MSG_VERSION
+#define TIDE_MSG_VERSION  1U
+#define TIDE_MSG_FEATURES 0ULL
+#endif
 #define TIDE_MSG_TEXT_MAX 255 /* bytes of a text for people, without the NUL */
 
 enum msg_type {
@@ -27,7 +32,9 @@ enum msg_type {
 };
 
 struct msg_head {
-    uint64_t features;
+    uint32_t version;     /* that it is written in; 0 to envelope_encode(): TIDE_MSG_VERSION_MIN */
+    uint32_t version_max; /* the newest its sender speaks; 0 to envelope_encode(): this build's */
+    uint64_t features;    /* its sender understands; in a HOLD: the round may use, since all do */
     struct id group;
     struct name from;
     struct name to;

@@ -5,6 +5,7 @@
 
 #include "common/core/bytes.h"
 #include "common/core/check.h"
+#include "common/core/planted.h"
 #include "common/hrl/crc.h"
 
 #define MAGIC            0x724c5248U /* "HRLr" */
@@ -739,7 +740,7 @@ int record_decode(const void *from, size_t size, struct record *ret, size_t *ret
                        whole);
     }
     uint32_t found = crc32c(base + CHECKED_FROM, TIDE_RECORD_HEADER - CHECKED_FROM + body);
-    if (found != crc) {
+    if (found != crc && !PLANTED(TORN_ACCEPTED)) {
         return err_set(err, TIDE_ERR_CORRUPT,
                        "record with lsn %llu: checksum is 0x%08x, its bytes give 0x%08x",
                        (unsigned long long)record.lsn, crc, found);

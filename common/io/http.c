@@ -30,7 +30,8 @@ struct http_client {
     uint8_t *body;
     size_t body_size;
     size_t body_room;
-    bool over; /* the answer is larger than allowed */
+    bool over;  /* the answer is larger than allowed */
+    bool lacks; /* there is no memory for it */
     http_pace_fn *pace;
     void *pace_arg;
     const uint8_t *give; /* with pace: the body under way */
@@ -78,8 +79,10 @@ static size_t http_take(char *bytes, size_t one, size_t size, void *arg)
     if (need > client->body_room) {
         size_t room = client->body_room * 2 > need ? client->body_room * 2 : need;
         uint8_t *more = realloc(client->body, room);
-        if (more == NULL)
+        if (more == NULL) {
+            client->lacks = true;
             return 0;
+        }
         client->body = more;
         client->body_room = room;
     }
@@ -130,7 +133,14 @@ static int http_seek(void *arg, curl_off_t offset, int origin)
     return CURL_SEEKFUNC_OK;
 }
 
-static void http_set_up(struct http_client *client)
+/* Of options that are right: only memory can be missing. */
+static int http_options_set(CURLcode code, struct err *err)
+{
+    TIDE_CHECK(code == CURLE_OK || code == CURLE_OUT_OF_MEMORY);
+    return code == CURLE_OK ? 0 : err_set(err, TIDE_ERR_LIMIT, "no memory for a HTTPS request");
+}
+
+static int http_set_up(struct http_client *client, struct err *err)
 {
     CURL *curl = client->curl;
     CURLcode bad = CURLE_OK;
@@ -165,7 +175,18 @@ static void http_set_up(struct http_client *client)
     HTTP_SET(CURLOPT_SSL_CTX_FUNCTION, http_context);
     HTTP_SET(CURLOPT_SSL_CTX_DATA, client);
 #undef HTTP_SET
-    TIDE_CHECK(bad == CURLE_OK);
+    return http_options_set(bad, err);
+}
+
+/* NULL: no memory. */
+static struct curl_slist *http_headers(void)
+{
+    struct curl_slist *first = curl_slist_append(NULL, "Expect:");
+    struct curl_slist *both =
+        first == NULL ? NULL : curl_slist_append(first, "Content-Type: application/x-protobuf");
+    if (both == NULL)
+        curl_slist_free_all(first);
+    return both;
 }
 
 int http_client_new(const struct http_options *options, struct http_client **ret, struct err *err)
@@ -177,7 +198,8 @@ int http_client_new(const struct http_options *options, struct http_client **ret
         return -1;
     TIDE_CHECK(pthread_once(&http_once, http_start) == 0);
     struct http_client *client = calloc(1, sizeof(*client));
-    TIDE_CHECK(client != NULL);
+    if (client == NULL)
+        return err_set(err, TIDE_ERR_LIMIT, "no memory for a HTTPS client");
     client->options = *options;
     if (client->options.connect_ms == 0)
         client->options.connect_ms = HTTP_CONNECT_MS;
@@ -189,11 +211,16 @@ int http_client_new(const struct http_options *options, struct http_client **ret
     atomic_init(&client->aborted, false);
     client->body_room = HTTP_FIRST;
     client->body = malloc(client->body_room);
-    client->headers = curl_slist_append(NULL, "Expect:");
-    client->headers = curl_slist_append(client->headers, "Content-Type: application/x-protobuf");
+    client->headers = http_headers();
     client->curl = curl_easy_init();
-    TIDE_CHECK(client->body != NULL && client->headers != NULL && client->curl != NULL);
-    http_set_up(client);
+    if (client->body == NULL || client->headers == NULL || client->curl == NULL) {
+        http_client_free(client);
+        return err_set(err, TIDE_ERR_LIMIT, "no memory for a HTTPS client");
+    }
+    if (http_set_up(client, err) != 0) {
+        http_client_free(client);
+        return -1;
+    }
     *ret = client;
     return 0;
 }
@@ -228,6 +255,8 @@ static int http_failed(struct http_client *client, CURLcode code, const char *me
     if (client->over)
         return err_set(err, TIDE_ERR_LIMIT, "%s %s: the answer of %s has more than %zu bytes",
                        method, path, client->server, client->options.answer_max);
+    if (client->lacks || code == CURLE_OUT_OF_MEMORY)
+        return err_set(err, TIDE_ERR_LIMIT, "%s %s at %s: no memory", method, path, client->server);
     if (client->shown[0] != 0)
         return err_set(err, TIDE_ERR_DENIED, "%s is %s, not %s as configured", client->server,
                        client->shown, client->server_uri);
@@ -247,8 +276,8 @@ static int http_failed(struct http_client *client, CURLcode code, const char *me
                    client->server_uri, text, alert ? " (it refused our certificate)" : "");
 }
 
-static void http_prepare(struct http_client *client, const char *method, const char *url,
-                         const void *body, size_t size, uint32_t timeout_ms)
+static int http_prepare(struct http_client *client, const char *method, const char *url,
+                        const void *body, size_t size, uint32_t timeout_ms, struct err *err)
 {
     CURL *curl = client->curl;
     bool get = strcmp(method, "GET") == 0;
@@ -275,7 +304,7 @@ static void http_prepare(struct http_client *client, const char *method, const c
         HTTP_SET(CURLOPT_CUSTOMREQUEST, method);
     }
 #undef HTTP_SET
-    TIDE_CHECK(bad == CURLE_OK);
+    return http_options_set(bad, err);
 }
 
 int http_request(struct http_client *client, const char *method, const char *path, const void *body,
@@ -291,8 +320,9 @@ int http_request(struct http_client *client, const char *method, const char *pat
     TIDE_CHECK(n > 0 && (size_t)n < sizeof(url));
     client->error[0] = client->tls_error[0] = client->shown[0] = 0;
     client->body_size = 0;
-    client->over = false;
-    http_prepare(client, method, url, body, size, timeout_ms);
+    client->over = client->lacks = false;
+    if (http_prepare(client, method, url, body, size, timeout_ms, err) != 0)
+        return -1;
     CURLcode code = curl_easy_perform(client->curl);
     if (code != CURLE_OK)
         return http_failed(client, code, method, path, err);

@@ -23,6 +23,7 @@ struct http_options {
     uint32_t stall_ms;      /* no byte for so long ends a request that does not wait; 0: 10,000 */
 };
 
+/* CONFIG: server_uri is not an identity; LIMIT: no memory. */
 struct http_client;
 int http_client_new(const struct http_options *options, struct http_client **ret, struct err *err);
 void http_client_free(struct http_client *client); /* takes NULL */
@@ -31,8 +32,8 @@ void http_client_free(struct http_client *client); /* takes NULL */
  * is not copied and not needed afterwards. timeout_ms bounds all of it. Any HTTP status is a
  * success here: *ret_status. *ret_body is the client's, valid until the next request, and followed
  * by a NUL; ret_body and ret_size may be NULL. UNREACHABLE: no connection, or a deadline; DENIED:
- * the handshake failed (who is named, and why); LIMIT: the answer is larger than answer_max; BUSY:
- * aborted; FAILED: anything else. */
+ * the handshake failed (who is named, and why); LIMIT: the answer is larger than answer_max, or no
+ * memory; BUSY: aborted; FAILED: anything else. */
 int http_request(struct http_client *client, const char *method, const char *path, const void *body,
                  size_t size, uint32_t timeout_ms, int *ret_status, const uint8_t **ret_body,
                  size_t *ret_size, struct err *err);

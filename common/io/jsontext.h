@@ -18,4 +18,8 @@ int jsontext_read(const void *text, size_t size, size_t flags, json_t **ret, str
  * no memory. */
 char *jsontext_write(const json_t *value, size_t flags);
 
+/* How often libjansson got no memory on this thread: where that grows while a value is built, parts
+ * of the value may be missing, whatever the calls returned. */
+unsigned long jsontext_failures(void);
+
 #endif

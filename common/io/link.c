@@ -21,7 +21,6 @@
 
 #define LINK_BACKLOG        256
 #define LINK_ACCEPTS        64       /* at one readiness */
-#define LINK_READS          64       /* records at one readiness */
 #define LINK_RECORD         16384U   /* a TLS record's plain text: one SSL_read takes it whole */
 #define LINK_PAUSE_US       100000U  /* no accepting after running out of descriptors */
 #define LINK_STEADY_US      1000000U /* a connection that lasted so long resets the back-off */
@@ -380,30 +379,25 @@ static bool conn_take(struct conn *conn, const uint8_t *bytes, size_t size, stru
     return conn->state == CONN_LIVE;
 }
 
+/* One record at one readiness: what else is there makes it ready again (OpenSSL reads no further than
+ * the record), and mostly nothing is, so that a second read would be for nothing in each round. */
 static void conn_read(struct conn *conn)
 {
     uint8_t buffer[LINK_RECORD];
     char reason[LINK_REASON_MAX];
     struct err err;
-    for (unsigned i = 0; i < LINK_READS; i++) {
-        if (conn->doomed)
+    ERR_clear_error();
+    int got = SSL_read(conn->ssl, buffer, sizeof(buffer));
+    if (got <= 0) {
+        int result = SSL_get_error(conn->ssl, got);
+        if (result == SSL_ERROR_WANT_READ || result == SSL_ERROR_WANT_WRITE)
             return;
-        ERR_clear_error();
-        int got = SSL_read(conn->ssl, buffer, sizeof(buffer));
-        if (got <= 0) {
-            int result = SSL_get_error(conn->ssl, got);
-            if (result == SSL_ERROR_WANT_READ || result == SSL_ERROR_WANT_WRITE)
-                return;
-            tls_failure(conn->ssl, result, reason, sizeof(reason));
-            conn_drop(conn, reason);
-            return;
-        }
-        if (!conn_take(conn, buffer, (size_t)got, &err)) {
-            if (conn->state != CONN_GONE)
-                conn_drop(conn, err.text);
-            return;
-        }
+        tls_failure(conn->ssl, result, reason, sizeof(reason));
+        conn_drop(conn, reason);
+        return;
     }
+    if (!conn_take(conn, buffer, (size_t)got, &err) && conn->state != CONN_GONE)
+        conn_drop(conn, err.text);
 }
 
 /* The handshake is done: who is it? */

@@ -67,9 +67,10 @@ json_t *local_ok(void)
 
 json_t *local_error(const struct err *err)
 {
+    unsigned long before = jsontext_failures();
     json_t *answer =
         json_pack("{s:b, s:s, s:s}", "ok", 0, "error", err_name(err->code), "text", err->text);
-    if (answer == NULL) /* the text is not UTF-8 */
+    if (answer == NULL && jsontext_failures() == before) /* the text is not UTF-8 */
         answer = json_pack("{s:b, s:s, s:s}", "ok", 0, "error", err_name(err->code), "text",
                            "(an error text that cannot be shown)");
     return answer;
@@ -119,34 +120,30 @@ static int local_knock(const char *path, uint32_t timeout_ms, int *ret_fd)
     return error;
 }
 
-static json_t *local_answer(struct local_server *server, const char *bytes, size_t size)
+/* NULL: no memory. */
+static json_t *local_handle(local_fn *fn, void *arg, const char *bytes, size_t size)
 {
     struct err err;
-    json_error_t where;
-    json_t *answer;
-    json_t *request = json_loadb(bytes, size, JSON_REJECT_DUPLICATES, &where);
-    const char *command = json_string_value(json_object_get(request, "command"));
-    if (request == NULL)
-        err_set(&err, TIDE_ERR_USAGE, "the request is not JSON: %s (byte %d)", where.text,
-                where.position);
-    else if (command == NULL)
-        err_set(&err, TIDE_ERR_USAGE, "the request is not an object with a string \"command\"");
-    if (command == NULL) {
-        json_decref(request);
+    json_t *request = NULL;
+    if (jsontext_read(bytes, size, JSON_REJECT_DUPLICATES, &request, &err) != 0) {
+        if (err.code == TIDE_ERR_CORRUPT) {
+            err.code = TIDE_ERR_USAGE;
+            err_wrap(&err, "the request");
+        }
         return local_error(&err);
     }
-    answer = server->fn(server->arg, command, request);
+    const char *command = json_string_value(json_object_get(request, "command"));
+    if (command == NULL)
+        err_set(&err, TIDE_ERR_USAGE, "the request is not an object with a string \"command\"");
+    json_t *answer = command == NULL ? local_error(&err) : fn(arg, command, request);
     json_decref(request);
     return answer;
 }
 
-/* Answers what is in the message, and into it. */
-static void local_serve(struct local_server *server, nng_msg *message)
+char *local_answer(local_fn *fn, void *arg, const char *bytes, size_t size)
 {
-    static const char no_memory[] =
-        "{\"ok\": false, \"error\": \"LIMIT\", \"text\": \"no memory for the answer\"}";
     struct err err;
-    json_t *answer = local_answer(server, nng_msg_body(message), nng_msg_len(message));
+    json_t *answer = local_handle(fn, arg, bytes, size);
     char *text = jsontext_write(answer, JSON_COMPACT);
     if (text != NULL && strlen(text) > LOCAL_MESSAGE_MAX - LOCAL_NUMBER) {
         err_set(&err, TIDE_ERR_LIMIT,
@@ -158,12 +155,21 @@ static void local_serve(struct local_server *server, nng_msg *message)
         answer = local_error(&err);
         text = jsontext_write(answer, JSON_COMPACT);
     }
+    json_decref(answer);
+    return text;
+}
+
+/* Answers what is in the message, and into it. */
+static void local_serve(struct local_server *server, nng_msg *message)
+{
+    static const char no_memory[] =
+        "{\"ok\": false, \"error\": \"LIMIT\", \"text\": \"no memory for the answer\"}";
+    char *text = local_answer(server->fn, server->arg, nng_msg_body(message), nng_msg_len(message));
     const char *send = text == NULL ? no_memory : text;
     nng_msg_clear(message);
     if (nng_msg_append(message, send, strlen(send)) != 0)
         nng_msg_clear(message); /* an empty answer is CORRUPT for who asked */
     free(text);
-    json_decref(answer);
 }
 
 static void *local_work(void *arg)
@@ -275,9 +281,9 @@ static void *local_guard(void *arg)
     TIDE_CHECK(pthread_mutex_lock(&server->mutex) == 0);
     while (!atomic_load(&server->stopping)) {
         struct timespec until;
-        (void)clock_gettime(CLOCK_REALTIME, &until);
+        (void)clock_gettime(CLOCK_MONOTONIC, &until); /* one that nobody sets back by hours */
         until.tv_sec += LOCAL_GUARD_S;
-        (void)pthread_cond_timedwait(&server->stop, &server->mutex, &until);
+        (void)pthread_cond_clockwait(&server->stop, &server->mutex, CLOCK_MONOTONIC, &until);
         if (atomic_load(&server->stopping))
             break;
         (void)pthread_mutex_unlock(&server->mutex); /* not held while libnng may block */
@@ -311,7 +317,8 @@ int local_server_new(const char *path, local_fn *fn, void *arg, struct local_ser
     if (local_path_check(path, err) != 0 || local_prepare(path, err) != 0)
         return -1;
     struct local_server *server = calloc(1, sizeof(*server));
-    TIDE_CHECK(server != NULL);
+    if (server == NULL)
+        return err_set(err, TIDE_ERR_LIMIT, "no memory to listen on \"%s\"", path);
     memcpy(server->path, path, strlen(path) + 1);
     server->fn = fn;
     server->arg = arg;
@@ -363,8 +370,11 @@ void local_server_free(struct local_server *server)
 static int local_parse(const char *path, const char *bytes, size_t size, json_t **ret,
                        struct err *err)
 {
-    json_error_t where;
-    json_t *answer = json_loadb(bytes, size, JSON_REJECT_DUPLICATES, &where);
+    struct err inner;
+    json_t *answer = NULL;
+    if (jsontext_read(bytes, size, JSON_REJECT_DUPLICATES, &answer, &inner) != 0 &&
+        inner.code == TIDE_ERR_LIMIT)
+        return err_set(err, inner.code, "the answer on \"%s\": %s", path, inner.text);
     const json_t *ok = json_object_get(answer, "ok");
     if (json_is_true(ok)) {
         *ret = answer;
@@ -392,6 +402,8 @@ static int local_failed(const char *path, int error, uint32_t timeout_ms, struct
     if (error == ETIMEDOUT)
         return err_set(err, TIDE_ERR_UNREACHABLE, "no answer on \"%s\" within %u ms", path,
                        timeout_ms);
+    if (error == ENOMEM)
+        return err_set(err, TIDE_ERR_LIMIT, "no memory for the answer on \"%s\"", path);
     if (error == EMSGSIZE || error == EPROTO)
         return err_set(err, TIDE_ERR_CORRUPT, "what \"%s\" answered is not an answer of ours",
                        path);

@@ -28,7 +28,7 @@
 typedef json_t *local_fn(void *arg, const char *command, const json_t *request);
 
 /* Makes the folder (0750) if it is missing, takes away a socket that nobody answers on, listens
- * (0660). CONFLICT: another process answers there. LIMIT: path too long. */
+ * (0660). CONFLICT: another process answers there. LIMIT: path too long, or no memory. */
 struct local_server;
 int local_server_new(const char *path, local_fn *fn, void *arg, struct local_server **ret,
                      struct err *err);
@@ -39,11 +39,15 @@ void local_server_free(struct local_server *server);
 
 /* Asks and waits. *ret_answer is a new reference to an answer with "ok": true. An answer with "ok":
  * false becomes *err with its code and text. UNREACHABLE: nobody listens, or no answer in time
- * (timeout_ms, at least 1; connecting included); CORRUPT: the answer is not of the form above. */
+ * (timeout_ms, at least 1; connecting included); CORRUPT: the answer is not of the form above;
+ * LIMIT: no memory, here or there; what was asked for may then have been done. */
 int local_call(const char *path, const json_t *request, uint32_t timeout_ms, json_t **ret_answer,
                struct err *err);
 
-json_t *local_ok(void); /* {"ok": true}, to be added to; NULL without memory */
-json_t *local_error(const struct err *err);
+json_t *local_ok(void);                     /* {"ok": true}, to be added to; NULL without memory */
+json_t *local_error(const struct err *err); /* NULL without memory */
+
+/* What a server with that handler sends for the bytes of a request, heap; NULL: no memory. */
+char *local_answer(local_fn *fn, void *arg, const char *bytes, size_t size);
 
 #endif

@@ -75,11 +75,46 @@ static void tls_index_free(void *parent, void *data, CRYPTO_EX_DATA *all, int in
     free(data);
 }
 
+static _Thread_local unsigned long tls_failed; /* allocations */
+
+static void *tls_take(size_t size, const char *file, int line)
+{
+    void *at = malloc(size);
+    (void)file;
+    (void)line;
+    tls_failed += at == NULL;
+    return at;
+}
+
+static void *tls_take_more(void *old, size_t size, const char *file, int line)
+{
+    void *at = realloc(old, size);
+    (void)file;
+    (void)line;
+    tls_failed += at == NULL;
+    return at;
+}
+
+static void tls_give(void *at, const char *file, int line)
+{
+    (void)file;
+    (void)line;
+    free(at);
+}
+
 static void tls_start(void)
 {
+    /* Refused where OpenSSL has memory already; then it is never seen that it gets none. */
+    (void)CRYPTO_set_mem_functions(tls_take, tls_take_more, tls_give);
     tls_policy_index = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, tls_index_free);
     tls_reason_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, tls_index_free);
     TIDE_CHECK(tls_policy_index >= 0 && tls_reason_index >= 0);
+}
+
+unsigned long tls_failures(void)
+{
+    TIDE_CHECK(pthread_once(&tls_once, tls_start) == 0);
+    return tls_failed;
 }
 
 static const char *const tls_roles[] = {
@@ -148,6 +183,12 @@ char *tls_name_uri(const struct tls_name *name, char ret_uri[TLS_URI_MAX + 1])
     return ret_uri;
 }
 
+/* Of a call to OpenSSL that failed; before: tls_failures() before it. */
+static enum err_code tls_code(unsigned long before)
+{
+    return tls_failures() != before ? TIDE_ERR_LIMIT : TIDE_ERR_FAILED;
+}
+
 /* Empties OpenSSL's queue of this thread into text. */
 static void tls_queue(char *ret_text, size_t size)
 {
@@ -170,7 +211,12 @@ int tls_certificate_uri(X509 *certificate, char ret_uri[TLS_URI_MAX + 1], struct
     char uri[TLS_URI_MAX + 1];
     struct tls_name name;
     struct err inner;
+    unsigned long before = tls_failures();
     GENERAL_NAMES *names = X509_get_ext_d2i(certificate, NID_subject_alt_name, &critical, NULL);
+    if (names == NULL && tls_failures() != before) {
+        ERR_clear_error();
+        return err_set(err, TIDE_ERR_LIMIT, "no memory for a certificate's names");
+    }
     if (names == NULL) {
         ERR_clear_error();
         return err_set(err, TIDE_ERR_DENIED,
@@ -222,6 +268,12 @@ static int tls_no_phrase(char *to, int size, int writing, void *arg)
     return 0;
 }
 
+static int tls_lacks(const char *path, struct err *err)
+{
+    ERR_clear_error();
+    return err_set(err, TIDE_ERR_LIMIT, "no memory for \"%s\"", path);
+}
+
 /* Reads the certificates of a PEM file into certs; there must be 1 to max. */
 static int tls_read_certs(const char *path, X509 **certs, size_t max, size_t *ret_count,
                           struct err *err)
@@ -230,11 +282,12 @@ static int tls_read_certs(const char *path, X509 **certs, size_t max, size_t *re
     size_t size;
     size_t count = 0;
     X509 *cert = NULL;
+    unsigned long before = tls_failures();
     if (file_read(path, TLS_PEM_MAX, &bytes, &size, err) != 0)
         return -1;
     BIO *bio = BIO_new_mem_buf(bytes, (int)size);
-    TIDE_CHECK(bio != NULL);
-    while ((cert = PEM_read_bio_X509(bio, NULL, tls_no_phrase, NULL)) != NULL && count < max)
+    while (bio != NULL && (cert = PEM_read_bio_X509(bio, NULL, tls_no_phrase, NULL)) != NULL &&
+           count < max)
         certs[count++] = cert;
     BIO_free(bio);
     free(bytes);
@@ -242,12 +295,15 @@ static int tls_read_certs(const char *path, X509 **certs, size_t max, size_t *re
     X509_free(cert);
     unsigned long last = ERR_peek_last_error();
     ERR_clear_error();
-    if (!many && count > 0 && ERR_GET_REASON(last) == PEM_R_NO_START_LINE) {
+    bool lacks = tls_failures() != before; /* one that was read may then lack its key */
+    if (!lacks && !many && count > 0 && ERR_GET_REASON(last) == PEM_R_NO_START_LINE) {
         *ret_count = count;
         return 0;
     }
     for (size_t i = 0; i < count; i++)
         X509_free(certs[i]);
+    if (lacks)
+        return tls_lacks(path, err);
     return err_set(err, TIDE_ERR_CONFIG, "\"%s\" does not hold 1 to %zu certificates in PEM form",
                    path, max);
 }
@@ -265,13 +321,17 @@ static int tls_read_key(const char *path, EVP_PKEY **ret, struct err *err)
                        (unsigned)(stat_.st_mode & 07777));
     if (file_read(path, TLS_PEM_MAX, &bytes, &size, err) != 0)
         return -1;
+    unsigned long before = tls_failures();
     BIO *bio = BIO_new_mem_buf(bytes, (int)size);
-    TIDE_CHECK(bio != NULL);
-    EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, tls_no_phrase, NULL);
+    EVP_PKEY *key = bio == NULL ? NULL : PEM_read_bio_PrivateKey(bio, NULL, tls_no_phrase, NULL);
     BIO_free(bio);
     OPENSSL_cleanse(bytes, size);
     free(bytes);
     ERR_clear_error();
+    if (tls_failures() != before) {
+        EVP_PKEY_free(key);
+        return tls_lacks(path, err);
+    }
     if (key == NULL)
         return err_set(err, TIDE_ERR_CONFIG,
                        "\"%s\" does not hold a private key in PEM form without a pass phrase",
@@ -287,10 +347,14 @@ int tls_read_ca(const char *path, X509_STORE **ret, struct err *err)
     if (tls_read_certs(path, certs, TLS_CA_MAX, &count, err) != 0)
         return -1;
     X509_STORE *store = X509_STORE_new();
-    TIDE_CHECK(store != NULL);
+    bool all = store != NULL;
     for (size_t i = 0; i < count; i++) {
-        TIDE_CHECK(X509_STORE_add_cert(store, certs[i]) == 1);
+        all = all && X509_STORE_add_cert(store, certs[i]) == 1;
         X509_free(certs[i]);
+    }
+    if (!all) {
+        X509_STORE_free(store);
+        return tls_lacks(path, err);
     }
     *ret = store;
     return 0;
@@ -299,6 +363,7 @@ int tls_read_ca(const char *path, X509_STORE **ret, struct err *err)
 int tls_chain_check(X509_STORE *store, X509 *const *certs, size_t count, const time_t *at,
                     const X509 **ret_bad)
 {
+    unsigned long before = tls_failures();
     STACK_OF(X509) *more = sk_X509_new_null();
     X509_STORE_CTX *check = X509_STORE_CTX_new();
     bool ready = more != NULL && check != NULL;
@@ -321,24 +386,27 @@ int tls_chain_check(X509_STORE *store, X509 *const *certs, size_t count, const t
     X509_STORE_CTX_free(check);
     sk_X509_free(more);
     ERR_clear_error();
-    return code;
+    return code != 0 && tls_failures() != before ? X509_V_ERR_OUT_OF_MEM : code;
 }
 
 static int tls_keys_check(struct tls_keys *keys, const struct tls_identity *paths,
                           char ret_uri[TLS_URI_MAX + 1], struct err *err)
 {
     struct err inner;
+    unsigned long before = tls_failures();
     if (X509_check_private_key(keys->chain[0], keys->key) != 1) {
+        if (tls_failures() != before)
+            return tls_lacks(paths->cert_path, err);
         ERR_clear_error();
         return err_set(err, TIDE_ERR_CONFIG, "key \"%s\" is not that of certificate \"%s\"",
                        paths->key_path, paths->cert_path);
     }
     if (tls_certificate_uri(keys->chain[0], ret_uri, &inner) != 0)
-        return err_set(err, TIDE_ERR_CONFIG, "\"%s\": %s", paths->cert_path, inner.text);
+        return err_set(err, inner.code == TIDE_ERR_LIMIT ? inner.code : TIDE_ERR_CONFIG,
+                       "\"%s\": %s", paths->cert_path, inner.text);
     int code = tls_chain_check(keys->store, keys->chain, keys->chain_count, NULL, NULL);
     if (code == X509_V_ERR_OUT_OF_MEM)
-        return err_set(err, TIDE_ERR_LIMIT, "no memory to check certificate \"%s\"",
-                       paths->cert_path);
+        return tls_lacks(paths->cert_path, err);
     if (code != 0)
         return err_set(err, TIDE_ERR_CONFIG,
                        "certificate \"%s\" is not good under CA \"%s\": %s; issue it anew with "
@@ -346,7 +414,8 @@ static int tls_keys_check(struct tls_keys *keys, const struct tls_identity *path
                        paths->cert_path, paths->ca_path, X509_verify_cert_error_string(code));
     for (size_t i = 0; i < keys->chain_count; i++) {
         int size = i2d_X509(keys->chain[i], &keys->der[i]);
-        TIDE_CHECK(size > 0);
+        if (size <= 0)
+            return tls_lacks(paths->cert_path, err);
         keys->der_size[i] = (size_t)size;
         if (keys->der_size[i] > TLS_CERT_DER_MAX)
             return err_set(err, TIDE_ERR_CONFIG,
@@ -400,7 +469,7 @@ static struct tls_keys *tls_keys_read(const struct tls_identity *paths,
     return keys;
 bad:
     tls_keys_drop(keys);
-    if (err != NULL)
+    if (err != NULL && err->code != TIDE_ERR_LIMIT)
         err->code = TIDE_ERR_CONFIG;
     return NULL;
 }
@@ -429,9 +498,9 @@ static struct tls_identity *tls_identity_make(const char *cert_path, const char 
 int tls_identity_load(const char *cert_path, const char *key_path, const char *ca_path,
                       struct tls_identity **ret, struct err *err)
 {
-    TIDE_CHECK(pthread_once(&tls_once, tls_start) == 0);
     struct tls_identity *identity = tls_identity_make(cert_path, key_path, ca_path);
-    TIDE_CHECK(identity != NULL);
+    if (identity == NULL)
+        return err_set(err, TIDE_ERR_LIMIT, "no memory for an identity");
     identity->slot->now = tls_keys_read(identity, identity->uri, err);
     if (identity->slot->now == NULL) {
         tls_identity_free(identity);
@@ -595,7 +664,7 @@ int tls_context_apply(SSL_CTX *context, const struct tls_identity *identity, tls
                       void *arg, struct err *err)
 {
     char reason[TLS_OPENSSL_MAX];
-    TIDE_CHECK(pthread_once(&tls_once, tls_start) == 0);
+    unsigned long before = tls_failures();
     ERR_clear_error();
     struct tls_policy *policy = calloc(1, sizeof(*policy));
     if (policy == NULL)
@@ -613,7 +682,7 @@ int tls_context_apply(SSL_CTX *context, const struct tls_identity *identity, tls
     tls_keys_drop(keys);
     if (!good) {
         tls_queue(reason, sizeof(reason));
-        return err_set(err, TIDE_ERR_FAILED, "cannot set up TLS: %s", reason);
+        return err_set(err, tls_code(before), "cannot set up TLS: %s", reason);
     }
     tls_context_rules(context);
     return 0;
@@ -716,6 +785,7 @@ int tls_sign(const struct tls_identity *identity, const char *context, const voi
     char reason[TLS_OPENSSL_MAX];
     size_t signature_size = sizeof(signature);
     size_t message_size;
+    unsigned long before = tls_failures();
     uint8_t *message = tls_message(context, bytes, size, &message_size);
     EVP_MD_CTX *digest = EVP_MD_CTX_new();
     if (message == NULL || digest == NULL) {
@@ -725,14 +795,16 @@ int tls_sign(const struct tls_identity *identity, const char *context, const voi
     }
     struct tls_keys *keys = tls_keys_hold(identity);
     ERR_clear_error();
-    if (EVP_DigestSignInit(digest, NULL, tls_digest(keys->key), NULL, keys->key) == 1 &&
-        EVP_DigestSign(digest, signature, &signature_size, message, message_size) == 1) {
+    bool good = EVP_DigestSignInit(digest, NULL, tls_digest(keys->key), NULL, keys->key) == 1 &&
+                EVP_DigestSign(digest, signature, &signature_size, message, message_size) == 1;
+    /* Without memory OpenSSL 3.0 may say 1, and a size of 4294967295. */
+    if (good && tls_failures() == before && signature_size <= sizeof(signature)) {
         memcpy(ret_signature, signature, signature_size);
         *ret_size = signature_size;
         status = 0;
     } else {
         tls_queue(reason, sizeof(reason));
-        err_set(err, TIDE_ERR_FAILED, "cannot sign as %s: %s", identity->uri, reason);
+        err_set(err, tls_code(before), "cannot sign as %s: %s", identity->uri, reason);
     }
     tls_keys_drop(keys);
     EVP_MD_CTX_free(digest);

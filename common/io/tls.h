@@ -39,12 +39,18 @@ int tls_name_parse(const char *uri, struct tls_name *ret, struct err *err); /* C
 char *tls_name_uri(const struct tls_name *name, char ret_uri[TLS_URI_MAX + 1]);
 const char *tls_role_text(enum tls_role role); /* "participant" ... */
 
+/* How often OpenSSL got no memory on this thread. It does not always say so: where that grows in a
+ * call, its "no" may be none, and what it made may lack parts. From the first call of this (or
+ * of most below) on its memory goes through here (malloc() and free() still); where OpenSSL was
+ * used before, it never grows. */
+unsigned long tls_failures(void);
+
 /* The one URI name of a certificate. DENIED: none, several, an embedded NUL, or not of the form
- * above. */
+ * above; LIMIT: no memory. */
 int tls_certificate_uri(X509 *certificate, char ret_uri[TLS_URI_MAX + 1], struct err *err);
 
 /* The CA certificates (PEM, 1 to 16) of a file as a store, for the caller to free. CONFIG: it holds
- * none, too many or something else; or as file_read(). */
+ * none, too many or something else; LIMIT: no memory; or as file_read(). */
 int tls_read_ca(const char *path, X509_STORE **ret, struct err *err);
 
 /* Whether the chain (leaf first) is good under the CA in `store`, at that time (NULL: now). 0, or
@@ -56,15 +62,15 @@ int tls_chain_check(X509_STORE *store, X509 *const *certs, size_t count, const t
 /* Our own chain (PEM, leaf first), key (PEM, no pass phrase) and the site's CA (PEM, one or
  * several). CONFIG, with the file named: not readable as such, key of another certificate, key file
  * open to others (mode & 0007, or group-writable), no or more than one URI name, expired or not yet
- * valid, or not made by that CA. */
+ * valid, or not made by that CA. LIMIT: a file is too large, or no memory. */
 struct tls_identity;
 int tls_identity_load(const char *cert_path, const char *key_path, const char *ca_path,
                       struct tls_identity **ret, struct err *err);
 void tls_identity_free(struct tls_identity *identity); /* takes NULL */
 
 /* Reads the three files again. Connections stay as they are; handshakes and signatures from now on
- * have what was read. CONFIG (as above, or the certificate names another) or LIMIT (no memory), and
- * nothing changes. */
+ * have what was read. CONFIG or LIMIT (as above; CONFIG too where the certificate names another),
+ * and nothing changes. */
 int tls_identity_reload(struct tls_identity *identity, struct err *err);
 /* What the identity is now, whatever is read later; tls_identity_free() frees it. For a signature
  * and its chain that must belong together. NULL: no memory. */
@@ -78,14 +84,15 @@ typedef bool tls_allow_fn(void *arg, const char *uri);
 
 /* One context for accepting and dialing. `allow` NULL: any identity of the site's CA and SITE.
  * In every case the peer's SITE must be our own. The identity must outlive it and its connections.
- * The caller frees it (SSL_CTX_free). */
+ * The caller frees it (SSL_CTX_free). Aborts without memory. */
 SSL_CTX *tls_context(const struct tls_identity *identity, tls_allow_fn *allow, void *arg);
 /* SSL_new(), with what the identity is now: where it was reloaded, *context is replaced first (or,
  * without memory, is used once more). Usable with bufferevent_openssl_socket_new() too. NULL: no
  * memory. */
 SSL *tls_connection(SSL_CTX **context);
 
-/* The same on a context made by someone else (libcurl's CURLOPT_SSL_CTX_FUNCTION). */
+/* The same on a context made by someone else (libcurl's CURLOPT_SSL_CTX_FUNCTION). LIMIT: no
+ * memory; FAILED: OpenSSL refuses it. The context is not to be used then. */
 int tls_context_apply(SSL_CTX *context, const struct tls_identity *identity, tls_allow_fn *allow,
                       void *arg, struct err *err);
 
@@ -98,7 +105,7 @@ int tls_peer_uri(const SSL *ssl, char ret_uri[TLS_URI_MAX + 1], struct err *err)
 void tls_failure(const SSL *ssl, int result, char *ret_text, size_t size);
 
 /* Signs `context` NUL `bytes` with the identity's key (ECDSA with SHA-256, or Ed25519). LIMIT: no
- * memory. */
+ * memory; FAILED: OpenSSL refuses. */
 int tls_sign(const struct tls_identity *identity, const char *context, const void *bytes,
              size_t size, uint8_t ret_signature[TLS_SIGNATURE_MAX], size_t *ret_size,
              struct err *err);

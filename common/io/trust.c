@@ -75,6 +75,7 @@ static int trust_chain(const struct trust *trust, X509 *const *certs, size_t cou
 
 static int trust_signature(X509 *leaf, const struct trust_signed *what, struct err *err)
 {
+    unsigned long before = tls_failures();
     EVP_PKEY *key = X509_get0_pubkey(leaf);
     int kind = key == NULL ? EVP_PKEY_NONE : EVP_PKEY_get_base_id(key);
     if (kind != EVP_PKEY_EC && kind != EVP_PKEY_ED25519)
@@ -88,6 +89,8 @@ static int trust_signature(X509 *leaf, const struct trust_signed *what, struct e
                 EVP_DigestVerify(digest, what->signature, what->signature_size, what->message,
                                  what->message_size) == 1;
     EVP_MD_CTX_free(digest);
+    if (!good && tls_failures() != before)
+        return err_set(err, TIDE_ERR_LIMIT, "no memory to check a signature");
     if (!good)
         return err_set(err, TIDE_ERR_CORRUPT, "the signature is not the signer's over these bytes");
     return 0;
@@ -97,6 +100,7 @@ int trust_verify(const struct trust *trust, const struct trust_signed *what,
                  char ret_uri[TLS_URI_MAX + 1], struct err *err)
 {
     int status = -1;
+    unsigned long before = tls_failures();
     X509 *certs[TLS_CHAIN_MAX] = {NULL};
     if (what->count == 0 || what->count > TLS_CHAIN_MAX)
         return err_set(err, TIDE_ERR_CORRUPT, "a chain of %zu certificates; 1 to %d are taken",
@@ -108,6 +112,10 @@ int trust_verify(const struct trust *trust, const struct trust_signed *what,
         const uint8_t *at = what->der[i];
         if (what->der_size[i] <= TLS_CERT_DER_MAX)
             certs[i] = d2i_X509(NULL, &at, (long)what->der_size[i]);
+        if (tls_failures() != before) { /* what was read may lack its key */
+            err_set(err, TIDE_ERR_LIMIT, "no memory for a certificate");
+            goto out;
+        }
         if (certs[i] == NULL || at != what->der[i] + what->der_size[i]) {
             err_set(err, TIDE_ERR_CORRUPT, "part %zu of the chain is not a certificate", i + 1);
             goto out;

@@ -8,7 +8,7 @@
 
 /* The largest valid message (a sum of 256 members) takes about 80 KiB while it is unpacked; empty
  * elements, two bytes each on the wire, would take megabytes. */
-#define ARENA_SIZE 131072U
+#define ARENA_SIZE (2 * TIDE_ENVELOPE_SIZE_MAX)
 #define ALIGN      16U
 
 struct arena {
@@ -301,6 +301,14 @@ static void encode_body(const struct msg *msg, struct packing *p)
     }
 }
 
+static void encode_version(const struct msg_head *head, Tide__Link__Envelope *to)
+{
+    uint32_t version_max = head->version_max == 0 ? TIDE_MSG_VERSION : head->version_max;
+    TIDE_CHECK(head->version <= TIDE_MSG_VERSION);
+    to->version = head->version == 0 ? TIDE_MSG_VERSION_MIN : head->version;
+    to->version_max = version_max == to->version ? 0 : version_max;
+}
+
 size_t envelope_encode(const struct msg *msg, uint8_t to[TIDE_ENVELOPE_SIZE_MAX])
 {
     const struct msg_head *head = &msg->head;
@@ -308,7 +316,7 @@ size_t envelope_encode(const struct msg *msg, uint8_t to[TIDE_ENVELOPE_SIZE_MAX]
     TIDE_CHECK((head->epoch.number == 0) == hash_is_zero(&head->epoch.hash));
     struct packing p;
     tide__link__envelope__init(&p.envelope);
-    p.envelope.version = TIDE_MSG_VERSION;
+    encode_version(head, &p.envelope);
     p.envelope.features = head->features;
     p.envelope.group = id_of(&head->group);
     p.envelope.from = text_of(head->from.s, sizeof head->from.s);
@@ -648,9 +656,14 @@ static int decode_body(const Tide__Link__Envelope *e, struct msg *ret, struct er
 
 static int decode_head(const Tide__Link__Envelope *e, struct msg_head *ret, struct err *err)
 {
-    if (e->version != TIDE_MSG_VERSION) {
-        return err_set(err, TIDE_ERR_VERSION, "wire version %u; this build speaks %u",
-                       (unsigned)e->version, TIDE_MSG_VERSION);
+    if (e->version < TIDE_MSG_VERSION_MIN || e->version > TIDE_MSG_VERSION) {
+        return err_set(err, TIDE_ERR_VERSION, "wire version %u; this build speaks %u to %u",
+                       (unsigned)e->version, TIDE_MSG_VERSION_MIN, TIDE_MSG_VERSION);
+    }
+    ret->version = e->version;
+    ret->version_max = e->version_max == 0 ? e->version : e->version_max;
+    if (ret->version_max < ret->version) {
+        return wrong(err, "version_max", "below the version that the message is written in");
     }
     ret->features = e->features;
     ret->incarnation = e->incarnation;

@@ -9,7 +9,9 @@
 #include "common/core/err.h"
 #include "common/core/msg.h"
 
+#ifndef TIDE_ENVELOPE_SIZE_MAX        /* one test build has more: tests/sim */
 #define TIDE_ENVELOPE_SIZE_MAX 65536U /* bytes of a message; give it to the link as its limit */
+#endif
 
 /* Encodes into to[0..TIDE_ENVELOPE_SIZE_MAX) and returns the bytes used; any valid message fits.
  * Aborts on a value out of range (programmer error). */

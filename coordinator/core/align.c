@@ -12,7 +12,7 @@
 /* The reader looks at no H. */
 #define PLANTED_BLIND                                                                              \
     (PLANTED(RELEASE_EARLY) || PLANTED(EXPIRED_COUNTS) || PLANTED(ABORTED_COUNTS) ||               \
-     PLANTED(H_IGNORED))
+     PLANTED(H_IGNORED) || PLANTED(LEADER_COUNTS_BLIND) || PLANTED(HELD_EARLY_BLIND))
 
 #define BUCKETS    4096U /* of each of the two tables; a power of two */
 #define DROPPED_OF 4U    /* ids of dropped rounds kept, in rounds_max */
@@ -236,19 +236,20 @@ static struct stream *stream_get(struct align *align, const struct id *id, struc
 
 const struct align_entry *align_entry(const struct align_round *round, const struct id *stream)
 {
-    for (size_t i = 0; i < round->entry_count; i++) {
+    const struct align_entry *found = NULL;
+    for (size_t i = 0; i < round->entry_count && (found == NULL || PLANTED(LAST_BOOKMARK)); i++) {
         if (id_equal(&round->entries[i].mark.stream, stream)) {
-            return &round->entries[i];
+            found = &round->entries[i];
         }
     }
-    return NULL;
+    return found;
 }
 
 static bool order_equal(const struct round_order *a, const struct round_order *b)
 {
     return id_equal(&a->round, &b->round) && id_equal(&a->group, &b->group) &&
            epoch_equal(&a->epoch, &b->epoch) && a->scope == b->scope && a->kind == b->kind &&
-           set_equal(&a->set, &b->set);
+           (set_equal(&a->set, &b->set) || PLANTED(SET_IGNORED));
 }
 
 /* ---- the rule for one round ---- */
@@ -309,7 +310,8 @@ static void judge_entry(struct judge *judge, const struct align_entry *entry)
     if (judge->first == NULL) {
         judge->first = entry;
     }
-    if (!hash_equal(&entry->cut, &judge->first->cut) && !PLANTED_BLIND) {
+    if (!hash_equal(&entry->cut, &judge->first->cut) && !PLANTED_BLIND &&
+        !PLANTED(SEALS_NOT_COMPARED)) {
         judge_no(judge, ALIGN_WHY_SEALS_DIFFER, where);
     }
     if (entry->unheld != judge->first->unheld) {
@@ -328,9 +330,10 @@ static struct verdict judge_end(const struct judge *judge, const struct round_or
     if (judge->unknown.why != ALIGN_WHY_NONE) {
         return judge->unknown;
     }
-    TIDE_CHECK(judge->first != NULL && judge->count == set_size(&order->set));
+    TIDE_CHECK(judge->first != NULL &&
+               (judge->count == set_size(&order->set) || PLANTED(SET_TOO_WIDE)));
     struct hash hash = round_cut_hash(order, judge->marks, judge->count);
-    if (!hash_equal(&hash, &judge->first->cut) && !PLANTED_BLIND) {
+    if (!hash_equal(&hash, &judge->first->cut) && !PLANTED_BLIND && !PLANTED(H_NOT_COMPARED)) {
         return verdict(ROUND_ANSWER_NO, ALIGN_WHY_HASH_DIFFERS, NULL);
     }
     struct verdict v = verdict(ROUND_ANSWER_YES, ALIGN_WHY_HELD, NULL);
@@ -379,7 +382,9 @@ static struct verdict judge_defined(const struct align *align, const struct roun
             judge_entry(&judge, entry);
         } else if (named_otherwise(align, round, stream)) {
             judge_no(&judge, ALIGN_WHY_OTHER_ORDER, stream);
-        } else {
+        } else if (PLANTED(MISSING_IS_NO)) {
+            judge_no(&judge, ALIGN_WHY_NO_BOOKMARK, stream);
+        } else if (!PLANTED(SET_TOO_WIDE)) {
             judge_unknown(&judge, ALIGN_WHY_NO_BOOKMARK, stream);
         }
     }
@@ -408,7 +413,8 @@ static const struct definition_streams *find_definition(const struct align *alig
                                                         const struct epoch *epoch)
 {
     for (size_t i = 0; i < align->definition_count; i++) {
-        if (epoch_equal(&align->definitions[i].epoch, epoch)) {
+        if (PLANTED(LATEST_DEFINITION) ? i + 1 == align->definition_count
+                                       : epoch_equal(&align->definitions[i].epoch, epoch)) {
             return &align->definitions[i];
         }
     }
@@ -459,7 +465,7 @@ static void judge_named(struct align *align, const struct id *id)
 
 int align_define(struct align *align, const struct definition *definition, struct err *err)
 {
-    if (find_definition(align, &definition->epoch) != NULL) {
+    if (find_definition(align, &definition->epoch) != NULL && !PLANTED(LATEST_DEFINITION)) {
         return 0;
     }
     TIDE_CHECK(definition->disk_count > 0 && definition->disk_count <= TIDE_DISKS_MAX);
@@ -686,7 +692,7 @@ static bool has_named(const struct align *align, const struct id *round, const s
     LIST_FOREACH(other, &align->round_buckets[bucket_of(round)], bucket)
     {
         if (id_equal(&other->view.order.round, round) &&
-            align_entry(&other->view, stream) != NULL) {
+            align_entry(&other->view, stream) != NULL && !PLANTED(LAST_BOOKMARK)) {
             return true;
         }
     }
@@ -712,7 +718,8 @@ static int on_bookmark(struct align *align, struct stream *stream, const struct 
     if (round == NULL) {
         return 0;
     }
-    bool whole = stream->whole.answer != ROUND_ANSWER_NO;
+    bool passed = PLANTED_EITHER(READER_WHOLE, WHOLE_IGNORED);
+    bool whole = stream->whole.answer != ROUND_ANSWER_NO || passed;
     round->entries[round->view.entry_count] = (struct align_entry){
         .mark = {.stream = record->stream,
                  .incarnation = record->incarnation,
@@ -730,7 +737,7 @@ static int on_bookmark(struct align *align, struct stream *stream, const struct 
     if (whole) {
         stream->open = round;
         stream->open_entry = round->view.entry_count;
-        stream->open_whole = stream->whole.answer;
+        stream->open_whole = passed ? ROUND_ANSWER_YES : stream->whole.answer;
     }
     round->view.entry_count++;
     bool alone = LIST_NEXT(round, bucket) == NULL &&
@@ -751,7 +758,7 @@ int align_feed(struct align *align, const struct record *record, struct err *err
     if (stream == NULL) {
         return -1;
     }
-    if (record->lsn <= stream->lsn) {
+    if (record->lsn <= stream->lsn && !PLANTED(REREAD_COUNTS)) {
         return 0;
     }
     if (record->type == RECORD_BOOKMARK) {
@@ -762,7 +769,7 @@ int align_feed(struct align *align, const struct record *record, struct err *err
         on_seal(align, stream, record);
     } else if (record->type == RECORD_GAP) {
         close_open(align, stream, ROUND_ANSWER_NO, ALIGN_WHY_GAP);
-    } else if (record->type == RECORD_ATTACH) {
+    } else if (record->type == RECORD_ATTACH && !PLANTED(ATTACH_PASSED)) {
         close_open(align, stream, ROUND_ANSWER_NO, ALIGN_WHY_ATTACH);
     }
     whole_feed(&stream->whole, record);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/io/faultpoint.h"
 #include "common/io/log.h"
 #include "coordinator/intake/points.h"
 
@@ -106,6 +107,7 @@ void arrival_store(struct arrival *a)
         a->record_count = 0;
         return;
     }
+    FAULT_POINT(a->record_count > 0, "segment-stored");
     if (a->result != STORE_TAKEN) {
         a->record_count = 0;
     }

@@ -9,6 +9,7 @@
 
 #include "common/core/check.h"
 #include "common/io/clock.h"
+#include "common/io/faultpoint.h"
 #include "common/io/jsontext.h"
 #include "common/io/log.h"
 #include "coordinator/store/segment_file.h"
@@ -76,17 +77,32 @@ static const char *iso(uint64_t wall_ns, char ret[40])
     return ret;
 }
 
-/* The earliest of the bookmarks' clocks: for people, and for the order of lists. */
+/* How many of the bookmarks' clocks come before that one. */
+static size_t clocks_before(const struct align_round *round, size_t entry)
+{
+    const struct align_entry *entries = round->entries;
+    size_t count = 0;
+    for (size_t k = 0; k < round->entry_count; k++) {
+        bool before = entries[k].wall_ns < entries[entry].wall_ns ||
+                      (entries[k].wall_ns == entries[entry].wall_ns && k < entry);
+        count += entries[k].wall_ns != 0 && before;
+    }
+    return count;
+}
+
 static uint64_t wall_of(const struct align_round *round)
 {
-    uint64_t least = 0;
+    size_t known = 0;
     for (size_t k = 0; k < round->entry_count; k++) {
-        uint64_t w = round->entries[k].wall_ns;
-        if (w != 0 && (least == 0 || w < least)) {
-            least = w;
+        known += round->entries[k].wall_ns != 0;
+    }
+    for (size_t k = 0; k < round->entry_count; k++) {
+        uint64_t wall = round->entries[k].wall_ns;
+        if (wall != 0 && clocks_before(round, k) == (known - 1) / 2) {
+            return wall > INT64_MAX ? INT64_MAX : wall;
         }
     }
-    return least > INT64_MAX ? INT64_MAX : least;
+    return 0;
 }
 
 static json_t *disk_object(const struct align_entry *e, const struct definition_disk *disk)
@@ -247,6 +263,7 @@ static int commit_tags(struct commit *c, struct err *err)
         if (!there && store_tag(c->points->store, &t->stream, &t->tag, err) < 0) {
             return -1;
         }
+        FAULT_POINT(true, "stream-tagged");
     }
     return 0;
 }
@@ -270,8 +287,10 @@ static int commit_point(struct commit *c, struct err *err)
                object_put(root, relative, c->json, strlen(c->json), false, err) < 0) {
         return -1;
     }
+    FAULT_POINT(true, "point-written");
     int rc = catalog_put_point(c->points->catalog, &row, err);
     free(there);
+    FAULT_POINT(rc == 0, "point-listed");
     return rc;
 }
 

@@ -53,8 +53,10 @@ int points_feed(struct points *points, const struct manifest_stream *stream,
 int points_state(struct points *points, const struct id *round, struct intake_point_state *ret,
                  struct err *err);
 
-/* The point object as JSON text (heap), and when it was, by its bookmarks' wall clock. NULL without
- * memory. For round->answer YES or unaligned; definition is that of the round's epoch. */
+/* The point object as JSON text (heap), and when it was: the middle of its bookmarks' wall clocks
+ * (of an even number the earlier of two), for people and for the order of lists, so that the clock
+ * of one machine, wrong by hours either way, moves no point where three or more have a say. NULL
+ * without memory. For round->answer YES or unaligned; definition is that of the round's epoch. */
 char *points_object(const struct align_round *round, const struct definition *definition,
                     uint64_t *ret_wall_ns);
 

@@ -616,8 +616,10 @@ static int load(struct registry *r, struct err *err)
         for (size_t k = 0; k < count && rc == 0; k++) {
             rc = load_group(r, names[k], err);
         }
-        if (catalog_commit(r->catalog, rc == 0 ? err : NULL) < 0) {
-            rc = -1;
+        if (rc == 0) {
+            rc = catalog_commit(r->catalog, err);
+        } else {
+            catalog_rollback(r->catalog);
         }
     }
     object_names_free(names);

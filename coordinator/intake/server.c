@@ -106,15 +106,16 @@ int server_status(enum err_code code)
 static void reply(struct evhttp_request *request, int status, uint8_t *bytes, size_t size)
 {
     struct evbuffer *body = evbuffer_new();
-    TIDE_CHECK(body != NULL);
-    if (size > 0) {
-        evbuffer_add(body, bytes, size);
+    if (body == NULL || (size > 0 && evbuffer_add(body, bytes, size) != 0)) {
+        status = 503; /* no memory; an answer without its bytes would be another one */
     }
     free(bytes);
     evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Type",
                       "application/x-protobuf");
     evhttp_send_reply(request, status, NULL, body);
-    evbuffer_free(body);
+    if (body != NULL) {
+        evbuffer_free(body);
+    }
 }
 
 static void reply_state(struct evhttp_request *request, const struct store_stream_state *state,

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/core/check.h"
 #include "common/io/file.h"
 #include "common/wire/certificate.h"
 #include "common/wire/intake.h"
@@ -51,6 +50,9 @@ static int choose_order(const struct pieces *p, const char *prefix, struct round
                         struct err *err)
 {
     size_t best = 0;
+    if (p->named_count == 0 && p->bad.code == TIDE_ERR_LIMIT) { /* it may be that one */
+        return err_set(err, p->bad.code, "%s", p->bad.text);
+    }
     if (p->named_count == 0) {
         err_set(err, TIDE_ERR_NOT_FOUND,
                 "no bookmark here names a point whose id begins with '%s'; bring the segments of "
@@ -76,6 +78,11 @@ static int choose_order(const struct pieces *p, const char *prefix, struct round
     return 0;
 }
 
+static int no_memory(struct err *err)
+{
+    return err_set(err, TIDE_ERR_LIMIT, "no memory to judge the point");
+}
+
 static int load_definition(const char *path, struct definition *ret, struct err *err)
 {
     uint8_t *bytes = NULL;
@@ -95,26 +102,33 @@ static int choose_definition(const struct pieces *p, const struct round_order *o
     struct definition *d = malloc(sizeof(*d));
     struct definition *near = NULL;
     struct err bad = {0};
-    TIDE_CHECK(d != NULL);
-    for (size_t k = 0; k < p->definition_count; k++) {
+    bool exact = false;
+    if (d == NULL) {
+        return no_memory(err);
+    }
+    for (size_t k = 0; !exact && k < p->definition_count; k++) {
         struct err e = {0};
         if (load_definition(p->definitions[k], d, &e) < 0) {
-            bad = bad.code == TIDE_ERR_OK ? e : bad;
+            bad = bad.code == TIDE_ERR_OK || e.code == TIDE_ERR_LIMIT ? e : bad;
             continue;
         }
-        bool exact = epoch_equal(&d->epoch, &order->epoch);
+        exact = epoch_equal(&d->epoch, &order->epoch);
         if (exact || (near == NULL && d->epoch.number == order->epoch.number &&
                       id_equal(&d->group, &order->group))) {
             struct definition *other = near == NULL ? malloc(sizeof(*other)) : near;
-            TIDE_CHECK(other != NULL);
             near = d;
             d = other;
-        }
-        if (exact) {
-            break;
+            if (d == NULL) {
+                free(near);
+                return no_memory(err);
+            }
         }
     }
     free(d);
+    if (!exact && bad.code == TIDE_ERR_LIMIT) { /* it may be that one */
+        free(near);
+        return err_set(err, bad.code, "%s", bad.text);
+    }
     *ret = near;
     if (near == NULL && bad.code != TIDE_ERR_OK) {
         return err_set(err, bad.code, "%s", bad.text);
@@ -132,7 +146,9 @@ static int find_definition(struct evidence *e, const struct evidence_request *re
 {
     if (request->definition != NULL) {
         struct definition *d = malloc(sizeof(*d));
-        TIDE_CHECK(d != NULL);
+        if (d == NULL) {
+            return no_memory(err);
+        }
         if (load_definition(request->definition, d, err) < 0) {
             free(d);
             return -1;
@@ -155,7 +171,7 @@ static int find_definition(struct evidence *e, const struct evidence_request *re
 
 /* ---- reading the streams ---- */
 
-static int keep(struct evidence *e, unsigned member, const struct record *r)
+static int keep(struct evidence *e, unsigned member, const struct record *r, struct err *err)
 {
     size_t have = 0;
     for (size_t k = 0; k < e->attestation_count; k++) {
@@ -169,10 +185,15 @@ static int keep(struct evidence *e, unsigned member, const struct record *r)
     }
     struct evidence_attestation *more =
         realloc(e->attestations, (e->attestation_count + 1) * sizeof(*more));
-    uint8_t *bytes = malloc(r->attestation.size);
-    TIDE_CHECK(more != NULL && bytes != NULL);
-    memcpy(bytes, r->attestation.bytes, r->attestation.size);
+    if (more == NULL) {
+        return no_memory(err);
+    }
     e->attestations = more;
+    uint8_t *bytes = malloc(r->attestation.size);
+    if (bytes == NULL) {
+        return no_memory(err);
+    }
+    memcpy(bytes, r->attestation.bytes, r->attestation.size);
     more[e->attestation_count++] = (struct evidence_attestation){.member = member,
                                                                  .stream = r->stream,
                                                                  .lsn = r->lsn,
@@ -188,7 +209,7 @@ static int feed(struct evidence *e, unsigned disk, const struct record *record, 
     struct record r = *record;
     unsigned member = e->definition->disks[disk].member;
     if (r.type == RECORD_ATTESTATION && id_equal(&r.attestation.round, &e->order.round)) {
-        return keep(e, member, &r);
+        return keep(e, member, &r, err);
     }
     if (r.type == RECORD_BOOKMARK && !id_equal(&r.bookmark.order.round, &e->order.round)) {
         memset(&r.bookmark.order.group, 0, sizeof(r.bookmark.order.group));
@@ -235,8 +256,8 @@ static int read_piece(struct evidence *e, struct keyring *keyring, unsigned disk
     int rc = read_records(e, disk, piece, &source, buffer, &inner);
     segment_file_close(&file);
     if (rc < 0 && e->wrong.code == TIDE_ERR_OK) {
-        return err_set(err, inner.code, "'%s': %s; take this file from another copy", piece->path,
-                       inner.text);
+        return err_set(err, inner.code, "'%s': %s%s", piece->path, inner.text,
+                       inner.code == TIDE_ERR_LIMIT ? "" : "; take this file from another copy");
     }
     e->segments++;
     e->bytes += piece->info.size;
@@ -315,7 +336,10 @@ static int read_streams(struct evidence *e, const struct pieces *p, struct err *
 {
     e->align = align_new(&e->order.group, true, TIDE_ALIGN_ROUNDS);
     uint8_t *buffer = malloc(TIDE_SEGMENT_BUFFER);
-    TIDE_CHECK(e->align != NULL && buffer != NULL);
+    if (e->align == NULL || buffer == NULL) {
+        free(buffer);
+        return no_memory(err);
+    }
     int rc = align_define(e->align, e->definition, err);
     for (unsigned k = 0; rc == 0 && k < e->definition->disk_count; k++) {
         if (set_has(&e->order.set, k)) {
@@ -365,9 +389,13 @@ static int check_attestation(const struct evidence *e, const struct trust *trust
     struct err inner = {0};
     char uri[TLS_URI_MAX + 1];
     char hex[TIDE_ID_HEX];
-    if (certificate_attestation_decode(at->bytes, at->size, &a, &inner) < 0 ||
-        certificate_statement_decode(a.statement.at, a.statement.size, &s, &inner) < 0 ||
-        check_signed(trust, &a, &s, uri, &inner) < 0) {
+    bool read = certificate_attestation_decode(at->bytes, at->size, &a, &inner) == 0 &&
+                certificate_statement_decode(a.statement.at, a.statement.size, &s, &inner) == 0;
+    bool good = read && check_signed(trust, &a, &s, uri, &inner) == 0;
+    if (read && !good && inner.code == TIDE_ERR_LIMIT) {
+        return err_set(err, inner.code, "%s", inner.text);
+    }
+    if (!good) {
         return err_set(err, TIDE_ERR_FAILED,
                        "member \"%s\": its attestation at LSN %" PRIu64 " of stream %s: %s; %s",
                        e->definition->members[at->member].name.s, at->lsn, id_hex(&at->stream, hex),
@@ -388,7 +416,8 @@ static int check_attestation(const struct evidence *e, const struct trust *trust
 
 /* One that is good is enough: whoever keeps the streams can add another, and nobody can make one
  * but the member. */
-static void judge_member(struct evidence *e, const struct trust *trust, unsigned member)
+static int judge_member(struct evidence *e, const struct trust *trust, unsigned member,
+                        struct err *err)
 {
     struct evidence_member *m = &e->members[member];
     bool found = false;
@@ -400,7 +429,10 @@ static void judge_member(struct evidence *e, const struct trust *trust, unsigned
         if (check_attestation(e, trust, &e->attestations[k], m, &wrong) == 0) {
             m->verdict = EVIDENCE_YES;
             m->wrong = (struct err){0};
-            return;
+            return 0;
+        }
+        if (wrong.code == TIDE_ERR_LIMIT) {
+            return err_set(err, wrong.code, "%s", wrong.text);
         }
         m->wrong = found ? m->wrong : wrong;
         found = true;
@@ -412,9 +444,10 @@ static void judge_member(struct evidence *e, const struct trust *trust, unsigned
                 "streams; bring the segments that come after",
                 e->definition->members[member].name.s, e->definition->members[member].identity);
     }
+    return 0;
 }
 
-static void judge_members(struct evidence *e, const struct trust *trust)
+static int judge_members(struct evidence *e, const struct trust *trust, struct err *err)
 {
     e->verdict = EVIDENCE_YES;
     for (unsigned k = 0; k < e->definition->member_count; k++) {
@@ -422,12 +455,15 @@ static void judge_members(struct evidence *e, const struct trust *trust)
         if (!m->counted) {
             continue;
         }
-        judge_member(e, trust, k);
+        if (judge_member(e, trust, k, err) < 0) {
+            return -1;
+        }
         if (m->verdict != EVIDENCE_YES && (e->verdict == EVIDENCE_YES || m->verdict < e->verdict)) {
             e->verdict = m->verdict;
             e->wrong = m->wrong;
         }
     }
+    return 0;
 }
 
 /* ---- all of it ---- */
@@ -455,17 +491,16 @@ static int judge(struct evidence *e, const struct evidence_request *request, con
         return 0;
     }
     e->members = calloc(e->definition->member_count, sizeof(*e->members));
-    TIDE_CHECK(e->members != NULL);
+    if (e->members == NULL) {
+        return no_memory(err);
+    }
     for (unsigned k = 0; k < e->definition->member_count; k++) {
         e->members[k].counted = definition_set_has_member(e->definition, k, &e->order.set);
     }
     if (read_streams(e, p, err) < 0) {
         return -1;
     }
-    if (e->wrong.code == TIDE_ERR_OK) {
-        judge_members(e, request->trust);
-    }
-    return 0;
+    return e->wrong.code == TIDE_ERR_OK ? judge_members(e, request->trust, err) : 0;
 }
 
 int evidence_judge(const struct evidence_request *request, struct evidence *ret, struct err *err)

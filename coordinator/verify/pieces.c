@@ -6,21 +6,30 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/core/check.h"
 #include "common/io/file.h"
 #include "coordinator/store/segment_file.h"
 
 #define BUFFER 4096U
 
-/* Room for one more element. */
-static void room_for(void **array, size_t count, size_t *room, size_t element)
+static int no_memory(struct err *err)
 {
+    return err_set(err, TIDE_ERR_LIMIT, "no memory for what is in the folder");
+}
+
+/* Room for one more element. */
+static int room_for(void **array, size_t count, size_t *room, size_t element, struct err *err)
+{
+    size_t want = *room == 0 ? 64 : *room * 2;
     if (count < *room) {
-        return;
+        return 0;
     }
-    *room = *room == 0 ? 64 : *room * 2;
-    *array = realloc(*array, *room * element);
-    TIDE_CHECK(*array != NULL);
+    void *more = realloc(*array, want * element);
+    if (more == NULL) {
+        return no_memory(err);
+    }
+    *array = more;
+    *room = want;
+    return 0;
 }
 
 static int add_named(struct pieces *p, const struct record *r, struct err *err)
@@ -30,14 +39,17 @@ static int add_named(struct pieces *p, const struct record *r, struct err *err)
                        "more than %u bookmarks name the point; give more of its id",
                        PIECES_NAMED_MAX);
     }
-    room_for((void **)&p->named, p->named_count, &p->named_room, sizeof(*p->named));
+    if (room_for((void **)&p->named, p->named_count, &p->named_room, sizeof(*p->named), err) < 0) {
+        return -1;
+    }
     p->named[p->named_count++] =
         (struct piece_named){.stream = r->stream, .order = r->bookmark.order};
     return 0;
 }
 
+/* *ret_bad: what is wrong with the segment; *err: anything else. */
 static int scan(struct pieces *p, struct segment_reader *reader, const char *prefix,
-                struct err *err)
+                struct err *ret_bad, struct err *err)
 {
     for (uint32_t k = 0; k < reader->info.entry_count; k++) {
         char hex[TIDE_ID_HEX];
@@ -45,7 +57,7 @@ static int scan(struct pieces *p, struct segment_reader *reader, const char *pre
         if (reader->entries[k].type != RECORD_BOOKMARK) {
             continue;
         }
-        if (segment_reader_entry(reader, k, NULL, &r, err) < 0) {
+        if (segment_reader_entry(reader, k, NULL, &r, ret_bad) < 0) {
             return -1;
         }
         id_hex(&r.bookmark.order.round, hex);
@@ -70,11 +82,11 @@ static int add_segment(struct pieces *p, const char *path, const char *prefix, s
     if (rc == 0) {
         struct source source = segment_file_source(&file);
         rc = segment_reader_init(&reader, &source, 0, buffer, sizeof(buffer), &e);
-        rc = rc == 0 ? scan(p, &reader, prefix, &e) : rc;
+        rc = rc == 0 ? scan(p, &reader, prefix, &e, err) : rc;
         segment_file_close(&file);
     }
-    if (rc < 0 && e.code == TIDE_ERR_LIMIT && p->named_count >= PIECES_NAMED_MAX) {
-        return err_set(err, e.code, "%s", e.text);
+    if (rc < 0 && e.code == TIDE_ERR_OK) {
+        return -1; /* not the file's fault: *err says it */
     }
     if (rc < 0 && e.code == TIDE_ERR_DENIED) { /* so will be the others */
         return err_set(err, e.code, "%s", e.text);
@@ -86,9 +98,14 @@ static int add_segment(struct pieces *p, const char *path, const char *prefix, s
         }
         return 0;
     }
-    room_for((void **)&p->segments, p->segment_count, &p->segment_room, sizeof(*p->segments));
+    if (room_for((void **)&p->segments, p->segment_count, &p->segment_room, sizeof(*p->segments),
+                 err) < 0) {
+        return -1;
+    }
     char *copy = strdup(path);
-    TIDE_CHECK(copy != NULL);
+    if (copy == NULL) {
+        return no_memory(err);
+    }
     p->segments[p->segment_count++] = (struct piece){.path = copy, .info = reader.info};
     return 0;
 }
@@ -99,10 +116,14 @@ static int add_definition(struct pieces *p, const char *path, struct err *err)
         return err_set(err, TIDE_ERR_LIMIT, "'%s': more than %u definitions in one folder", path,
                        PIECES_DEFINITIONS_MAX);
     }
-    room_for((void **)&p->definitions, p->definition_count, &p->definition_room,
-             sizeof(*p->definitions));
+    if (room_for((void **)&p->definitions, p->definition_count, &p->definition_room,
+                 sizeof(*p->definitions), err) < 0) {
+        return -1;
+    }
     char *copy = strdup(path);
-    TIDE_CHECK(copy != NULL);
+    if (copy == NULL) {
+        return no_memory(err);
+    }
     p->definitions[p->definition_count++] = copy;
     return 0;
 }
@@ -161,7 +182,9 @@ int pieces_find(const char *folder, struct keyring *keyring, const char *prefix,
 {
     struct pieces p = {.keyring = keyring};
     char *path = strdup(folder);
-    TIDE_CHECK(path != NULL);
+    if (path == NULL) {
+        return no_memory(err);
+    }
     char *roots[] = {path, NULL};
     FTS *fts = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, by_name);
     int rc = fts == NULL ? file_err(err, errno, "'%s': cannot open", folder)

@@ -43,8 +43,9 @@ struct pieces {
 
 /* Finds *.hrl, and definitions/GROUP/EPOCH.pb, anywhere under `folder`; `named` are the bookmarks
  * of rounds whose id begins with the lower-case hex digits of `prefix`. *ret is to be closed. The
- * keyring, NULL or of the store, must outlive it. NOT_FOUND, IO, DENIED  the folder, or one in it,
- * cannot be read LIMIT                  over the limits above */
+ * keyring, NULL or of the store, must outlive it.
+ *   NOT_FOUND, IO, DENIED  the folder, or one in it, cannot be read
+ *   LIMIT                  over the limits above, or no memory */
 int pieces_find(const char *folder, struct keyring *keyring, const char *prefix, struct pieces *ret,
                 struct err *err);
 void pieces_close(struct pieces *pieces);

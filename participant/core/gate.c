@@ -18,6 +18,12 @@ static void move(struct gate *g, enum gate_state to)
     g->state = to;
 }
 
+/* When a hold that began then ends by itself. */
+static uint64_t deadline_of(uint64_t start_us, uint32_t budget_us)
+{
+    return start_us + (PLANTED(BUDGET_TENFOLD) ? 10U : 1U) * (uint64_t)budget_us;
+}
+
 static void check_invariants(const struct gate *g)
 {
     TIDE_CHECK(g->next_lsn > 0);
@@ -31,9 +37,9 @@ static void check_invariants(const struct gate *g)
     TIDE_CHECK(g->seal.bookmark_lsn == g->mark.lsn);
     TIDE_CHECK(g->seal.bytes_held <= g->held_max);
     if (g->state == GATE_HOLDING) {
-        TIDE_CHECK(g->whole);
+        TIDE_CHECK(g->whole || PLANTED_EITHER(TAKERS_WHOLE, WHOLE_IGNORED));
         TIDE_CHECK(g->seal_lsn == 0);
-        TIDE_CHECK(g->deadline_us == g->start_us + g->budget_us);
+        TIDE_CHECK(g->deadline_us == deadline_of(g->start_us, g->budget_us));
         TIDE_CHECK(g->budget_us >= TIDE_GATE_BUDGET_FLOOR_US && g->budget_us <= g->cap_us);
         TIDE_CHECK(g->last_us < g->deadline_us);
     } else {
@@ -53,6 +59,14 @@ void gate_init(struct gate *g, const struct gate_config *config)
                        .cap_us = config->cap_us,
                        .held_max = config->held_max,
                        .whole = config->whole};
+    if (config->held_before && !PLANTED(DUTY_ANEW)) {
+        TIDE_CHECK(config->now_us > 0);
+        uint64_t start_us =
+            config->now_us > TIDE_GATE_DUTY_US ? config->now_us - TIDE_GATE_DUTY_US : 0;
+        g->last_us = config->now_us;
+        g->spans[0] = (struct gate_span){.start_us = start_us, .end_us = config->now_us};
+        g->spans_next = 1;
+    }
     check_invariants(g);
 }
 
@@ -136,6 +150,20 @@ static void answer_held(const struct gate *g, struct gate_out *ret)
     ret->budget_us = g->budget_us;
 }
 
+static struct id nonce_of(const struct gate *g, const struct gate_event *event)
+{
+    struct id nonce = event->nonce;
+    if (PLANTED(NONCE_KEPT) && g->holds > 1) {
+        nonce = g->mark.nonce;
+    } else if (PLANTED(NONCE_ROUND)) {
+        nonce = event->hold->order.round;
+    } else if (PLANTED(NONCE_COUNTED)) {
+        nonce = g->stream;
+        nonce.b[1] ^= (uint8_t)g->holds;
+    }
+    return nonce;
+}
+
 static void begin(struct gate *g, const struct gate_event *event, uint32_t budget_us,
                   struct gate_out *ret)
 {
@@ -145,11 +173,11 @@ static void begin(struct gate *g, const struct gate_event *event, uint32_t budge
     g->unheld = event->hold->unheld;
     g->budget_us = budget_us;
     g->start_us = g->last_us;
-    g->deadline_us = g->last_us + budget_us;
+    g->deadline_us = deadline_of(g->last_us, budget_us);
     g->mark = (struct round_mark){.stream = g->stream,
                                   .incarnation = g->incarnation,
                                   .lsn = take_lsn(g),
-                                  .nonce = event->nonce};
+                                  .nonce = nonce_of(g, event)};
     g->seal = (struct gate_seal){.round = event->hold->order.round, .bookmark_lsn = g->mark.lsn};
     g->seal_lsn = 0;
     answer_held(g, ret);
@@ -161,26 +189,33 @@ static void on_hold(struct gate *g, const struct gate_event *event, struct gate_
     const struct tapctl_hold *hold = event->hold;
     TIDE_CHECK(hold != NULL);
     const struct id *round = &hold->order.round;
-    if (hold->incarnation != g->incarnation) {
+    if (hold->incarnation != g->incarnation &&
+        !PLANTED_EITHER(GATE_INCARNATION, INCARNATION_IGNORED)) {
         refuse(ret, ROUND_REASON_INCARNATION);
         return;
     }
     if (g->state == GATE_HOLDING && id_equal(round, &g->seal.round)) {
+        if (PLANTED_EITHER(GATE_REARMS, BUDGET_REARMED)) {
+            g->start_us = g->last_us;
+            g->deadline_us = g->start_us + g->budget_us;
+        }
         answer_held(g, ret); /* heard again: the budget is not re-armed */
         return;
     }
     for (unsigned i = 0; i < TIDE_GATE_ENDED_MAX; i++) {
-        if (g->ended[i].outcome != 0 && id_equal(round, &g->ended[i].round)) {
+        if (g->ended[i].outcome != 0 && id_equal(round, &g->ended[i].round) &&
+            !PLANTED_EITHER(GATE_ENDED, ENDED_FORGOTTEN)) {
             refuse(ret, ROUND_REASON_ENDED);
             ret->ended = g->ended[i].outcome;
             return;
         }
     }
-    if (g->state != GATE_IDLE) {
+    bool again = g->state == GATE_HOLDING && PLANTED_EITHER(GATE_BUSY, BUSY_IGNORED);
+    if (g->state != GATE_IDLE && !again) {
         refuse(ret, ROUND_REASON_BUSY);
         return;
     }
-    if (!g->whole) {
+    if (!g->whole && !PLANTED_EITHER(TAKERS_WHOLE, WHOLE_IGNORED)) {
         refuse(ret, ROUND_REASON_NOT_WHOLE);
         return;
     }
@@ -251,7 +286,8 @@ static void on_seal(struct gate *g, struct gate_out *ret)
 
 static void step(struct gate *g, const struct gate_event *event, struct gate_out *ret)
 {
-    bool mine = g->state == GATE_HOLDING && id_equal(&event->round, &g->seal.round);
+    bool mine = g->state == GATE_HOLDING && (id_equal(&event->round, &g->seal.round) ||
+                                             PLANTED_EITHER(GATE_ANY_RELEASE, RELEASE_OF_ANY));
     switch (event->type) {
     case GATE_WRITE:
         on_write(g, event, ret);
@@ -266,15 +302,20 @@ static void step(struct gate *g, const struct gate_event *event, struct gate_out
         if (mine) {
             let_go(g, g->unheld ? ROUND_OUTCOME_UNHELD : ROUND_OUTCOME_HELD, &event->cut,
                    GATE_SEALING, ret);
+        } else if (PLANTED(RELEASE_REVIVES) && g->state == GATE_SEALING &&
+                   id_equal(&event->round, &g->seal.round)) {
+            g->seal.outcome = ROUND_OUTCOME_HELD;
+            g->seal.cut = event->cut;
         }
         break;
     case GATE_ABORT:
         if (mine) {
-            let_go(g, ROUND_OUTCOME_ABORTED, NULL, GATE_SEALING, ret);
+            let_go(g, PLANTED(ABORT_HELD) ? ROUND_OUTCOME_HELD : ROUND_OUTCOME_ABORTED, NULL,
+                   GATE_SEALING, ret);
         }
         break;
     case GATE_CONTROLLER_LOST:
-        if (g->state == GATE_HOLDING) {
+        if (g->state == GATE_HOLDING && !PLANTED(CONTROLLER_IGNORED)) {
             let_go(g, ROUND_OUTCOME_ABORTED, NULL, GATE_SEALING, ret);
         }
         break;
@@ -320,7 +361,8 @@ void gate_step(struct gate *g, const struct gate_event *event, struct gate_out *
         g->last_us = event->now_us;
     }
     if (g->state == GATE_HOLDING && g->last_us >= g->deadline_us) {
-        let_go(g, ROUND_OUTCOME_EXPIRED, NULL, GATE_SEALING, ret);
+        let_go(g, PLANTED(EXPIRED_HELD) ? ROUND_OUTCOME_HELD : ROUND_OUTCOME_EXPIRED, NULL,
+               GATE_SEALING, ret);
     }
     step(g, event, ret);
     check_invariants(g);

@@ -14,7 +14,11 @@
  * Modelled: proto/model/round.pml, proctype gate, with the state names of enum gate_state.
  *
  * Time: microseconds of one monotonic clock, in every event; an earlier time than the last one seen
- * counts as the last one seen. Every event first lets an expired hold go, then acts. */
+ * counts as the last one seen. Every event first lets an expired hold go, then acts.
+ *
+ * A gate that begins where another may have been before (a tap that starts again) knows nothing of
+ * its holds: it begins as if they had just used up the duty limit, so it refuses (DUTY) for the
+ * first TIDE_GATE_DUTY_WINDOW_US. */
 #ifndef TIDE_PARTICIPANT_CORE_GATE_H
 #define TIDE_PARTICIPANT_CORE_GATE_H
 
@@ -144,6 +148,8 @@ struct gate_config {
     uint32_t cap_us;      /* TIDE_GATE_BUDGET_FLOOR_US..TIDE_GATE_CAP_MAX_US */
     uint64_t held_max;    /* at least 1 */
     bool whole;
+    bool held_before; /* an earlier gate of this disk may have held, until now_us at the latest */
+    uint64_t now_us;  /* held_before: not 0 */
 };
 
 void gate_init(struct gate *gate, const struct gate_config *config);

@@ -2,6 +2,7 @@
 #include "participant/core/leader.h"
 
 #include "common/core/check.h"
+#include "common/core/planted.h"
 #include "participant/core/leader_alone.h"
 #include "participant/core/leader_pace.h"
 #include "participant/core/leader_requests.h"
@@ -53,7 +54,9 @@ struct msg *leader_compose(struct leader *l, enum msg_type type)
     struct msg *msg = &l->out;
     memset(msg, 0, msg_size(type));
     msg->type = type;
-    msg->head.features = TIDE_MSG_FEATURES;
+    bool order = type == MSG_HOLD || type == MSG_RELEASE || type == MSG_ABORT;
+    msg->head.version = order ? l->running.version : TIDE_MSG_VERSION_MIN;
+    msg->head.features = type == MSG_HOLD ? l->running.features : TIDE_MSG_FEATURES;
     msg->head.group = l->definition->group;
     msg->head.from = l->config.name;
     msg->head.epoch = l->definition->epoch;
@@ -191,6 +194,8 @@ static void on_heartbeat(struct leader *l, unsigned member, const struct msg *ms
     peer->reach = heartbeat->reach < l->definition->member_count ? heartbeat->reach
                                                                  : l->definition->member_count;
     peer->yields = !id_is_zero(&heartbeat->yield_round);
+    peer->version_max = msg->head.version_max;
+    peer->features = msg->head.features;
     peer->epoch = msg->head.epoch;
     peer->lack = (struct lack){heartbeat->lack, heartbeat->lack_member};
     peer->leave = heartbeat->alone;
@@ -400,13 +405,19 @@ static void look_around(struct leader *l)
 /* When the next round may begin; UINT64_MAX: not here, or not before this one is over. */
 static uint64_t next_round_us(const struct leader *l)
 {
-    if (!leader_leading(l) || (l->running.phase != PHASE_IDLE && !leader_alone_gives_way(l))) {
+    bool busy =
+        l->running.phase == PHASE_HOLDING ||
+        (l->running.phase == PHASE_SEALING && !leader_alone_gives_way(l) && !PLANTED(OVERLAP));
+    if (!leader_leading(l) || busy) {
         return UINT64_MAX;
     }
     uint64_t at = l->retry_us != 0 && l->retry_us < l->due_us ? l->retry_us : l->due_us;
     at = at > l->back_off_us ? at : l->back_off_us;
     if (leader_requests_waiting(l)) {
         at = l->now_us;
+    }
+    if (PLANTED(LEADER_GAP_FORGOTTEN)) {
+        return at;
     }
     return at > l->gap_until_us ? at : l->gap_until_us;
 }

@@ -26,6 +26,9 @@
  * A member with which a hold is expected to last longer than its budget (pace.h) is slow: as one
  * that is missing, but for a trial now and then (leader_pace.h).
  *
+ * A round speaks the newest version of the wire that all of its set speak, and may use the features
+ * that all of them understand, as their heartbeats say (msg.h, proto/README.md).
+ *
  * Modelled: proto/model/round.pml, proctype leader, with the state names of enum phase in
  * leader_own.h.
  *
@@ -126,6 +129,8 @@ struct leader_round {
     unsigned set_disks; /* own: disks in the set */
     unsigned set_members;
     bool full;           /* of scope `group`, and its set is all of the definition */
+    uint32_t version;    /* own, began: of the wire; the newest that all of the set speak */
+    uint64_t features;   /* own, began: that all of the set understand */
     uint32_t budget_us;  /* own */
     uint64_t hold_us;    /* own, began: HOLD sent to last HELD heard; 0: never complete */
     uint64_t total_us;   /* own, began: HOLD sent to the sum */

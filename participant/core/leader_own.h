@@ -23,6 +23,8 @@ struct peer {
     uint64_t incarnation;
     uint64_t sequence;
     uint32_t reach;
+    uint32_t version_max;
+    uint64_t features;
     struct epoch epoch;
     struct lack lack; /* as it says */
     bool leave;       /* it lets those whom it leads go alone */
@@ -44,6 +46,8 @@ struct seat { /* a member in the round under way */
 struct running {
     enum phase phase;
     struct round_order order;
+    uint32_t version;  /* of the wire: the newest that all of the set speak */
+    uint64_t features; /* that all of them understand */
     uint32_t budget_us;
     uint64_t began_us;
     uint64_t hold_us; /* until the last HELD; 0: never complete */

@@ -118,7 +118,7 @@ void leader_round_end(struct leader *l)
         if (!seat->in_set) {
             continue;
         }
-        if (sum->reason == ROUND_REASON_NONE && !seat->sealed) {
+        if (sum->reason == ROUND_REASON_NONE && !seat->sealed && !PLANTED(FIRST_SEALED_TOLD)) {
             set_wrong(l, ROUND_REASON_TIMEOUT, m, "it did not say in time how its holds ended");
         } else if (sum->reason == ROUND_REASON_NONE && seat->wrong != ROUND_REASON_NONE) {
             set_wrong(l, seat->wrong, m, "its holds did not end by the release");
@@ -135,6 +135,8 @@ void leader_round_end(struct leader *l)
     told->set_members = sum->member_count;
     told->scope = r->order.scope;
     told->full = told->scope == ROUND_SCOPE_GROUP && set_is_full(&r->order.set);
+    told->version = r->version;
+    told->features = r->features;
     told->budget_us = r->budget_us;
     told->hold_us = r->hold_us;
     if (r->slowest_us != 0) {
@@ -162,6 +164,22 @@ void leader_round_end(struct leader *l)
     tell_round(l);
 }
 
+/* A hold that expires says nothing of who was late: the one that had not held by then. */
+static void tell_awaited(struct leader *l)
+{
+    struct msg_sum *sum = &l->told.sum;
+    size_t used = strlen(sum->text);
+    for (unsigned m = 0; m < l->definition->member_count; m++) {
+        const struct seat *seat = &l->running.seats[m];
+        if (seat->in_set && !seat->held &&
+            !name_equal(&l->definition->members[m].name, &sum->member)) {
+            snprintf(sum->text + used, sizeof sum->text - used, "; %s had not held yet",
+                     l->definition->members[m].name.s);
+            return;
+        }
+    }
+}
+
 void leader_round_fail(struct leader *l, enum round_reason reason, unsigned member,
                        const char *text)
 {
@@ -177,6 +195,9 @@ void leader_round_fail(struct leader *l, enum round_reason reason, unsigned memb
     l->gap_until_us = l->now_us + TIDE_LEADER_GAP_US;
     leader_round_told(l, true);
     set_wrong(l, reason, member, text);
+    if (reason == ROUND_REASON_EXPIRED) {
+        tell_awaited(l);
+    }
     leader_round_end(l);
 }
 
@@ -197,7 +218,7 @@ enum round_reason leader_round_ready(const struct leader *l, unsigned member)
         if (tap->incarnation == 0) {
             return ROUND_REASON_NOT_ATTACHED;
         }
-        if (!tap->whole) {
+        if (!tap->whole && !PLANTED_EITHER(TAKERS_WHOLE, WHOLE_IGNORED)) {
             reason = ROUND_REASON_NOT_WHOLE;
         }
     }
@@ -274,10 +295,25 @@ static void send_holds(struct leader *l)
     }
 }
 
+/* The round speaks what all of its set do. */
+static void settle_version(struct leader *l)
+{
+    struct running *r = &l->running;
+    r->version = TIDE_MSG_VERSION;
+    r->features = TIDE_MSG_FEATURES;
+    for (unsigned m = 0; m < l->definition->member_count; m++) {
+        if (r->seats[m].in_set && m != l->self) {
+            const struct peer *peer = &l->peers[m];
+            r->version = peer->version_max < r->version ? peer->version_max : r->version;
+            r->features &= peer->features;
+        }
+    }
+}
+
 static void empty_order(struct leader *l, const struct id *random, enum round_scope scope)
 {
     struct running *r = &l->running;
-    TIDE_CHECK(r->phase == PHASE_IDLE);
+    TIDE_CHECK(r->phase == PHASE_IDLE || PLANTED(OVERLAP));
     TIDE_CHECK(!id_is_zero(random));
     memset(r, 0, sizeof *r);
     r->order = (struct round_order){.round = *random,
@@ -295,6 +331,7 @@ static void hold_set(struct leader *l)
     for (unsigned i = 0; i < l->definition->disk_count; i++) {
         r->incarnations[i] = l->taps[i].incarnation;
     }
+    settle_version(l);
     r->phase = PHASE_HOLDING;
     r->budget_us = l->policy.hold_us_max;
     r->began_us = l->now_us;
@@ -334,10 +371,14 @@ void leader_round_begin(struct leader *l, const struct id *random)
         }
     }
     bool all = l->told.sum.reason == ROUND_REASON_NONE;
-    if (set_size(&r->order.set) == 0 || (!all && l->policy.missing == POLICY_MISSING_STRICT)) {
+    bool strict = l->policy.missing == POLICY_MISSING_STRICT && !PLANTED(STRICT_FORGOTTEN);
+    if (set_size(&r->order.set) == 0 || (!all && strict)) {
         leader_pace_tell(l);
         tell_round(l);
         return;
+    }
+    for (unsigned i = 0; i < r->order.set.count && PLANTED_EITHER(WIDE_SET, SET_TOO_WIDE); i++) {
+        set_add(&r->order.set, i);
     }
     leader_pace_tried(l);
     leader_requests_begin(l);
@@ -350,7 +391,8 @@ static void release(struct leader *l)
     struct round_mark marks[TIDE_DISKS_MAX];
     size_t count = 0;
     for (unsigned i = 0; i < l->definition->disk_count; i++) {
-        if (set_has(&r->order.set, i)) {
+        bool gone = r->marks[i].lsn == 0 && PLANTED(SET_TOO_WIDE);
+        if (set_has(&r->order.set, i) && !gone) {
             marks[count++] = r->marks[i];
         }
     }
@@ -370,7 +412,7 @@ static bool take_marks(struct leader *l, unsigned member, const struct msg_held 
     struct running *r = &l->running;
     const struct definition_member *m = &l->definition->members[member];
     bool seen[TIDE_MEMBER_DISKS_MAX] = {false};
-    if (held->mark_count != m->disk_count) {
+    if (held->mark_count != m->disk_count && !PLANTED(HELD_EARLY_BLIND)) {
         return false;
     }
     for (unsigned i = 0; i < held->mark_count; i++) {
@@ -396,7 +438,15 @@ void leader_round_held(struct leader *l, unsigned member, const struct msg *msg)
 {
     struct running *r = &l->running;
     struct seat *seat = &r->seats[member];
-    if (!is_current(l, &msg->held.round, member) || r->phase != PHASE_HOLDING || seat->held) {
+    if (!is_current(l, &msg->held.round, member) || r->phase != PHASE_HOLDING) {
+        return;
+    }
+    for (unsigned m = 0; PLANTED_EITHER(LEADER_COUNTS, LEADER_COUNTS_BLIND) && seat->held &&
+                         m < l->definition->member_count;
+         m++) {
+        seat = r->seats[m].in_set && !r->seats[m].held ? &r->seats[m] : seat;
+    }
+    if (seat->held) {
         return;
     }
     if (!epoch_equal(&msg->head.epoch, &r->order.epoch)) {
@@ -425,7 +475,7 @@ void leader_round_held(struct leader *l, unsigned member, const struct msg *msg)
     if (first) { /* its hold began before now, so it will have ended by then */
         r->deadline_us = l->now_us + r->budget_us;
     }
-    if (all || (PLANTED(RELEASE_EARLY) && !first)) {
+    if (all || (PLANTED_EITHER(RELEASE_EARLY, RELEASE_EARLY_ALONE) && !first)) {
         release(l);
     }
 }
@@ -448,7 +498,7 @@ static enum round_reason sealed_wrong(const struct leader *l, unsigned member,
     enum round_reason reason = sealed->seal_count == l->definition->members[member].disk_count
                                    ? ROUND_REASON_NONE
                                    : ROUND_REASON_SEAL;
-    for (unsigned i = 0; i < sealed->seal_count; i++) {
+    for (unsigned i = 0; i < sealed->seal_count && !PLANTED(ENDED_TOLD); i++) {
         enum round_outcome outcome = sealed->seals[i].outcome;
         if (outcome == ROUND_OUTCOME_EXPIRED) {
             return ROUND_REASON_EXPIRED;
@@ -458,6 +508,9 @@ static enum round_reason sealed_wrong(const struct leader *l, unsigned member,
         } else if (!sealed->seals[i].appended && reason == ROUND_REASON_NONE) {
             reason = ROUND_REASON_SEAL;
         }
+    }
+    if (PLANTED(ENDED_TOLD)) {
+        return ROUND_REASON_NONE;
     }
     if (reason == ROUND_REASON_NONE && sealed->outcome == ROUND_OUTCOME_EXPIRED) {
         reason = ROUND_REASON_EXPIRED;
@@ -491,7 +544,7 @@ void leader_round_sealed(struct leader *l, unsigned member, const struct msg *ms
         return;
     }
     for (unsigned m = 0; m < l->definition->member_count; m++) {
-        if (r->seats[m].in_set && !r->seats[m].sealed) {
+        if (r->seats[m].in_set && !r->seats[m].sealed && !PLANTED(FIRST_SEALED_TOLD)) {
             return;
         }
     }

@@ -35,6 +35,7 @@ struct member {
     enum member_state state;
     struct round_order order;
     unsigned leader;
+    uint32_t version; /* of the wire, that the leader chose for the round */
     uint32_t budget_us;
     uint64_t deadline_us; /* DELAY: act then; other states: give up then */
     bool held_sent;
@@ -99,6 +100,7 @@ static struct msg *compose(struct member *m, enum msg_type type, const struct na
     struct msg *msg = &m->out;
     memset(msg, 0, msg_size(type));
     msg->type = type;
+    msg->head.version = type == MSG_HELD || type == MSG_SEALED ? m->version : TIDE_MSG_VERSION_MIN;
     msg->head.features = TIDE_MSG_FEATURES;
     msg->head.from = m->config.name;
     msg->head.to = *to;
@@ -345,11 +347,11 @@ static bool judge_tap(const struct member *m, unsigned disk, uint64_t seen, stru
                       tap->attached ? "its tap has another stream than the definition"
                                     : "its tap is not attached");
     }
-    if (tap->incarnation != seen) {
+    if (tap->incarnation != seen && !PLANTED_EITHER(MEMBER_INCARNATION, INCARNATION_IGNORED)) {
         return refuse(ret, ROUND_REASON_INCARNATION, d,
                       "its tap has started again since the leader saw it");
     }
-    if (!tap->whole || !tap->logging) {
+    if ((!tap->whole && !PLANTED_EITHER(TAKERS_WHOLE, WHOLE_IGNORED)) || !tap->logging) {
         return refuse(ret, ROUND_REASON_NOT_WHOLE, d, "base and log together are not the disk");
     }
     return true;
@@ -391,11 +393,12 @@ static bool judge_hold(const struct member *m, const struct msg *msg, int leader
                       "the coordinator has issued no definition to this member yet");
     }
     const struct ended *ended = find_ended(m, &hold->round);
-    if (ended != NULL) {
+    if (ended != NULL && !PLANTED_EITHER(MEMBER_ENDED, ENDED_FORGOTTEN)) {
         ret->outcome = ended->outcome;
         return refuse(ret, ROUND_REASON_ENDED, NULL, "this round has ended here");
     }
-    if (m->state != MEMBER_IDLE && !gives_way(m, hold)) {
+    if (m->state != MEMBER_IDLE && !gives_way(m, hold) &&
+        !PLANTED_EITHER(MEMBER_BUSY, BUSY_IGNORED)) {
         return refuse(ret, ROUND_REASON_BUSY, NULL, "another round is not over here");
     }
     if (!epoch_equal(&msg->head.epoch, &m->definition->epoch) &&
@@ -409,6 +412,10 @@ static bool judge_hold(const struct member *m, const struct msg *msg, int leader
     }
     if (hold->kind != ROUND_KIND_CRASH) {
         return refuse(ret, ROUND_REASON_KIND, NULL, "only crash-consistent rounds can be taken");
+    }
+    if ((msg->head.features & ~TIDE_MSG_FEATURES) != 0) {
+        return refuse(ret, ROUND_REASON_KIND, NULL,
+                      "the round uses features of the wire that this build does not have");
     }
     if (!judge_set(m, hold, leader, ret)) {
         return false;
@@ -432,6 +439,13 @@ static void send_held(struct member *m)
     msg->held.mark_count = disk_count(m);
     for (unsigned i = 0; i < disk_count(m); i++) {
         msg->held.marks[i] = m->parts[i].mark;
+    }
+    if (PLANTED_EITHER(HELD_EARLY, HELD_EARLY_BLIND)) {
+        msg->held.mark_count = 0;
+        for (unsigned i = 0; i < disk_count(m); i++) {
+            msg->held.marks[msg->held.mark_count] = m->parts[i].mark;
+            msg->held.mark_count += m->parts[i].held;
+        }
     }
     m->held_sent = true;
     send(m, (int)m->leader);
@@ -468,6 +482,7 @@ static void accept_hold(struct member *m, const struct msg *msg, unsigned leader
                                     .kind = hold->kind,
                                     .set = hold->set};
     m->leader = leader;
+    m->version = msg->head.version;
     m->budget_us = hold->budget_us;
     m->held_sent = false;
     memset(&m->cut, 0, sizeof m->cut);
@@ -488,6 +503,9 @@ static void repeat_hold(struct member *m, const struct msg *msg, unsigned leader
 {
     if (leader != m->leader) {
         note(m, "HOLD for a round of another leader ignored", &msg->hold.round);
+    } else if (PLANTED_EITHER(MEMBER_REARMS, BUDGET_REARMED) &&
+               (m->state == MEMBER_ORDERED || m->state == MEMBER_HELD_ALL)) {
+        order_taps(m);
     } else if (m->state == MEMBER_HELD_ALL) {
         send_held(m);
     } else if (m->state == MEMBER_LETTING_GO) {
@@ -520,7 +538,8 @@ static void on_hold(struct member *m, const struct msg *msg, int leader)
 static void on_release(struct member *m, const struct msg *msg, unsigned leader)
 {
     const struct msg_release *release = &msg->release;
-    if (!active(m, &release->round) || leader != m->leader) {
+    bool any = m->state != MEMBER_IDLE && PLANTED_EITHER(MEMBER_ANY_RELEASE, RELEASE_OF_ANY);
+    if (!(active(m, &release->round) || any) || leader != m->leader) {
         note(m, "RELEASE for a round that is not under way here ignored", &release->round);
         return;
     }
@@ -629,7 +648,7 @@ static void on_tap_held(struct member *m, unsigned disk, const struct tapctl_hel
     part->held = true;
     part->mark = held->mark;
     for (unsigned i = 0; i < disk_count(m); i++) {
-        if (!m->parts[i].held) {
+        if (!m->parts[i].held && !PLANTED_EITHER(HELD_EARLY, HELD_EARLY_BLIND)) {
             return;
         }
     }
@@ -706,12 +725,16 @@ static void on_tap(struct member *m, unsigned disk, const struct member_tap *tap
 
 static void on_definition(struct member *m, const struct definition *definition, unsigned self)
 {
-    if (m->state == MEMBER_DELAY || m->state == MEMBER_ORDERED || m->state == MEMBER_HELD_ALL) {
+    bool keeps = PLANTED(DELAY_OVER_EPOCH) && m->state == MEMBER_DELAY && definition != NULL &&
+                 m->leader < definition->member_count;
+    bool waits =
+        m->state == MEMBER_DELAY || m->state == MEMBER_ORDERED || m->state == MEMBER_HELD_ALL;
+    if (waits && !keeps) {
         struct refusal why = {.reason = ROUND_REASON_EPOCH};
         snprintf(why.text, sizeof why.text, "the definition changed in mid-round");
         let_go(m, &why);
     }
-    if (m->state != MEMBER_IDLE) {
+    if (m->state != MEMBER_IDLE && !keeps) {
         finish(m); /* the taps end it by themselves; their disks may have other numbers now */
     }
     TIDE_CHECK(definition == NULL || self < definition->member_count);

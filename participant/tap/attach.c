@@ -348,6 +348,10 @@ static int settle(struct tap *tap, struct replay *r, const struct note *note, bo
         map_open(&tap->map, tap->config.folder, &s->stream, tap->size, &fresh_map, err) != 0) {
         return -1;
     }
+    if (s->end_lsn != 0 && ring_forget(&tap->ring) != 0) {
+        return err_set(err, TIDE_ERR_IO, "cannot write log \"%s\": %s", tap->config.folder,
+                       strerror(errno));
+    }
     if (r->torn) {
         nbdkit_debug("log \"%s\": torn end dropped: %s", tap->config.folder, r->torn_text);
     }
@@ -467,7 +471,9 @@ static int enter(struct tap *tap, struct replay *r, struct err *err)
                                .next_lsn = r->end_lsn,
                                .cap_us = tap->config.hold_max_us,
                                .held_max = tap->config.held_max,
-                               .whole = s->whole};
+                               .whole = s->whole,
+                               .held_before = r->end_lsn != 1,
+                               .now_us = tap_now_us()};
     s->incarnation_before = tap->noted != 0 ? tap->noted : s->incarnation;
     s->incarnation = tap->incarnation;
     gate_init(&tap->gate, &gate);

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,8 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#define PRIORITY 10 /* of SCHED_RR, as the hold thread of the daemon */
 
 struct control {
     int listen_fd;
@@ -309,6 +312,9 @@ static void *control_main(void *context)
 {
     struct tap *tap = context;
     struct control *c = tap->control;
+    const struct sched_param param = {.sched_priority = PRIORITY};
+    /* Where that is allowed: a guest's writes wait for what this thread hears. */
+    (void)pthread_setschedparam(pthread_self(), SCHED_RR, &param);
     for (;;) {
         bool deaf = tap_now_us() < c->deaf_until_us;
         struct pollfd fds[3] = {{.fd = c->stop_fd, .events = POLLIN},

@@ -125,6 +125,11 @@ int file_is_zero(int fd, uint64_t size)
     return result;
 }
 
+int file_sync(int fd)
+{
+    return fdatasync(fd);
+}
+
 int file_sync_folder(const char *path)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);

@@ -20,6 +20,7 @@ int file_zero(int fd, uint64_t offset, uint64_t size, bool punch);
 /* Whether all size bytes read as zero: 1 or 0; -1 with errno set. Skips holes. */
 int file_is_zero(int fd, uint64_t size);
 
+int file_sync(int fd); /* its data; a time may stay behind */
 int file_sync_folder(const char *path);
 uint64_t file_mtime_ns(int fd);            /* 0 for a device, or where it cannot be told */
 int file_size(int fd, uint64_t *ret_size); /* of a regular file or a block device */

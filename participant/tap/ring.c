@@ -2,6 +2,7 @@
 #include "participant/tap/ring.h"
 
 #include "common/core/check.h"
+#include "common/core/planted.h"
 #include "participant/tap/file.h"
 
 #include <errno.h>
@@ -184,6 +185,18 @@ int ring_resume(struct ring *ring, uint64_t position, uint64_t lsn, uint64_t inc
     return 0;
 }
 
+int ring_forget(const struct ring *ring)
+{
+    static const uint8_t zeroes[TIDE_RECORD_HEADER];
+    uint64_t offset = ring->position % ring->geometry.file_size;
+    uint64_t left = ring->geometry.file_size - offset;
+    if (ring->empty || offset == 0 || PLANTED(END_KEPT)) { /* a file's end has nothing behind it */
+        return 0;
+    }
+    return file_write(ring->fds[slot(ring, ring->head)], zeroes,
+                      left < sizeof zeroes ? (size_t)left : sizeof zeroes, offset);
+}
+
 void ring_restart(struct ring *ring, const struct id *stream)
 {
     ring->geometry.stream = *stream;
@@ -309,7 +322,7 @@ int ring_retire(const struct ring *ring, uint64_t end)
     static const uint8_t zeroes[PAGE]; /* whole: else the page may have to be read first */
     for (uint64_t s = ring->retired; s < end; s++) {
         int fd = ring->fds[slot(ring, s)];
-        if (file_write(fd, zeroes, sizeof zeroes, 0) != 0 || fdatasync(fd) != 0) {
+        if (file_write(fd, zeroes, sizeof zeroes, 0) != 0 || file_sync(fd) != 0) {
             return -1;
         }
     }
@@ -331,7 +344,7 @@ int ring_sync(const struct ring *ring, uint64_t from, uint64_t to)
         first = last - ring->geometry.files + 1;
     }
     for (uint64_t s = first; s <= last; s++) {
-        if (fdatasync(ring->fds[slot(ring, s)]) != 0) {
+        if (file_sync(ring->fds[slot(ring, s)]) != 0) {
             return -1;
         }
     }

@@ -43,6 +43,10 @@ int ring_open(struct ring *ring, const char *folder, const struct log_ring *geom
 /* The log goes on at `position` (a reader's end), where record `lsn` is due. */
 int ring_resume(struct ring *ring, uint64_t position, uint64_t lsn, uint64_t incarnation,
                 struct err *err);
+/* After it, where the log was ended before what lies in it: the first record behind the end would
+ * count, being due, if the one that takes its place does not fit there and goes to the next file.
+ * Its head is zeroed; the caller syncs it with that record. -1 with errno set. */
+int ring_forget(const struct ring *ring);
 void ring_close(struct ring *ring);
 
 /* The ring's files as a source for log_reader; good until ring_close(). */

@@ -103,14 +103,24 @@ static void init_locks(struct tap *tap)
     pthread_condattr_t monotonic;
     TIDE_CHECK(pthread_condattr_init(&monotonic) == 0);
     TIDE_CHECK(pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC) == 0);
-    pthread_mutex_t *const mutexes[] = {
-        &tap->entry, &tap->append,     &tap->sync, &tap->head,   &tap->gate_lock, &tap->state_lock,
-        &tap->work,  &tap->checkpoint, &tap->copy, &tap->resize, &tap->recycle};
+    pthread_mutex_t *const mutexes[] = {&tap->entry,      &tap->append, &tap->sync,
+                                        &tap->head,       &tap->copy,   &tap->state_lock,
+                                        &tap->checkpoint, &tap->resize, &tap->recycle};
+    /* RELEASE waits for these two, in a thread that may be real-time: who has one is then as
+     * urgent, or any busy process could keep the holder from running, and so the guest waiting. */
+    pthread_mutex_t *const urgent[] = {&tap->gate_lock, &tap->work};
     pthread_cond_t *const conds[] = {&tap->let_go,         &tap->begun,           &tap->work_due,
                                      &tap->checkpoint_due, &tap->checkpoint_done, &tap->copy_due};
     for (size_t i = 0; i < sizeof mutexes / sizeof mutexes[0]; i++) {
         TIDE_CHECK(pthread_mutex_init(mutexes[i], NULL) == 0);
     }
+    pthread_mutexattr_t inherit;
+    TIDE_CHECK(pthread_mutexattr_init(&inherit) == 0);
+    TIDE_CHECK(pthread_mutexattr_setprotocol(&inherit, PTHREAD_PRIO_INHERIT) == 0);
+    for (size_t i = 0; i < sizeof urgent / sizeof urgent[0]; i++) {
+        TIDE_CHECK(pthread_mutex_init(urgent[i], &inherit) == 0);
+    }
+    (void)pthread_mutexattr_destroy(&inherit);
     for (size_t i = 0; i < sizeof conds / sizeof conds[0]; i++) {
         TIDE_CHECK(pthread_cond_init(conds[i], &monotonic) == 0);
     }

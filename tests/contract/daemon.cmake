@@ -28,16 +28,18 @@ if(TARGET tidemark-coordinator)
   foreach(call IN ITEMS open write pwrite fsync fdatasync rename renameat2 mkdir ftruncate)
     target_link_options(test_file_faults PRIVATE -Wl,--wrap=${call})
   endforeach()
-  foreach(part IN ITEMS "" _store _boxes _groups _catalog _points)
+  foreach(part IN ITEMS "" _store _boxes _groups _catalog _points _tls _daemon _verify)
     tide_test(test_fail_alloc${part} SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_fail_alloc${part}.c
         ${CMAKE_CURRENT_LIST_DIR}/nth.c ${CMAKE_CURRENT_LIST_DIR}/nth_sql.c
-        ${CMAKE_CURRENT_LIST_DIR}/far_rig.c
-      DEPS participant coordinator_intake common_wire common_io common_hrl common_core
+        ${CMAKE_CURRENT_LIST_DIR}/far_rig.c ${CMAKE_CURRENT_LIST_DIR}/io_sites.c
+        ${CMAKE_CURRENT_LIST_DIR}/point_lab.c
+      DEPS participant coordinator_verify coordinator_intake common_wire common_io common_hrl common_core
       LABELS contract TIMEOUT 120)
     foreach(call IN ITEMS malloc calloc realloc strdup free)
       target_link_options(test_fail_alloc${part} PRIVATE -Wl,--wrap=${call})
     endforeach()
   endforeach()
+  target_link_options(test_fail_alloc_daemon PRIVATE -Wl,--wrap=loop_post)
   target_link_options(test_fail_alloc_points PRIVATE -Wl,--wrap=loop_timer_set
     -Wl,--wrap=pool_submit)
   tide_test(test_fail_send SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_fail_send.c

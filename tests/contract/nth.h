@@ -20,6 +20,9 @@ void nth_resume(long kept);
 long nth_live(void);           /* what is not freed */
 unsigned long nth_asked(void); /* allocations so far */
 
+/* 29, or what TIDE_NTH_EVERY says: of many allocations only each so-manyth is taken. */
+long nth_stride(void);
+
 /* Does it, checks what came of it, and frees that. */
 typedef int nth_call_fn(struct err *err);
 
@@ -29,6 +32,10 @@ void nth_says(const struct err *err, const char *what, long n);
  * returns an error that says so, leaves nothing behind, and the call then succeeds. prepare: NULL,
  * or makes what each call begins with. */
 void nth_each(const char *what, nth_call_fn *call, void (*prepare)(void), long least);
+/* The same where much is asked for, and some of it can be done without: the call may then succeed,
+ * and past NTH_ALL only each nth_stride()th fails. */
+#define NTH_ALL 128
+void nth_each_lenient(const char *what, nth_call_fn *call, void (*prepare)(void), long least);
 
 extern char nth_folder[64]; /* in memory where that is there; set by nth_setup() */
 int nth_setup(void **state);

@@ -98,6 +98,12 @@ tap = {self.at}/nothing
         self.assertEqual(done.returncode, 0, done.stderr)
         return done.stdout.splitlines()[1]
 
+    def test_a_name_that_is_not_utf_8_is_shown_all_the_same(self):
+        self.assertEqual(self.disk()["image"], "/image")
+        self.tap.image = b"/im\xe9ge"
+        self.tap.hang_up()
+        wait_until("the name", 10, lambda: self.disk().get("image") == "/im?ge")
+
     def test_status_has_a_word_for_each_state(self):
         self.assertEqual(self.disk()["state"], "whole")
         self.assertEqual(self.disk()["why"], "")

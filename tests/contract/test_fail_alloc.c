@@ -3,11 +3,11 @@
  * failing call says so with code and text, leaves its outputs alone and nothing behind, never calls
  * good bytes wrong, and the same call then succeeds with the same result. Here: the objects of
  * 9443, JSON, and the participant's journal, cutter and segments under way. Others:
- * test_fail_alloc_store.c, _groups.c, _catalog.c, _points.c.
+ * test_fail_alloc_store.c, _groups.c, _catalog.c, _points.c, _daemon.c, _tls.c, _verify.c.
  *
  * In none: what aborts without memory by design, since it is made once while a daemon starts,
- * before anything is promised (loop, link, log, TLS identity and policy, HTTP client, seats, ports,
- * signer, throttle, events, senders, comparer, tap clients); the table of peers that new
+ * before anything is promised (loop, link, log, holder, the TLS contexts of link and server, seats,
+ * ports, signer, throttle, events, senders, comparer, tap clients); the table of peers that new
  * definitions bring, and the few words of a watch or timer (a daemon that went on without its peers
  * or its timers would be worse than one that is started again); and the tap's engine
  * (tests/system/test_tap_failnth.c). Links that get no memory for a connection:

@@ -2,6 +2,7 @@
 /* The n-th allocation fails (test_fail_alloc.c says what is asked of each): the alignment, groups
  * and their registration, and the objects of points. */
 #include <setjmp.h>
+#include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 #include "coordinator/intake/registry.h"
 #include "coordinator/store/store.h"
 #include "tests/contract/nth.h"
+#include "tests/contract/nth_sql.h"
 #include "tests/unit/hrl_make.h"
 
 static struct intake_disk disks[3];
@@ -261,13 +263,49 @@ static int registers(struct err *err)
     return rc;
 }
 
+/* Rows that the registry fills in; read while the catalog is shut. */
+static int catalog_rows(void)
+{
+    static const char text[] = "SELECT (SELECT count(*) FROM groups) + (SELECT count(*) FROM "
+                               "definitions) + (SELECT count(*) FROM streams)";
+    char path[96];
+    sqlite3 *db = NULL;
+    sqlite3_stmt *statement = NULL;
+    long kept = nth_pause();
+    snprintf(path, sizeof path, "%s/catalog.db", nth_folder);
+    catalog_close(catalog);
+    catalog = NULL;
+    assert_int_equal(sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, text, -1, &statement, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(statement), SQLITE_ROW);
+    int rows = sqlite3_column_int(statement, 0);
+    sqlite3_finalize(statement);
+    sqlite3_close(db);
+    catalog_ready();
+    nth_resume(kept);
+    return rows;
+}
+
+/* With a catalog that was lost. */
+static void catalog_anew(void)
+{
+    catalog_close(catalog);
+    catalog = NULL;
+    nth_sql_remove();
+    catalog_ready();
+}
+
+/* All of it is in the catalog, or nothing. */
 static int registry_opens(struct err *err)
 {
     struct registry *got = NULL;
+    int before = catalog_rows();
     if (registry_open(store, catalog, on_issued, NULL, &got, err) != 0) {
         assert_null(got);
+        assert_int_equal(catalog_rows(), before);
         return -1;
     }
+    assert_int_equal(catalog_rows(), 5);
     assert_int_equal(registry_count(got), 1);
     registry_free(got);
     return 0;
@@ -314,6 +352,7 @@ static void groups(void **state)
     each_change("register", registers, applied_ready);
     registered_ready();
     nth_each("registry: open", registry_opens, NULL, 50);
+    nth_each("registry: open, and fill", registry_opens, catalog_anew, 50);
     nth_each("registry: list", lists, NULL, 20);
     nth_each("registry: definitions", gives_definitions, NULL, 1);
     registry_shut();

@@ -344,18 +344,11 @@ static void recovers(const char *which, long stride, long least)
 }
 
 /* One in so many, so that it is quick: a start takes thousands. */
-static long every(void)
-{
-    const char *text = getenv("TIDE_NTH_EVERY");
-    long n = text == NULL ? 0 : strtol(text, NULL, 10);
-    return n > 0 ? n : 29;
-}
-
 static void the_recovery(void **state)
 {
     (void)state;
-    recovers("untold", every(), 200);
-    recovers("full", every(), 200);
+    recovers("untold", nth_stride(), 200);
+    recovers("full", nth_stride(), 200);
 }
 
 /* ---- what is fed while it runs ---- */
@@ -448,7 +441,7 @@ static void feeding(void **state)
     unsigned ended = 0;
     unsigned healed = 0;
     (void)state;
-    for (long n = 0, met = true; met; n += n < 64 ? 1 : every() / 8 + 1) {
+    for (long n = 0, met = true; met; n += n < 64 ? 1 : nth_stride() / 8 + 1) {
         struct err err = {0};
         from("base");
         assert_int_equal(points_open(&err), 0);

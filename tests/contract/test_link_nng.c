@@ -1,34 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The frames of the link are libnng's: a libnng BUS socket, behind a relay that adds TLS and
- * nothing else, exchanges messages with a link. */
+ * nothing else, exchanges messages of every size with a link. That it takes part in rounds:
+ * tests/light/test_nng_rounds.c. */
 #include "tests/contract/io_sites.h"
+#include "tests/contract/nng_relay.h"
 
 #include "common/io/clock.h"
 #include "common/io/link.h"
 
 #include <nng/nng.h>
 #include <nng/protocol/bus0/bus.h>
-#include <poll.h>
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
-
-struct relay {
-    struct address link;
-    struct address nng;
-    atomic_bool end;
-    pthread_t thread;
-};
 
 static unsigned ups;
 static unsigned messages;
@@ -58,60 +49,6 @@ static void message(void *arg, size_t peer, const uint8_t *bytes, size_t size)
     memcpy(last, bytes, size);
 }
 
-static int dial(const struct address *to)
-{
-    const struct timeval limit = {.tv_sec = 4};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || connect(fd, &to->any, to->size) != 0)
-        abort();
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-    return fd;
-}
-
-static void send_all(int fd, const uint8_t *bytes, size_t size)
-{
-    while (size > 0) {
-        ssize_t put = send(fd, bytes, size, MSG_NOSIGNAL);
-        if (put <= 0)
-            return;
-        bytes += put;
-        size -= (size_t)put;
-    }
-}
-
-static void *relay_run(void *arg)
-{
-    struct relay *relay = arg;
-    uint8_t buffer[16384];
-    uint64_t until = clock_mono_us() + 20000000;
-    int plain = dial(&relay->nng);
-    int fd = dial(&relay->link);
-    SSL_CTX *context = sites_raw_context("raw");
-    SSL *ssl = SSL_new(context);
-    SSL_set_fd(ssl, fd);
-    bool open = SSL_connect(ssl) == 1;
-    while (open && !atomic_load(&relay->end) && clock_mono_us() < until) {
-        struct pollfd ready[2] = {{.fd = fd, .events = POLLIN}, {.fd = plain, .events = POLLIN}};
-        if (poll(ready, 2, 20) < 0)
-            break;
-        if (ready[0].revents != 0) {
-            int got = SSL_read(ssl, buffer, sizeof(buffer));
-            open = got > 0;
-            if (open)
-                send_all(plain, buffer, (size_t)got);
-        }
-        if (ready[1].revents != 0) {
-            ssize_t got = recv(plain, buffer, sizeof(buffer), 0);
-            open = got > 0 && SSL_write(ssl, buffer, (int)got) == got;
-        }
-    }
-    SSL_free(ssl);
-    SSL_CTX_free(context);
-    close(fd);
-    close(plain);
-    return NULL;
-}
-
 static bool reached(void *arg)
 {
     const unsigned *want = arg;
@@ -128,7 +65,8 @@ static void libnng_is_a_peer(void **state)
     nng_listener listener;
     nng_sockaddr at;
     struct link *link = NULL;
-    struct relay relay = {.end = false};
+    struct nng_relay *relay = NULL;
+    struct address nng = {.size = sizeof(nng.v4)};
     struct loop *loop = loop_new();
     struct link_options options = {
         .loop = loop, .idle_us = 20000000, .calls = {up, down, message, NULL}};
@@ -143,13 +81,11 @@ static void libnng_is_a_peer(void **state)
     assert_int_equal(nng_socket_set_ms(bus, NNG_OPT_RECVTIMEO, 4000), 0);
     assert_int_equal(nng_listen(bus, "tcp://127.0.0.42:0", &listener, 0), 0);
     assert_int_equal(nng_listener_get_addr(listener, NNG_OPT_LOCADDR, &at), 0);
-    relay.link = link_address(link);
-    memset(&relay.nng, 0, sizeof(relay.nng));
-    relay.nng.v4.sin_family = AF_INET;
-    relay.nng.v4.sin_addr.s_addr = at.s_in.sa_addr;
-    relay.nng.v4.sin_port = at.s_in.sa_port;
-    relay.nng.size = sizeof(relay.nng.v4);
-    assert_int_equal(pthread_create(&relay.thread, NULL, relay_run, &relay), 0);
+    struct address own = link_address(link);
+    nng.v4.sin_family = AF_INET;
+    nng.v4.sin_addr.s_addr = at.s_in.sa_addr;
+    nng.v4.sin_port = at.s_in.sa_port;
+    relay = nng_relay_new(sites_raw_context("raw"), &own, &nng);
 
     for (size_t i = 0; i < sizeof(bytes); i++)
         bytes[i] = (uint8_t)(i * 13 + i / 256);
@@ -178,8 +114,7 @@ static void libnng_is_a_peer(void **state)
         assert_int_equal(last_size, sizes[i]);
         assert_memory_equal(last, bytes, sizes[i]);
     }
-    atomic_store(&relay.end, true);
-    pthread_join(relay.thread, NULL);
+    nng_relay_free(relay);
     link_free(link);
     tls_identity_free(identity);
     loop_free(loop);

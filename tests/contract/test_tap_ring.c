@@ -89,6 +89,84 @@ static void test_whole_pages(void **state)
     ring_close(&ring);
 }
 
+/* The record `lsn` of that incarnation; an ATTACH is larger than a zero. */
+static uint64_t append_record(uint64_t lsn, enum record_type type, uint64_t incarnation)
+{
+    uint8_t bytes[TIDE_RECORD_SMALL_MAX];
+    uint64_t position = 0;
+    struct record record = {
+        .type = type, .lsn = lsn, .incarnation = incarnation, .stream = ring.geometry.stream};
+    if (type == RECORD_ATTACH) {
+        record.attach = (struct record_attach){.boot = {{1}},
+                                               .disk = {{2}},
+                                               .timeline = {{3}},
+                                               .size = 4096,
+                                               .block_size = 512,
+                                               .first = lsn == 1,
+                                               .base_zero = lsn == 1};
+    } else {
+        record.write = (struct record_write){.size = 512};
+    }
+    struct iovec part = {.iov_base = bytes, .iov_len = record_encode(&record, bytes, sizeof bytes)};
+    assert_int_equal(ring_append(&ring, lsn, &part, 1, part.iov_len, &position), 0);
+    ring.incarnation = incarnation;
+    return position;
+}
+
+/* Reads from the start; the type of record `lsn`, and how many there are. */
+static enum record_type read_through(uint64_t lsn, uint64_t *ret_count)
+{
+    struct source source = ring_source(&ring);
+    struct log_reader reader;
+    struct record record;
+    struct err err;
+    const uint8_t *bytes = NULL;
+    size_t size = 0;
+    enum record_type type = 0;
+    uint8_t *buffer = malloc(TIDE_LOG_BUFFER);
+    assert_non_null(buffer);
+    log_reader_init(&reader, &source, &ring.geometry, 0, 1, 0, buffer, TIDE_LOG_BUFFER);
+    while (log_reader_next(&reader, &record, &bytes, &size, &err) == 0 &&
+           reader.end == LOG_END_NONE) {
+        type = record.lsn == lsn ? record.type : type;
+    }
+    *ret_count = reader.lsn - 1;
+    free(buffer);
+    return type;
+}
+
+/* A log that was ended (its sync failed) before its last record, where a zero just fits into the
+ * file and the ATTACH of the next life does not: the old record is due there, and must not count.
+ */
+static void test_ended_log(void **state)
+{
+    struct id stream = {{1}};
+    struct log_ring geometry = ring_geometry(TIDE_RING_SIZE_MIN, &stream);
+    struct err err;
+    uint64_t lsn = 1;
+    uint64_t count = 0;
+    (void)state;
+    assert_int_equal(ring_create(&ring, folder, &geometry, &err), 0);
+    ring_restart(&ring, &stream);
+    append_record(lsn, RECORD_ATTACH, 7);
+    uint64_t zero = append_record(++lsn, RECORD_ZERO, 7);
+    uint64_t size = append_record(++lsn, RECORD_ZERO, 7) - zero;
+    while (geometry.file_size - ring.position >= 2 * size) {
+        append_record(++lsn, RECORD_ZERO, 7);
+    }
+    uint64_t end = ring.position;
+    append_record(lsn + 1, RECORD_ZERO, 7); /* never synced */
+    assert_int_equal((ring.position - 1) / geometry.file_size, 0);
+    assert_int_equal(ring_resume(&ring, end, lsn + 1, 7, &err), 0);
+    assert_int_equal(ring_forget(&ring), 0);
+    uint64_t attach = append_record(lsn + 1, RECORD_ATTACH, 8);
+    assert_int_equal(attach / geometry.file_size, 1);
+    append_record(lsn + 2, RECORD_ZERO, 8);
+    assert_int_equal(read_through(lsn + 1, &count), RECORD_ATTACH);
+    assert_int_equal(count, lsn + 2);
+    ring_close(&ring);
+}
+
 static int begin(void **state)
 {
     (void)state;
@@ -108,6 +186,7 @@ static int end(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_whole_pages)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_ended_log),
+                                       cmocka_unit_test(test_whole_pages)};
     return cmocka_run_group_tests(tests, begin, end);
 }

@@ -64,6 +64,16 @@ class Units(unittest.TestCase):
             else:
                 self.fail(f"{unit} starts nothing of ours")
 
+    def test_real_time_is_allowed(self):
+        """The threads that a hold waits for ask for SCHED_RR 10."""
+        for unit, source in (("tidemark-tap@.service", "participant/tap/control.c"),
+                             ("tidemark-participant.service", "participant/holder.c")):
+            text = read(unit).splitlines()
+            self.assertIn("LimitRTPRIO=10", text)
+            self.assertNotIn("RestrictRealtime=yes", text)
+            with open(os.path.join(os.environ["TIDE_SOURCE"], source), encoding="utf-8") as f:
+                self.assertIn("#define PRIORITY 10", f.read())
+
     def test_what_the_tap_needs(self):
         text = read("tidemark-tap@.service").splitlines()
         for line in ("LimitMEMLOCK=infinity", "OOMScoreAdjust=-900", "StartLimitIntervalSec=0"):

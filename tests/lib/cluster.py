@@ -16,7 +16,7 @@ import time
 
 SITE = "test"
 GROUP = "shop"
-
+HOLD_MAX_MS = 80  # of the group, and of each tap
 
 BEGAN = time.monotonic()
 
@@ -45,6 +45,8 @@ def run_part(part, cluster, story=True):
         print(f"FAILED: {e}")
         if story:
             print(cluster.story())
+        cluster.keep = True
+        print(f"the folders are kept: {cluster.base}")
         return 1
     finally:
         cluster.close()
@@ -82,7 +84,7 @@ class Process:
     def kill(self):
         if self.running():
             self.child.kill()
-        self.child.wait(10)
+        self.child.wait(60)  # it may be in a sync that the machine is slow to end
 
     def stop(self, seconds=8):
         """SIGTERM; returns the exit status."""
@@ -93,6 +95,13 @@ class Process:
         except subprocess.TimeoutExpired:
             self.kill()
             raise Failed(f"{self.name} did not end within {seconds} s of SIGTERM") from None
+
+    def hang_up(self, text):
+        """SIGHUP; what it says of it must contain text."""
+        before = self.text().count("SIGHUP: ")
+        self.child.send_signal(signal.SIGHUP)
+        wait_until("it says what it did", 10, lambda: self.text().count("SIGHUP: ") > before)
+        check("SIGHUP", text in self.text().split("SIGHUP: ")[-1], self.text()[-1000:])
 
     def pause(self, on):
         os.kill(self.child.pid, signal.SIGSTOP if on else signal.SIGCONT)
@@ -199,41 +208,56 @@ class Disk:
         self.socket = os.path.join(base, "nbd")
         self.control = os.path.join(base, "control")
         self.tap = None
+        self.plugin = cluster.binary("nbdkit-tidemark-plugin.so")
+        self.before = []  # words before nbdkit
+        self.hold_max_ms = HOLD_MAX_MS
         self.options = []
         with open(self.image, "wb") as f:
             f.truncate(size)
 
     def start(self):
+        self.launch()
+        self.wait()
+
+    def launch(self):
         for path in (self.socket, self.control):
             if os.path.exists(path):
                 os.unlink(path)
         self.tap = self.cluster.spawn(
             f"tap-{self.member}-{self.name}",
-            ["nbdkit", "-f", "-U", self.socket, "-t", "8",
-             self.cluster.binary("nbdkit-tidemark-plugin.so"), f"disk={self.image}",
-             f"log={self.folder}", f"control={self.control}", f"log-size={self.log_size}",
-             "hold-max-ms=80", *self.options])
+            [*self.before, "nbdkit", "-f", "-U", self.socket, "-t", "8", self.plugin,
+             f"disk={self.image}", f"log={self.folder}", f"control={self.control}",
+             f"log-size={self.log_size}", f"hold-max-ms={self.hold_max_ms}", *self.options])
+
+    def wait(self):
         wait_until(f"tap of {self.member}/{self.name}: {self.tap.text()}", 15,
                    lambda: os.path.exists(self.socket) and os.path.exists(self.control))
 
 
 class Participant:
-    def __init__(self, cluster, name, address, disks):
+    """A daemon: of one machine, or of a hypervisor with several members."""
+
+    def __init__(self, cluster, name, address, disks, members=None):
         self.cluster = cluster
         self.name = name
+        self.members = members or [name]
         self.address = address
+        self.reached_at = address  # what the group file says
         self.disks = disks
         self.local = cluster.path(f"{name}.ipc")
+        self.state = cluster.path(name + "-state")
         self.config = cluster.path(f"{name}.ini")
         self.process = None
+        self.program = cluster.binary("tidemark-participant")
         self.switches = []
         self.write_config()
 
     def write_config(self):
         """Of the disks that it has now; a daemon reads it when it starts."""
         cluster, name = self.cluster, self.name
-        sections = "".join(f"[disk {GROUP}/{name}/{d.name}]\ntap = {d.control}\n"
-                           for d in self.disks)
+        sections = "".join(f"[member {GROUP}/{m}]\n" for m in self.members)
+        sections += "".join(f"[disk {GROUP}/{d.member}/{d.name}]\ntap = {d.control}\n"
+                            for d in self.disks)
         cluster.write(self.config, f"""[participant]
 identity-cert = {cluster.path('pki')}/{name}.crt
 identity-key = {cluster.path('pki')}/{name}.key
@@ -241,16 +265,21 @@ ca = {cluster.path('pki')}/ca.crt
 listen = {self.address}
 coordinator = {cluster.coordinator_address}
 coordinator-identity = spiffe://{SITE}/coordinator/main
-state = {cluster.path(name + '-state')}
+state = {self.state}
 local = {self.local}
-[member {GROUP}/{name}]
 {sections}""")
 
     def start(self, *switches):
+        self.launch(*switches)
+        self.wait()
+
+    def launch(self, *switches):
         self.switches = list(switches) or self.switches
         self.process = self.cluster.spawn(
             f"participant-{self.name}",
-            [self.cluster.binary("tidemark-participant"), "-c", self.config, *self.switches])
+            [self.program, "-c", self.config, *self.switches])
+
+    def wait(self):
         wait_until(f"participant {self.name} answers", 15, self.answers)
 
     def answers(self):
@@ -274,16 +303,22 @@ local = {self.local}
         answer["status"] = done.returncode
         return answer
 
-    def disk(self, name):
-        return next(d for d in self.status()["disks"] if d["disk"] == name)
+    def disk(self, name, member=None):
+        return next(d for d in self.status()["disks"]
+                    if d["disk"] == name and member in (None, d["member"]))
 
 
 class Cluster:
     def __init__(self, members, disks=("data", "log"), interval="1s", size=8 << 20, net=None,
-                 encrypted=True):
+                 encrypted=True, machines=None, log_size="16M"):
+        """machines: which members a daemon stands for, by its name; else each has its own."""
+        machines = machines or {m: [m] for m in members}
         self.build = os.environ["TIDE_BUILD"]
         self.base = tempfile.mkdtemp(prefix="tidemark-test-")
         self.processes = []
+        self.keep = False  # the folders, after close()
+        self.undo = []  # what close() calls once the processes have ended, the last first
+        self.wraps = {}  # name of a process -> what its command line begins with
         self.interval = interval
         self.missing = "strict"
         a, b = os.getpid() // 250 % 120 + 100, os.getpid() % 250 + 1
@@ -291,15 +326,17 @@ class Cluster:
         self.coordinator_address = f"{self.net}.10:9443"
         self.coordinator_local = self.path("coordinator.ipc")
         self.coordinator = None
+        self.coordinator_program = self.binary("tidemark-coordinator")
         self.master_key = self.path("master.key") if encrypted else None
         if encrypted:
             self.write(self.master_key, os.urandom(32).hex() + "\n")
             os.chmod(self.master_key, 0o600)
-        self._pki(members)
-        self.disks = [Disk(self, m, d, size) for m in members for d in disks]
+        self._pki(machines)
+        self.disks = [Disk(self, m, d, size, log_size) for m in members for d in disks]
         self.participants = [
-            Participant(self, m, f"{self.net}.{11 + i}:20004",
-                        [d for d in self.disks if d.member == m]) for i, m in enumerate(members)]
+            Participant(self, name, f"{self.net}.{11 + i}:20004",
+                        [d for d in self.disks if d.member in own], own)
+            for i, (name, own) in enumerate(machines.items())]
 
     # ---- files and programs
 
@@ -315,6 +352,7 @@ class Cluster:
             f.write(text)
 
     def spawn(self, name, arguments):
+        arguments = [*self.wraps.get(name, []), *arguments]
         process = Process(name, arguments, self.path(name + ".out"))
         self.processes.append(process)
         return process
@@ -334,17 +372,26 @@ class Cluster:
                          f"{done.stderr.strip()} {done.stdout.strip()}")
         return json.loads(done.stdout)
 
-    def _pki(self, members):
+    def _pki(self, participants):
         pki = self.path("pki")
         orders = [("init", "--site", SITE, "--dir", pki),
                   ("issue", "--dir", pki, "--coordinator", "main", "--ip", f"{self.net}.10",
                    "--out", f"{pki}/coordinator")]
-        orders += [("issue", "--dir", pki, "--participant", m, "--out", f"{pki}/{m}")
-                   for m in members]
+        orders += [("issue", "--dir", pki, "--participant", p, "--out", f"{pki}/{p}")
+                   for p in participants]
         for order in orders:
             done = self.tidemark("pki", *order)
             if done.returncode != 0:
                 raise Failed(f"pki {order}: {done.stderr}")
+
+    def reissue(self, role, name, prefix, wrap=(), days=365):
+        """As an operator would: elsewhere, then into the place of the old."""
+        fresh = self.path("fresh")
+        done = self.run(*wrap, self.binary("tidemark"), "pki", "issue", "--dir", self.path("pki"),
+                        f"--{role}", name, "--ip", f"{self.net}.10", "--days", days, "--out", fresh)
+        check("issued", done.returncode == 0, done.stderr)
+        for end in (".key", ".crt"):
+            os.rename(fresh + end, prefix + end)
 
     # ---- starting
 
@@ -362,7 +409,7 @@ local = {self.coordinator_local}
 """)
         os.makedirs(self.path("store"), exist_ok=True)
         self.coordinator = self.spawn("coordinator",
-                                      [self.binary("tidemark-coordinator"), "-c", config])
+                                      [self.coordinator_program, "-c", config])
 
         def up():
             if not self.coordinator.running():
@@ -373,11 +420,12 @@ local = {self.coordinator_local}
 
     def apply_group(self):
         members = "".join(
-            f"  - name: {p.name}\n    participant: spiffe://{SITE}/participant/{p.name}\n"
-            f"    address: {p.address}\n    disks: [{', '.join(d.name for d in p.disks)}]\n"
-            for p in self.participants)
+            f"  - name: {m}\n    participant: spiffe://{SITE}/participant/{p.name}\n"
+            f"    address: {p.reached_at}\n"
+            f"    disks: [{', '.join(d.name for d in p.disks if d.member == m)}]\n"
+            for p in self.participants for m in p.members)
         path = self.path("group.yaml")
-        self.write(path, f"group: {GROUP}\ninterval: {self.interval}\nhold-max: 80ms\n"
+        self.write(path, f"group: {GROUP}\ninterval: {self.interval}\nhold-max: {HOLD_MAX_MS}ms\n"
                          f"missing: {self.missing}\nmembers:\n{members}")
         done = self.tidemark("group", "apply", "-f", path, "--local", self.coordinator_local)
         if done.returncode != 0:
@@ -387,9 +435,13 @@ local = {self.coordinator_local}
         self.start_coordinator()
         self.apply_group()
         for disk in self.disks:
-            disk.start()
+            disk.launch()
+        for disk in self.disks:
+            disk.wait()
         for participant in self.participants:
-            participant.start(*switches)
+            participant.launch(*switches)
+        for participant in self.participants:
+            participant.wait()
 
     # ---- watching
 
@@ -406,8 +458,9 @@ local = {self.coordinator_local}
         failed = [{k: r[k] for k in ("round", "group", "epoch", "kind", "scope")}
                   for more in ((), ("--single-vm",))
                   for r in ask("point", "list", "--failed", *more)["rounds"]]
+        groups = ask("group", "list")["groups"]  # as they were applied; after a start by name
         return {"points": ask("point", "list"), "single": ask("point", "list", "--single-vm"),
-                "groups": ask("group", "list"),
+                "groups": sorted(groups, key=lambda g: g["group"]),
                 "failed": sorted(failed, key=lambda r: r["round"])}
 
     def catalog_is_remade(self):
@@ -472,7 +525,7 @@ local = {self.coordinator_local}
                           for r in status["rounds"][-2:]]
             except (Failed, subprocess.TimeoutExpired) as e:
                 lines.append(f"{p.name}: {e}")
-        for process in self.processes:
+        for process in {p.name: p for p in self.processes}.values():
             tail = process.text().strip().splitlines()[-6:]
             lines.append(f"--- {process.name} ({'running' if process.running() else 'ended'})")
             lines += tail
@@ -485,4 +538,7 @@ local = {self.coordinator_local}
                 process.kill()
             except (OSError, subprocess.TimeoutExpired):
                 pass
-        shutil.rmtree(self.base, ignore_errors=True)
+        for undo in reversed(self.undo):
+            undo()
+        if not self.keep:
+            shutil.rmtree(self.base, ignore_errors=True)

@@ -22,6 +22,7 @@ class FakeTap:
     def __init__(self, path, size=8 << 20):
         self.path = path
         self.stream = os.urandom(16)
+        self.image = b"/image"
         self.state = {"incarnation": 7, "next_lsn": 5, "size": size, "ring_bytes": 16 << 20,
                       "clients": 0, "gap_reason": 0, "copy": "none", "whole": True,
                       "logging": True, "holding": False, "comparing": False}
@@ -59,7 +60,7 @@ class FakeTap:
         body = self.stream + bytes([2]) * 16 + bytes([3]) * 16
         body += struct.pack("<QQIIQQQQQQBB", s["incarnation"], s["size"], 512, 2, 8 << 20, 0, 1,
                             512, 0, s["next_lsn"], s["whole"], s["logging"])
-        body += b"/image".ljust(128, b"\0")
+        body += self.image.ljust(128, b"\0")
         null = os.open("/dev/null", os.O_RDONLY)
         self._send(connection, WELCOME, serial, body, [null] * 3)
         os.close(null)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A cluster whose machines are network namespaces: one for the coordinator and one for each
-participant, each with a veth into a bridge that lies in a namespace of its own. What crosses the
+participant (and others that a test wants), each with a veth into a bridge that lies in a namespace of its own. What crosses the
 bridge can be cut, one way or both. Needs root, iproute2 and nftables."""
 import os
 import subprocess
+import sys
 
 from cluster import Cluster, Failed
 
@@ -18,11 +19,11 @@ def _do(*arguments):
 
 
 class NetCluster(Cluster):
-    def __init__(self, members, disks=("data",), **options):
+    def __init__(self, members, disks=("data",), machines=(), **options):
         self.spaces = []
         self.prefix = f"tidemark-{os.getpid()}"
         self.addresses = {"coordinator": f"{NET}.10"}
-        self.addresses.update((m, f"{NET}.{11 + i}") for i, m in enumerate(members))
+        self.addresses.update((m, f"{NET}.{11 + i}") for i, m in enumerate([*members, *machines]))
         try:
             self._machines()
             super().__init__(members, disks, net=NET, **options)
@@ -55,10 +56,11 @@ class NetCluster(Cluster):
         _do("ip", "netns", "exec", self.switch, "nft", command)
 
     def spawn(self, name, arguments):
-        """Daemons on their machine; taps have no network."""
+        """What is named after a machine runs there; taps have no network. Not by `ip netns exec`,
+        which would keep copies of all that is mounted now."""
         machine = name.removeprefix("participant-")
         if machine in self.addresses:
-            arguments = ["ip", "netns", "exec", f"{self.prefix}-{machine}", *arguments]
+            arguments = ["nsenter", f"--net=/run/netns/{self.prefix}-{machine}", *arguments]
         return super().spawn(name, arguments)
 
     def cut(self, *ways):
@@ -73,6 +75,21 @@ class NetCluster(Cluster):
 
     def heal(self):
         self._nft("flush chain bridge cut forward")
+
+    def move_away(self, participant):
+        """Before the start: the others reach that member through a relay (relay.py) on the machine
+        named `relay`, if it is one that dials nobody. Returns what sets the delays: milliseconds to
+        it and the most that is added, and the same two for the way back."""
+        control = self.path("delays")
+        participant.reached_at = f"{self.addresses['relay']}:20004"
+
+        def far(*ms):
+            self.write(control + ".new", " ".join(str(n) for n in ms))
+            os.rename(control + ".new", control)
+        far(0, 0, 0, 0)
+        self.spawn("relay", [sys.executable, os.path.join(os.path.dirname(__file__), "relay.py"),
+                             participant.reached_at, participant.address, control, 20004])
+        return far
 
     def close(self):
         super().close()

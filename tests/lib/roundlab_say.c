@@ -32,7 +32,7 @@ void roundlab_say(struct roundlab *lab, unsigned member, int disk, const char *f
     vsnprintf(what, sizeof what, format, list);
     va_end(list);
     char node[32];
-    snprintf(node, sizeof node, "%s%s%s", roundlab_member_names[member], disk < 0 ? "" : "/",
+    snprintf(node, sizeof node, "%s%s%s", roundlab_member_name(member), disk < 0 ? "" : "/",
              disk < 0 ? "" : roundlab_disk_names[disk]);
     char line[800];
     snprintf(line, sizeof line, "[%4" PRIu64 ".%06" PRIu64 "] %-8s > %s\n", lab->now_us / 1000000,
@@ -40,17 +40,24 @@ void roundlab_say(struct roundlab *lab, unsigned member, int disk, const char *f
     say_text(lab, line);
 }
 
-/* r1, r2 … in the order in which they are first seen. */
+/* r1, r2 … in the order in which they are first seen; one of long ago gets a new number. */
 const char *roundlab_say_round(struct roundlab *lab, const struct id *round, char ret[16])
 {
-    unsigned i = 0;
-    while (i < lab->named_count && !id_equal(&lab->named[i], round)) {
-        i++;
+    if (lab->config.silent) {
+        ret[0] = '\0';
+        return ret;
     }
-    if (i == lab->named_count && lab->named_count < ROUNDS_NAMED) {
+    size_t i = lab->named_count;
+    size_t least = i > ROUNDS_NAMED ? i - ROUNDS_NAMED : 0;
+    while (i > least && !id_equal(&lab->named[i - 1], round)) {
+        i--;
+    }
+    if (i == least) {
+        lab->named = roundlab_grow(lab->named, &lab->named_room, lab->named_count, sizeof *round);
         lab->named[lab->named_count++] = *round;
+        i = lab->named_count;
     }
-    snprintf(ret, 16, "r%u", i + 1);
+    snprintf(ret, 16, "r%zu", i);
     return ret;
 }
 
@@ -59,6 +66,10 @@ void roundlab_say_message(struct roundlab *lab, const struct msg *msg, char *ret
     char r[16];
     char hex[TIDE_HASH_HEX];
     size_t used = 0;
+    if (lab->config.silent) {
+        ret[0] = '\0';
+        return;
+    }
     switch (msg->type) {
     case MSG_HOLD:
         snprintf(ret, room, "HOLD %s set %u of %u budget %u us",

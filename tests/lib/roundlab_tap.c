@@ -2,6 +2,7 @@
 #include "tests/lib/roundlab_own.h"
 
 #include "common/core/check.h"
+#include "common/core/planted.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -16,22 +17,40 @@
 
 /* ---- taps ---- */
 
-static void append_record(struct roundlab *lab, struct disk *disk, unsigned member, unsigned index,
+static unsigned flat_of(unsigned member, unsigned index)
+{
+    return member * ROUNDLAB_DISKS + index;
+}
+
+static bool has_disks(const struct roundlab *lab)
+{
+    return lab->config.disks.begin != NULL;
+}
+
+/* In the log where there is one, and in the list of what the lab judges by. */
+static bool append_record(struct roundlab *lab, struct disk *disk, unsigned member, unsigned index,
                           struct record *record, uint64_t incarnation)
 {
+    const struct roundlab_disks *disks = &lab->config.disks;
     record->incarnation = incarnation;
-    record->stream = lab->definition->disks[member * ROUNDLAB_DISKS + index].stream;
-    struct record *all = realloc(disk->records, (disk->record_count + 1) * sizeof *all);
-    TIDE_CHECK(all != NULL);
-    disk->records = all;
+    record->stream = lab->definition->disks[flat_of(member, index)].stream;
+    if (has_disks(lab) && !disks->append(disks->context, flat_of(member, index), record)) {
+        return false;
+    }
     uint8_t bytes[TIDE_RECORD_SMALL_MAX];
     size_t size = record_encode(record, bytes, sizeof bytes);
     struct err err;
-    struct record *kept = &disk->records[disk->record_count++];
+    struct record *kept = &lab->told;
+    if (lab->watch.record == NULL) { /* an onlooker keeps what he wants to keep */
+        disk->records = roundlab_grow(disk->records, &disk->record_room, disk->record_count,
+                                      sizeof *disk->records);
+        kept = &disk->records[disk->record_count++];
+    }
     TIDE_CHECK(record_decode(bytes, size, kept, &size, &err) == 0);
     if (lab->watch.record != NULL) {
-        lab->watch.record(lab->watch.context, member * ROUNDLAB_DISKS + index, kept);
+        lab->watch.record(lab->watch.context, flat_of(member, index), kept);
     }
+    return true;
 }
 
 static void tell_let_go(const struct roundlab *lab, unsigned member, unsigned index)
@@ -44,20 +63,46 @@ static void tell_let_go(const struct roundlab *lab, unsigned member, unsigned in
 static void answer(struct roundlab *lab, unsigned member, unsigned index, const struct tapctl *tap,
                    uint64_t in_us)
 {
-    struct tapctl *copy = malloc(sizeof *copy);
-    TIDE_CHECK(copy != NULL);
-    *copy = *tap;
     roundlab_push(lab, in_us,
                   (struct event){.kind = EV_TAP_ANSWER,
                                  .member = member,
                                  .disk = index,
                                  .link = lab->nodes[member].disks[index].connection,
-                                 .tap = copy});
+                                 .tap = roundlab_keep(tap)});
 }
 
-static void acknowledge(struct roundlab *lab, unsigned number, uint64_t in_us)
+static void answer_sealed(struct roundlab *lab, unsigned member, unsigned index, uint64_t seal_lsn,
+                          uint64_t in_us)
 {
-    roundlab_push(lab, in_us, (struct event){.kind = EV_ACK, .number = number});
+    struct disk *disk = &lab->nodes[member].disks[index];
+    const struct gate_seal *due = &disk->gate.seal;
+    memset(&disk->sealed, 0, sizeof disk->sealed);
+    disk->sealed.type = TAPCTL_SEALED;
+    disk->sealed.sealed = (struct tapctl_sealed){.round = due->round,
+                                                 .outcome = due->outcome,
+                                                 .appended = seal_lsn != 0,
+                                                 .bookmark_lsn = due->bookmark_lsn,
+                                                 .seal_lsn = seal_lsn,
+                                                 .hold_us = due->hold_us,
+                                                 .writes_held = due->writes_held,
+                                                 .bytes_held = due->bytes_held};
+    if (seal_lsn != 0 && has_disks(lab)) {
+        lab->config.disks.sealed(lab->config.disks.context, flat_of(member, index));
+        return;
+    }
+    answer(lab, member, index, &disk->sealed, in_us);
+}
+
+void roundlab_tap_synced(struct roundlab *lab, unsigned flat, bool ok)
+{
+    struct disk *disk = &lab->nodes[flat / ROUNDLAB_DISKS].disks[flat % ROUNDLAB_DISKS];
+    disk->sealed.sealed.appended = ok;
+    answer(lab, flat / ROUNDLAB_DISKS, flat % ROUNDLAB_DISKS, &disk->sealed, 0);
+}
+
+static void give_up(struct roundlab *lab, unsigned member, unsigned index)
+{
+    answer_sealed(lab, member, index, 0, TAP_US);
 }
 
 /* What every step of a gate can ask for beside its own event's answer. */
@@ -66,11 +111,14 @@ static void carry_out(struct roundlab *lab, unsigned member, unsigned index,
 {
     struct disk *disk = &lab->nodes[member].disks[index];
     char r[16];
+    if (out->given_up) {
+        give_up(lab, member, index);
+    }
     if (!out->let_go) {
         return;
     }
     tell_let_go(lab, member, index);
-    uint64_t late = lab->now_us - disk->gate.start_us;
+    uint64_t late = roundlab_clock(lab, member) - disk->gate.start_us;
     lab->tally.over_budget += late > disk->gate.budget_us;
     if (late > lab->tally.hold_us_max) {
         lab->tally.hold_us_max = late;
@@ -79,16 +127,7 @@ static void carry_out(struct roundlab *lab, unsigned member, unsigned index,
         lab, member, (int)index, "lets go of %s (%s) after %" PRIu64 " us, %" PRIu64 " writes held",
         roundlab_say_round(lab, &disk->gate.seal.round, r),
         round_outcome_name((unsigned)disk->gate.seal.outcome), late, disk->gate.seal.writes_held);
-    while (lab->settled < lab->write_count && !lab->writes[lab->settled].waiting) {
-        lab->settled++;
-    }
-    for (size_t i = lab->settled; i < lab->write_count; i++) {
-        struct write *w = &lab->writes[i];
-        if (w->waiting && w->member == member && w->disk == index) {
-            w->waiting = false;
-            acknowledge(lab, (unsigned)i, 1);
-        }
-    }
+    roundlab_guest_let_go(lab, member, index);
     if (out->seal_due) {
         roundlab_push(
             lab, SEAL_US,
@@ -100,20 +139,61 @@ static void carry_out(struct roundlab *lab, unsigned member, unsigned index,
 void roundlab_tap_step(struct roundlab *lab, unsigned member, unsigned index,
                        struct gate_event event, struct gate_out *ret)
 {
-    event.now_us = lab->now_us;
+    event.now_us = roundlab_clock(lab, member);
     gate_step(&lab->nodes[member].disks[index].gate, &event, ret);
+    roundlab_wakes(lab, member);
     carry_out(lab, member, index, ret);
+}
+
+static bool has_room(const struct roundlab *lab, unsigned member, unsigned index)
+{
+    const struct roundlab_disks *disks = &lab->config.disks;
+    return !has_disks(lab) || disks->room(disks->context, flat_of(member, index));
+}
+
+/* The bookmark, whose LSN the gate gave. */
+static void place(struct roundlab *lab, unsigned member, unsigned index,
+                  const struct tapctl_hold *hold, struct gate_out *out)
+{
+    struct disk *disk = &lab->nodes[member].disks[index];
+    char r[16];
+    struct record record = {.type = RECORD_BOOKMARK, .lsn = out->lsn};
+    record.bookmark = (struct record_bookmark){.order = hold->order,
+                                               .nonce = out->mark.nonce,
+                                               .unheld = hold->unheld,
+                                               .budget_us = out->budget_us,
+                                               .wall_ns = lab->now_us * 1000};
+    if (!append_record(lab, disk, member, index, &record, disk->gate.incarnation)) {
+        struct gate_out failed;
+        roundlab_tap_step(lab, member, index, (struct gate_event){.type = GATE_BOOKMARK_FAILED},
+                          &failed);
+        lab->config.disks.failed(lab->config.disks.context, flat_of(member, index));
+        out->refused = true;
+        out->reason = ROUND_REASON_LOG;
+        return;
+    }
+    disk->has_open = true;
+    disk->open = record.bookmark;
+    disk->open_lsn = out->lsn;
+    roundlab_say(lab, member, (int)index, "bookmark %s at %" PRIu64 ", %s for %u us at most",
+                 roundlab_say_round(lab, &hold->order.round, r), out->lsn,
+                 hold->unheld ? "does not hold" : "holds", out->budget_us);
 }
 
 void roundlab_tap_hold(struct roundlab *lab, unsigned member, unsigned index,
                        const struct tapctl_hold *hold)
 {
-    struct disk *disk = &lab->nodes[member].disks[index];
     struct gate_out out;
     struct id nonce = roundlab_random_id(lab);
-    roundlab_tap_step(
-        lab, member, index,
-        (struct gate_event){.type = GATE_HOLD, .hold = hold, .nonce = nonce, .log_ok = true}, &out);
+    roundlab_tap_step(lab, member, index,
+                      (struct gate_event){.type = GATE_HOLD,
+                                          .hold = hold,
+                                          .nonce = nonce,
+                                          .log_ok = has_room(lab, member, index)},
+                      &out);
+    if (!out.refused && out.lsn != 0) {
+        place(lab, member, index, hold, &out);
+    }
     static struct tapctl reply;
     memset(&reply, 0, sizeof reply);
     char r[16];
@@ -127,21 +207,6 @@ void roundlab_tap_hold(struct roundlab *lab, unsigned member, unsigned index,
                      roundlab_say_round(lab, &hold->order.round, r),
                      round_reason_name((unsigned)out.reason));
     } else {
-        if (out.lsn != 0) {
-            struct record record = {.type = RECORD_BOOKMARK, .lsn = out.lsn};
-            record.bookmark = (struct record_bookmark){.order = hold->order,
-                                                       .nonce = out.mark.nonce,
-                                                       .unheld = hold->unheld,
-                                                       .budget_us = out.budget_us};
-            append_record(lab, disk, member, index, &record, disk->gate.incarnation);
-            disk->has_open = true;
-            disk->open = record.bookmark;
-            disk->open_lsn = out.lsn;
-            roundlab_say(lab, member, (int)index,
-                         "bookmark %s at %" PRIu64 ", %s for %u us at most",
-                         roundlab_say_round(lab, &hold->order.round, r), out.lsn,
-                         hold->unheld ? "does not hold" : "holds", out.budget_us);
-        }
         reply.type = TAPCTL_HELD;
         reply.held.round = hold->order.round;
         reply.held.mark = out.mark;
@@ -155,7 +220,12 @@ void roundlab_tap_seal(struct roundlab *lab, unsigned member, unsigned index)
     struct disk *disk = &lab->nodes[member].disks[index];
     struct gate_out out;
     char r[16];
-    roundlab_tap_step(lab, member, index, (struct gate_event){.type = GATE_SEAL}, &out);
+    bool room = has_room(lab, member, index);
+    roundlab_tap_step(lab, member, index,
+                      (struct gate_event){.type = room ? GATE_SEAL : GATE_SEAL_FAILED}, &out);
+    if (out.lsn == 0) {
+        return;
+    }
     const struct gate_seal due = disk->gate.seal;
     struct record record = {.type = RECORD_SEAL, .lsn = out.lsn};
     record.seal = (struct record_seal){.round = due.round,
@@ -165,80 +235,135 @@ void roundlab_tap_seal(struct roundlab *lab, unsigned member, unsigned index)
                                        .hold_us = due.hold_us,
                                        .writes_held = due.writes_held,
                                        .bytes_held = due.bytes_held};
-    append_record(lab, disk, member, index, &record, disk->gate.incarnation);
+    if (!append_record(lab, disk, member, index, &record, disk->gate.incarnation)) {
+        roundlab_tap_step(lab, member, index, (struct gate_event){.type = GATE_SEAL_FAILED}, &out);
+        lab->config.disks.failed(lab->config.disks.context, flat_of(member, index));
+        return;
+    }
     disk->has_open = false;
     roundlab_say(lab, member, (int)index, "seals %s %s at %" PRIu64,
                  roundlab_say_round(lab, &due.round, r), round_outcome_name((unsigned)due.outcome),
                  out.lsn);
     uint64_t seal_lsn = out.lsn;
     roundlab_tap_step(lab, member, index, (struct gate_event){.type = GATE_SEAL_APPENDED}, &out);
-    static struct tapctl reply;
-    memset(&reply, 0, sizeof reply);
-    reply.type = TAPCTL_SEALED;
-    reply.sealed = (struct tapctl_sealed){.round = due.round,
-                                          .outcome = due.outcome,
-                                          .appended = true,
-                                          .bookmark_lsn = due.bookmark_lsn,
-                                          .seal_lsn = seal_lsn,
-                                          .hold_us = due.hold_us,
-                                          .writes_held = due.writes_held,
-                                          .bytes_held = due.bytes_held};
-    answer(lab, member, index, &reply, SYNC_US);
+    answer_sealed(lab, member, index, seal_lsn, SYNC_US);
 }
 
 void roundlab_tap_tell(struct roundlab *lab, unsigned member, unsigned index)
 {
     const struct disk *disk = &lab->nodes[member].disks[index];
     struct member_tap tap = {.attached = disk->running};
+    int of = roundlab_disk_of(lab, member, index);
+    if (of < 0) {
+        return;
+    }
     if (disk->running) {
         tap.stream = lab->definition->disks[member * ROUNDLAB_DISKS + index].stream;
         tap.incarnation = disk->gate.incarnation;
         tap.whole = disk->gate.whole;
         tap.logging = true;
     }
-    roundlab_step_member(lab, member,
-                         (struct member_event){.type = MEMBER_TAP, .disk = index, .tap = tap});
+    roundlab_step_member(
+        lab, member, (struct member_event){.type = MEMBER_TAP, .disk = (unsigned)of, .tap = tap});
+}
+
+/* Without disks: the list of records is the log. */
+static void begin_listed(const struct roundlab *lab, unsigned member, unsigned index,
+                         struct roundlab_begin *ret)
+{
+    const struct disk *disk = &lab->nodes[member].disks[index];
+    bool first = disk->starts == 0;
+    *ret = (struct roundlab_begin){.next_lsn = disk->next_lsn,
+                                   .incarnation = disk->gate.incarnation,
+                                   .open_lsn = disk->has_open ? disk->open_lsn : 0,
+                                   .open_round = disk->open.order.round,
+                                   .boot = lab->definition->disks[flat_of(member, index)].disk,
+                                   .clean = first,
+                                   .first = first,
+                                   .whole = first || disk->gate.whole};
+}
+
+/* The records that a life begins with, next_lsn the first of them. Returns the LSN after them. */
+static uint64_t begin_life(struct roundlab *lab, unsigned member, unsigned index,
+                           const struct roundlab_begin *found, uint64_t incarnation)
+{
+    struct disk *disk = &lab->nodes[member].disks[index];
+    const struct definition_disk *defined = &lab->definition->disks[flat_of(member, index)];
+    uint64_t lsn = found->next_lsn;
+    if (found->open_lsn != 0) { /* what a crash left open is sealed before all else */
+        struct record seal = {.type = RECORD_SEAL, .lsn = lsn++};
+        seal.seal = (struct record_seal){.round = found->open_round,
+                                         .bookmark_lsn = found->open_lsn,
+                                         .outcome = ROUND_OUTCOME_ABORTED};
+        TIDE_CHECK(append_record(lab, disk, member, index, &seal, found->incarnation));
+        disk->has_open = false;
+    }
+    struct record attach = {.type = RECORD_ATTACH, .lsn = lsn++};
+    attach.attach = (struct record_attach){.boot = found->boot,
+                                           .disk = defined->disk,
+                                           .timeline = defined->timeline,
+                                           .size = defined->size,
+                                           .block_size = defined->block_size,
+                                           .clean = found->clean,
+                                           .first = found->first,
+                                           .base_zero = found->first && found->whole,
+                                           .replayed_from = found->replayed_from,
+                                           .replayed_to = found->replayed_to};
+    if (found->first || !PLANTED(ATTACH_MISSING)) {
+        TIDE_CHECK(append_record(lab, disk, member, index, &attach, incarnation));
+    } else {
+        lsn--;
+    }
+    if (found->gap != 0) {
+        struct record gap = {.type = RECORD_GAP, .lsn = lsn++};
+        gap.gap = (struct record_gap){.reason = found->gap, .from_lsn = found->next_lsn};
+        TIDE_CHECK(append_record(lab, disk, member, index, &gap, incarnation));
+    }
+    return lsn;
+}
+
+/* What the log lost of what was judged already, a power cut or a failure took. */
+static void forget(struct roundlab *lab, unsigned member, unsigned index, uint64_t next_lsn)
+{
+    struct disk *disk = &lab->nodes[member].disks[index];
+    while (disk->record_count > 0 && disk->records[disk->record_count - 1].lsn >= next_lsn) {
+        disk->record_count--;
+    }
+    if (lab->watch.cut != NULL && disk->starts > 0 && next_lsn != disk->next_lsn) {
+        lab->watch.cut(lab->watch.context, flat_of(member, index), next_lsn);
+    }
 }
 
 void roundlab_tap_launch(struct roundlab *lab, unsigned member, unsigned index)
 {
     struct disk *disk = &lab->nodes[member].disks[index];
+    const struct roundlab_disks *disks = &lab->config.disks;
     TIDE_CHECK(!disk->running);
     struct id random = roundlab_random_id(lab);
     uint64_t incarnation;
     memcpy(&incarnation, random.b, sizeof incarnation);
-    const struct definition_disk *defined =
-        &lab->definition->disks[member * ROUNDLAB_DISKS + index];
-    struct record attach = {.type = RECORD_ATTACH, .lsn = disk->next_lsn++};
-    attach.attach = (struct record_attach){.boot = defined->disk,
-                                           .disk = defined->disk,
-                                           .timeline = defined->timeline,
-                                           .size = defined->size,
-                                           .block_size = defined->block_size,
-                                           .clean = disk->starts == 0,
-                                           .first = disk->starts == 0,
-                                           .base_zero = disk->starts == 0};
-    append_record(lab, disk, member, index, &attach, incarnation);
-    if (disk->has_open) { /* what a crash left open is sealed before the first write */
-        struct record seal = {.type = RECORD_SEAL, .lsn = disk->next_lsn++};
-        seal.seal = (struct record_seal){.round = disk->open.order.round,
-                                         .bookmark_lsn = disk->open_lsn,
-                                         .outcome = ROUND_OUTCOME_ABORTED};
-        append_record(lab, disk, member, index, &seal, incarnation);
-        disk->has_open = false;
+    struct roundlab_begin found;
+    if (has_disks(lab)) {
+        disks->begin(disks->context, flat_of(member, index), &found);
+    } else {
+        begin_listed(lab, member, index, &found);
     }
-    bool whole = disk->starts == 0 || disk->gate.whole;
-    struct gate_config config = {.stream =
-                                     lab->definition->disks[member * ROUNDLAB_DISKS + index].stream,
+    forget(lab, member, index, found.next_lsn);
+    struct gate_config config = {.stream = lab->definition->disks[flat_of(member, index)].stream,
                                  .incarnation = incarnation,
-                                 .next_lsn = disk->next_lsn,
+                                 .next_lsn = begin_life(lab, member, index, &found, incarnation),
                                  .cap_us = CAP_US,
                                  .held_max = HELD_MAX,
-                                 .whole = whole};
+                                 .whole = found.whole,
+                                 .held_before = disk->starts > 0,
+                                 .now_us = roundlab_clock(lab, member)};
     gate_init(&disk->gate, &config);
     disk->running = true;
     disk->starts++;
     disk->connection++;
+    if (has_disks(lab)) {
+        disks->serve(disks->context, flat_of(member, index));
+    }
 }
 
 void roundlab_tap_start(struct roundlab *lab, unsigned member, unsigned disk)
@@ -260,17 +385,11 @@ void roundlab_tap_stop(struct roundlab *lab, unsigned member, unsigned index)
     }
     disk->running = false;
     disk->connection++;
+    roundlab_wakes(lab, member);
     disk->next_lsn = disk->gate.next_lsn;
-    for (size_t i = 0; i < lab->write_count; i++) { /* nobody acknowledges these any more */
-        struct write *w = &lab->writes[i];
-        if (w->waiting && w->member == member && w->disk == index) {
-            w->waiting = false;
-            if (w->token >= 0) {
-                lab->tokens[w->token].last = -1;
-                roundlab_push(lab, 5000,
-                              (struct event){.kind = EV_TOKEN, .number = (unsigned)w->token});
-            }
-        }
+    roundlab_guest_stop(lab, member, index);
+    if (has_disks(lab)) {
+        lab->config.disks.stop(lab->config.disks.context, flat_of(member, index));
     }
     roundlab_tap_tell(lab, member, index);
 }
@@ -279,6 +398,10 @@ void roundlab_tap_gap(struct roundlab *lab, unsigned member, unsigned index)
 {
     struct disk *disk = &lab->nodes[member].disks[index];
     struct gate_out out;
+    if (has_disks(lab)) {
+        lab->config.disks.gap(lab->config.disks.context, flat_of(member, index));
+        return;
+    }
     roundlab_tap_step(lab, member, index, (struct gate_event){.type = GATE_GAP, .log_ok = true},
                       &out);
     if (out.lsn != 0) {
@@ -308,6 +431,10 @@ void roundlab_tap_copy(struct roundlab *lab, unsigned member, unsigned index)
     if (!disk->running || disk->gate.whole) {
         return;
     }
+    if (has_disks(lab)) {
+        lab->config.disks.copy(lab->config.disks.context, flat_of(member, index));
+        return;
+    }
     struct record record = {.type = RECORD_COPY_BEGIN};
     record.copy_begin = (struct record_copy_begin){.kind = RECORD_COPY_FULL, .size = size};
     uint64_t begin_lsn = append_own(lab, member, index, record);
@@ -321,76 +448,37 @@ void roundlab_tap_copy(struct roundlab *lab, unsigned member, unsigned index)
     roundlab_tap_tell(lab, member, index);
 }
 
-/* ---- writes ---- */
+/* ---- for the disks ---- */
 
-static unsigned write_to(struct roundlab *lab, unsigned member, unsigned index, int cause,
-                         int token)
+void roundlab_tap_gate(struct roundlab *lab, unsigned flat, struct gate_event event,
+                       struct gate_out *ret)
 {
-    struct disk *disk = &lab->nodes[member].disks[index];
-    TIDE_CHECK(disk->running);
-    lab->writes =
-        roundlab_grow(lab->writes, &lab->write_room, lab->write_count, sizeof *lab->writes);
-    unsigned number = (unsigned)lab->write_count++;
-    struct gate_out out;
-    roundlab_tap_step(lab, member, index, (struct gate_event){.type = GATE_WRITE, .bytes = 4096},
-                      &out);
-    TIDE_CHECK(out.lsn != 0 && out.ack != GATE_ACK_ENTRY); /* far below HELD_MAX */
-    lab->writes[number] = (struct write){.member = member,
-                                         .disk = index,
-                                         .lsn = out.lsn,
-                                         .cause = cause,
-                                         .token = token,
-                                         .waiting = out.ack == GATE_ACK_HOLD,
-                                         .ticket = out.ticket};
-    lab->tally.writes++;
-    if (lab->watch.write != NULL) {
-        lab->watch.write(lab->watch.context, member * ROUNDLAB_DISKS + index, out.lsn, token,
-                         cause >= 0);
-    }
-    lab->tally.held += out.ack == GATE_ACK_HOLD;
-    if (out.ack == GATE_ACK_NOW) {
-        acknowledge(lab, number, APPEND_US);
-    }
-    if (token < 0) {
-        roundlab_say(lab, member, (int)index, "write w%u at %" PRIu64 "%s", number + 1, out.lsn,
-                     out.ack == GATE_ACK_HOLD ? ", acknowledgement kept back" : "");
-    }
-    return number;
+    roundlab_tap_step(lab, flat / ROUNDLAB_DISKS, flat % ROUNDLAB_DISKS, event, ret);
 }
 
-unsigned roundlab_write(struct roundlab *lab, unsigned member, unsigned disk)
+bool roundlab_tap_append(struct roundlab *lab, unsigned flat, struct record *record)
 {
-    return write_to(lab, member, disk, -1, -1) + 1;
+    struct disk *disk = &lab->nodes[flat / ROUNDLAB_DISKS].disks[flat % ROUNDLAB_DISKS];
+    return append_record(lab, disk, flat / ROUNDLAB_DISKS, flat % ROUNDLAB_DISKS, record,
+                         disk->gate.incarnation);
 }
 
-void roundlab_tap_acked(struct roundlab *lab, unsigned number)
+void roundlab_tap_note(struct roundlab *lab, unsigned flat, const char *text)
 {
-    const struct write *w = &lab->writes[number];
-    if (w->token < 0) {
-        roundlab_say(lab, w->member, (int)w->disk, "write w%u acknowledged", number + 1);
-        return;
-    }
-    lab->tokens[w->token].last = (int)number;
-    roundlab_push(lab, prng_below(&lab->workload, lab->think_us_max + 1),
-                  (struct event){.kind = EV_TOKEN, .number = (unsigned)w->token});
+    roundlab_say(lab, flat / ROUNDLAB_DISKS, (int)(flat % ROUNDLAB_DISKS), "%s", text);
 }
 
-void roundlab_tap_token(struct roundlab *lab, unsigned token)
+void roundlab_tap_changed(struct roundlab *lab, unsigned flat)
 {
-    unsigned at = (unsigned)prng_below(&lab->workload, lab->config.members * ROUNDLAB_DISKS);
-    if (!lab->nodes[at / ROUNDLAB_DISKS].disks[at % ROUNDLAB_DISKS].running) {
-        roundlab_push(lab, 1000, (struct event){.kind = EV_TOKEN, .number = token});
-        return;
-    }
-    write_to(lab, at / ROUNDLAB_DISKS, at % ROUNDLAB_DISKS, lab->tokens[token].last, (int)token);
+    roundlab_tap_tell(lab, flat / ROUNDLAB_DISKS, flat % ROUNDLAB_DISKS);
 }
 
-void roundlab_tokens(struct roundlab *lab, unsigned tokens, uint64_t think_us_max)
+bool roundlab_tap_running(const struct roundlab *lab, unsigned flat)
 {
-    TIDE_CHECK(tokens <= sizeof lab->tokens / sizeof lab->tokens[0]);
-    lab->think_us_max = think_us_max;
-    for (unsigned i = 0; i < tokens; i++) {
-        lab->tokens[i].last = -1;
-        roundlab_push(lab, 100 * (i + 1), (struct event){.kind = EV_TOKEN, .number = i});
-    }
+    return lab->nodes[flat / ROUNDLAB_DISKS].disks[flat % ROUNDLAB_DISKS].running;
+}
+
+bool roundlab_tap_whole(const struct roundlab *lab, unsigned flat)
+{
+    return lab->nodes[flat / ROUNDLAB_DISKS].disks[flat % ROUNDLAB_DISKS].gate.whole;
 }

@@ -13,7 +13,16 @@
 /* Exit status; a crash is the signal's (134 for a check that aborts). */
 enum { EXIT_GOOD = 0, EXIT_USAGE = 2, EXIT_UNSAFE = 3, EXIT_NOT_LIVE = 4 };
 
-enum { OPT_SEED = 1, OPT_SEEDS, OPT_MEMBERS, OPT_ROUNDS, OPT_FAULTS, OPT_TRACE, OPT_PLANTED };
+enum {
+    OPT_SEED = 1,
+    OPT_SEEDS,
+    OPT_MEMBERS,
+    OPT_ROUNDS,
+    OPT_FAULTS,
+    OPT_DISKS,
+    OPT_TRACE,
+    OPT_PLANTED
+};
 
 static const char *const fault_names[] = {"none", "light", "swarm"};
 
@@ -22,19 +31,21 @@ struct args {
     struct sim_options options;
     uint64_t last;
     bool has_seeds;
-    bool trace;
     const char *file; /* of scenario */
 };
 
 static const struct argp_option options[] = {
     {"seed", OPT_SEED, "S", 0, "run: everything is drawn from it", 0},
     {"seeds", OPT_SEEDS, "A..B", 0, "swarm: these, one after the other, to the first failure", 0},
-    {"members", OPT_MEMBERS, "N", 0, "1 to 16 (drawn from the seed, 2 to 5)", 0},
+    {"members", OPT_MEMBERS, "N", 0,
+     "1 to what a definition may have (drawn from the seed, 2 to 5)", 0},
     {"rounds", OPT_ROUNDS, "R", 0, "intervals that faults last (20)", 0},
     {"faults", OPT_FAULTS, "KIND", 0, "none, light or swarm (swarm)", 0},
+    {"disks", OPT_DISKS, "KIND", 0,
+     "bytes: with logs, images and segments; records: lists of records, faster (bytes)", 0},
     {"trace", OPT_TRACE, NULL, 0, "print what everybody did", 0},
 #ifdef TIDE_PLANTED
-    {"planted", OPT_PLANTED, "BUG", 0, "with that mistake; `list` prints them", 0},
+    {"planted", OPT_PLANTED, "BUG", 0, "with that mistake; `list` and `harmless` print them", 0},
 #endif
     {0},
 };
@@ -44,22 +55,32 @@ enum planted tide_planted;
 
 static const char *const planted_names[] = {
 #define X(name, text) #name,
-    TIDE_PLANTED_BUGS(X)
+    TIDE_PLANTED_BUGS(X) TIDE_PLANTED_HARMLESS(X)
+#undef X
+};
+
+enum {
+#define X(name, text) +1
+    PLANTED_HARMFUL = 0 TIDE_PLANTED_BUGS(X)
 #undef X
 };
 
 static void plant(struct argp_state *state, const char *text)
 {
     unsigned count = sizeof planted_names / sizeof planted_names[0];
+    bool list = strcmp(text, "list") == 0;
+    bool harmless = strcmp(text, "harmless") == 0;
     for (unsigned i = 0; i < count; i++) {
-        if (strcmp(text, "list") == 0) {
-            puts(planted_names[i]);
+        if (list || harmless) {
+            if (harmless == (i >= PLANTED_HARMFUL)) {
+                puts(planted_names[i]);
+            }
         } else if (strcmp(text, planted_names[i]) == 0) {
             tide_planted = (enum planted)(i + 1);
             return;
         }
     }
-    if (strcmp(text, "list") == 0) {
+    if (list || harmless) {
         exit(EXIT_GOOD);
     }
     argp_error(state, "\"%s\" is no planted bug; `--planted list` prints them", text);
@@ -147,7 +168,7 @@ static void complete(struct argp_state *state, struct args *args)
                    : strcmp(args->command, "swarm") == 0 ? "--seeds A..B"
                                                          : "a seed");
     }
-    args->trace |= strcmp(args->command, "replay") == 0;
+    args->options.trace |= strcmp(args->command, "replay") == 0;
 }
 
 static error_t parse(int key, char *text, struct argp_state *state)
@@ -166,11 +187,17 @@ static error_t parse(int key, char *text, struct argp_state *state)
     case OPT_ROUNDS:
         args->options.rounds = (unsigned)number(state, text, "rounds", 1, SIM_ROUNDS_MAX);
         break;
+    case OPT_DISKS:
+        args->options.listed = strcmp(text, "records") == 0;
+        if (!args->options.listed && strcmp(text, "bytes") != 0) {
+            argp_error(state, "disks \"%s\" are none of bytes, records", text);
+        }
+        break;
     case OPT_FAULTS:
         faults(state, args, text);
         break;
     case OPT_TRACE:
-        args->trace = true;
+        args->options.trace = true;
         break;
 #ifdef TIDE_PLANTED
     case OPT_PLANTED:
@@ -208,8 +235,9 @@ static void tell_failure(const struct sim_options *used, const struct sim_result
     }
     printf("%s\n", result->failure);
     printf("seed %" PRIu64 ", tidemark-sim %s; again: tidemark-sim replay %" PRIu64
-           "%s --rounds %u --faults %s\n",
-           used->seed, TIDE_VERSION, used->seed, members, used->rounds, fault_names[used->faults]);
+           "%s --rounds %u --faults %s%s\n",
+           used->seed, TIDE_VERSION, used->seed, members, used->rounds, fault_names[used->faults],
+           used->listed ? " --disks records" : "");
 }
 
 static void tell_sum(unsigned runs, const struct check_count *sum, uint64_t live_us)
@@ -251,7 +279,7 @@ static int run_scenario(const struct args *args)
         fprintf(stderr, "tidemark-sim: %s: %s\n", args->file, err.text);
         return EXIT_USAGE;
     }
-    if (args->trace) {
+    if (args->options.trace) {
         fputs(result.trace, stdout);
     }
     free(result.trace);
@@ -290,7 +318,7 @@ int main(int argc, char **argv)
     unsigned runs = 0;
     for (; args.options.seed <= args.last; args.options.seed++) {
         struct sim_result result = sim_run(&args.options);
-        if (args.trace) {
+        if (args.options.trace) {
             fputs(result.trace, stdout);
         }
         free(result.trace);

@@ -4,21 +4,80 @@
 #include "common/core/check.h"
 
 #include <openssl/evp.h>
+#include <stdlib.h>
 #include <string.h>
 
-#define CUT_ROOM (256U + TIDE_DISKS_MAX / 8 + 48U * 64U)
-#define DISKS    64U /* a simulated definition has no more */
+#define CUT_ROOM (256U + TIDE_DISKS_MAX / 8 + 48U * TIDE_DISKS_MAX)
+#define DISKS    TIDE_DISKS_MAX
+
+static void *grown(void *from, size_t count, size_t size)
+{
+    void *to = realloc(from, count * size);
+    TIDE_CHECK(to != NULL);
+    return to;
+}
+
+/* Whether base and records up to this one are the disk. The lab's copies are never interrupted:
+ * begin and end stand beside each other. */
+static bool whole_after(const struct check_stream *stream, size_t index)
+{
+    const struct record *r = &stream->records[index];
+    if (r->type == RECORD_ATTACH && r->attach.first && r->attach.base_zero) {
+        return true;
+    }
+    if (r->type == RECORD_GAP) {
+        return false;
+    }
+    if (r->type == RECORD_COPY_END && index > 0 &&
+        stream->records[index - 1].type == RECORD_COPY_BEGIN &&
+        stream->records[index - 1].lsn == r->copy_end.begin_lsn) {
+        return true;
+    }
+    return stream->whole[index];
+}
+
+void rule_add(struct check_stream *stream, uint64_t at_us, const struct record *record)
+{
+    size_t i = stream->count;
+    if (i == stream->room) {
+        stream->room = i == 0 ? 64 : i * 2;
+        stream->records = grown(stream->records, stream->room, sizeof *stream->records);
+        stream->at_us = grown(stream->at_us, stream->room, sizeof *stream->at_us);
+        stream->whole = grown(stream->whole, stream->room, sizeof *stream->whole);
+    }
+    stream->records[i] = *record;
+    stream->at_us[i] = at_us;
+    stream->whole[i] = i > 0 && whole_after(stream, i - 1);
+    stream->count++;
+    if (record->type == RECORD_BOOKMARK) {
+        idmap_add(&stream->bookmarks, &record->bookmark.order.round, (uint32_t)i);
+    }
+}
+
+void rule_cut(struct check_stream *stream, uint64_t lsn)
+{
+    while (stream->count > 0 && stream->records[stream->count - 1].lsn >= lsn) {
+        stream->count--;
+    }
+    idmap_free(&stream->bookmarks);
+    stream->bookmarks = (struct idmap){0};
+    for (size_t i = 0; i < stream->count; i++) {
+        if (stream->records[i].type == RECORD_BOOKMARK) {
+            idmap_add(&stream->bookmarks, &stream->records[i].bookmark.order.round, (uint32_t)i);
+        }
+    }
+}
 
 long rule_bookmark(const struct check_stream *stream, const struct id *round)
 {
-    for (size_t i = 0; i < stream->count; i++) {
-        const struct record *r = &stream->records[i];
-        if (r->type == RECORD_BOOKMARK &&
-            memcmp(r->bookmark.order.round.b, round->b, sizeof round->b) == 0) {
-            return (long)i;
-        }
-    }
-    return -1;
+    size_t cursor = 0;
+    uint32_t index;
+    return idmap_next(&stream->bookmarks, round, &cursor, &index) ? (long)index : -1;
+}
+
+static bool in_set(const struct set *set, unsigned disk)
+{
+    return (set->bits[disk / 8] >> disk % 8 & 1) != 0;
 }
 
 bool rule_order_equal(const struct round_order *a, const struct round_order *b)
@@ -30,32 +89,7 @@ bool rule_order_equal(const struct round_order *a, const struct round_order *b)
         a->scope != b->scope || a->kind != b->kind || a->set.count != b->set.count) {
         return false;
     }
-    for (unsigned i = 0; i < a->set.count; i++) {
-        if (set_has(&a->set, i) != set_has(&b->set, i)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-/* Whether base and records before that index are the disk. The lab's copies are never interrupted:
- * begin and end stand beside each other. */
-static bool whole_before(const struct check_stream *stream, size_t index)
-{
-    bool whole = false;
-    for (size_t i = 0; i < index; i++) {
-        const struct record *r = &stream->records[i];
-        if (r->type == RECORD_ATTACH && r->attach.first && r->attach.base_zero) {
-            whole = true;
-        } else if (r->type == RECORD_GAP) {
-            whole = false;
-        } else if (r->type == RECORD_COPY_END && i > 0 &&
-                   stream->records[i - 1].type == RECORD_COPY_BEGIN &&
-                   stream->records[i - 1].lsn == r->copy_end.begin_lsn) {
-            whole = true;
-        }
-    }
-    return whole;
+    return memcmp(a->set.bits, b->set.bits, (a->set.count + 7U) / 8) == 0;
 }
 
 static enum round_answer answer_of(const struct check_stream *stream,
@@ -66,7 +100,7 @@ static enum round_answer answer_of(const struct check_stream *stream,
         return ROUND_ANSWER_UNKNOWN;
     }
     const struct record *mark = &stream->records[at];
-    if (!rule_order_equal(&mark->bookmark.order, order) || !whole_before(stream, (size_t)at) ||
+    if (!rule_order_equal(&mark->bookmark.order, order) || !stream->whole[at] ||
         mark->bookmark.unheld) {
         return ROUND_ANSWER_NO;
     }
@@ -107,23 +141,18 @@ static void put_number(struct text *text, uint64_t number, unsigned size)
 }
 
 /* Streams by their id; one mark each, so the id alone sorts them. */
-static void sort(const struct record **marks, unsigned count)
+static int by_stream(const void *a, const void *b)
 {
-    for (unsigned i = 1; i < count; i++) {
-        for (unsigned k = i; k > 0 && memcmp(marks[k]->stream.b, marks[k - 1]->stream.b,
-                                             sizeof marks[k]->stream.b) < 0;
-             k--) {
-            const struct record *swap = marks[k];
-            marks[k] = marks[k - 1];
-            marks[k - 1] = swap;
-        }
-    }
+    const struct record *const *left = a;
+    const struct record *const *right = b;
+    return memcmp((*left)->stream.b, (*right)->stream.b, sizeof(*left)->stream.b);
 }
 
 static struct hash cut_over(const struct round_order *order, const struct record **marks,
                             unsigned count)
 {
-    struct text text = {.used = 0};
+    struct text text;
+    text.used = 0;
     struct hash hash;
     unsigned size = sizeof hash.b;
     put(&text, "tidemark cut 1", 14);
@@ -135,13 +164,13 @@ static struct hash cut_over(const struct round_order *order, const struct record
     for (unsigned i = 0; i < order->set.count; i += 8) {
         unsigned bits = 0;
         for (unsigned k = 0; k < 8 && i + k < order->set.count; k++) {
-            bits |= set_has(&order->set, i + k) ? 1U << k : 0;
+            bits |= in_set(&order->set, i + k) ? 1U << k : 0;
         }
         put_number(&text, bits, 1);
     }
     put_number(&text, (uint64_t)order->kind, 1);
     put_number(&text, count, 4);
-    sort(marks, count);
+    qsort(marks, count, sizeof(const struct record *), by_stream);
     for (unsigned i = 0; i < count; i++) {
         put(&text, marks[i]->stream.b, sizeof marks[i]->stream.b);
         put_number(&text, marks[i]->incarnation, 8);
@@ -153,7 +182,8 @@ static struct hash cut_over(const struct round_order *order, const struct record
 }
 
 enum round_answer rule_round(const struct definition *definition,
-                             const struct check_stream *streams, const struct round_order *order)
+                             const struct check_stream *const *streams,
+                             const struct round_order *order)
 {
     const struct record *marks[DISKS];
     unsigned count = 0;
@@ -167,10 +197,10 @@ enum round_answer rule_round(const struct definition *definition,
     }
     for (unsigned d = 0; d < definition->disk_count; d++) {
         struct hash cut = {{0}};
-        if (!set_has(&order->set, d)) {
+        if (!in_set(&order->set, d)) {
             continue;
         }
-        enum round_answer one = answer_of(&streams[d], order, &cut);
+        enum round_answer one = answer_of(streams[d], order, &cut);
         if (one == ROUND_ANSWER_NO) {
             return ROUND_ANSWER_NO;
         }
@@ -178,7 +208,7 @@ enum round_answer rule_round(const struct definition *definition,
         if (one == ROUND_ANSWER_YES) {
             first = count == 0 ? cut : first;
             same &= memcmp(first.b, cut.b, sizeof cut.b) == 0;
-            marks[count++] = &streams[d].records[rule_bookmark(&streams[d], &order->round)];
+            marks[count++] = &streams[d]->records[rule_bookmark(streams[d], &order->round)];
         }
     }
     if (open) {

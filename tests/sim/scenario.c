@@ -13,7 +13,10 @@
 
 #define WORDS_MAX   8
 #define ACTIONS_MAX 256
-#define STEP_US     1000U    /* how exactly `when` and `at` are kept */
+#define STEP_US     1000U /* how exactly `when` and `at` are kept */
+#define LOG_FILES   60U
+#define LOG_FILE    131072U /* bytes: room for what is written within an hour */
+#define JUMP_US     10000000U
 #define LOOK_US     1000000U /* between two looks of the far side */
 #define SLOW_US     40000U   /* later, each message from or to a slow member */
 
@@ -31,6 +34,17 @@ enum verb {
     FAR_UP,
     SLOW,
     SWIFT,
+    PAUSE,
+    CONTINUE,
+    LEAVE,
+    ENTER,
+    DROP,
+    ADD,
+    TELL,
+    JUMP,
+    POWER,
+    FAIL,
+    MEND,
     EXPECT
 };
 
@@ -40,13 +54,30 @@ static const struct {
     unsigned members;
     bool disk;
 } verbs[] = {
-    [KILL] = {"kill", 1, false},        [START] = {"start", 1, false},
-    [KILL_TAP] = {"kill-tap", 1, true}, [START_TAP] = {"start-tap", 1, true},
-    [CUT] = {"cut", 2, false},          [JOIN] = {"join", 2, false},
-    [GAP] = {"gap", 1, true},           [COPY] = {"copy", 1, true},
-    [TAKE] = {"take", 1, false},        [FAR_DOWN] = {"far-down", 0, false},
-    [FAR_UP] = {"far-up", 0, false},    [SLOW] = {"slow", 1, false},
+    [KILL] = {"kill", 1, false},
+    [START] = {"start", 1, false},
+    [KILL_TAP] = {"kill-tap", 1, true},
+    [START_TAP] = {"start-tap", 1, true},
+    [CUT] = {"cut", 2, false},
+    [JOIN] = {"join", 2, false},
+    [GAP] = {"gap", 1, true},
+    [COPY] = {"copy", 1, true},
+    [TAKE] = {"take", 1, false},
+    [FAR_DOWN] = {"far-down", 0, false},
+    [FAR_UP] = {"far-up", 0, false},
+    [SLOW] = {"slow", 1, false},
     [SWIFT] = {"swift", 1, false},
+    [PAUSE] = {"pause", 1, false},
+    [CONTINUE] = {"continue", 1, false},
+    [LEAVE] = {"leave", 1, false},
+    [ENTER] = {"enter", 1, false},
+    [DROP] = {"drop-disk", 1, true},
+    [ADD] = {"add-disk", 1, true},
+    [TELL] = {"tell", 1, false},
+    [JUMP] = {"jump", 1, false},
+    [POWER] = {"power", 1, false},
+    [FAIL] = {"fail-log", 1, true},
+    [MEND] = {"mend-log", 1, true},
 };
 
 static const struct {
@@ -145,7 +176,7 @@ static bool get_disk(struct scenario *s, unsigned word, unsigned *ret)
 {
     const char *text = word < s->word_count ? s->words[word] : "";
     *ret = strcmp(text, "log") == 0;
-    return *ret != 0 || strcmp(text, "data") == 0 ||
+    return (*ret != 0 && ROUNDLAB_DISKS > 1) || strcmp(text, "data") == 0 ||
            wrong(s, "\"%s\" is no disk: data or log", text);
 }
 
@@ -159,7 +190,8 @@ static bool get_action(struct scenario *s, unsigned word, struct action *ret)
     if (i == EXPECT) {
         return wrong(s,
                      "\"%s\" is no action: kill, start, kill-tap, start-tap, cut, join, gap, "
-                     "copy, take, far-down, far-up, slow or swift",
+                     "copy, take, far-down, far-up, slow, swift, pause, continue, leave, enter, "
+                     "drop-disk, add-disk, tell, jump, power, fail-log or mend-log",
                      text);
     }
     ret->verb = (enum verb)i;
@@ -177,7 +209,7 @@ static bool get_action(struct scenario *s, unsigned word, struct action *ret)
         return true;
     }
     return get_member(s, word + 2, &ret->b) &&
-           (sim_may_link(ret->a, ret->b) || wrong(s, "there is no link between these two"));
+           (ret->a != ret->b || wrong(s, "there is no link between these two"));
 }
 
 static bool get_when(struct scenario *s, struct action *ret)
@@ -318,17 +350,30 @@ static bool read_text(struct scenario *s, const char *text)
 
 /* ---- running ---- */
 
+static void change_definition(struct scenario *s, const struct action *action)
+{
+    struct sim *sim = s->sim;
+    unsigned first = action->a * ROUNDLAB_DISKS;
+    bool in = action->verb == ENTER || action->verb == ADD;
+    for (unsigned d = 0; d < ROUNDLAB_DISKS; d++) {
+        if (action->verb == LEAVE || action->verb == ENTER || d == action->b) {
+            sim->in[first + d] = in;
+        }
+    }
+    sim_issue(sim);
+}
+
 static void act(struct scenario *s, const struct action *action)
 {
     struct sim *sim = s->sim;
     switch (action->verb) {
     case KILL:
-        roundlab_stop(sim->lab, action->a);
+        sim_stop(sim, action->a);
         break;
     case START:
         roundlab_start(sim->lab, action->a);
         for (unsigned m = 0; m < s->config.members; m++) {
-            if (sim_may_link(action->a, m)) {
+            if (sim_may_link(sim, action->a, m)) {
                 roundlab_link(sim->lab, action->a, m, true);
             }
         }
@@ -353,8 +398,7 @@ static void act(struct scenario *s, const struct action *action)
         roundlab_take(sim->lab, action->a, ROUND_KIND_CRASH);
         break;
     case FAR_DOWN:
-        align_free(sim->far);
-        sim->far = NULL;
+        data_far(sim->data, false);
         sim->far_back_us = UINT64_MAX;
         break;
     case FAR_UP:
@@ -363,6 +407,32 @@ static void act(struct scenario *s, const struct action *action)
     case SLOW:
     case SWIFT:
         s->slow[action->a] = action->verb == SLOW;
+        break;
+    case POWER:
+        sim_power(sim, action->a);
+        break;
+    case FAIL:
+    case MEND:
+        data_fail(sim->data, action->a * ROUNDLAB_DISKS + action->b, SIMTAP_LOG_SYNCS,
+                  action->verb == FAIL);
+        break;
+    case PAUSE:
+        roundlab_pause(sim->lab, action->a);
+        break;
+    case CONTINUE:
+        roundlab_continue(sim->lab, action->a);
+        break;
+    case JUMP:
+        sim_jump(sim, action->a, JUMP_US);
+        break;
+    case TELL:
+        roundlab_define(sim->lab, action->a);
+        break;
+    case LEAVE:
+    case ENTER:
+    case DROP:
+    case ADD:
+        change_definition(s, action);
         break;
     case EXPECT:
     default:
@@ -389,8 +459,10 @@ static void fate(struct roundlab *lab, unsigned from, unsigned to, struct msg *m
 static unsigned far_points(const struct sim *sim)
 {
     unsigned points = 0;
-    for (size_t i = 0; sim->far != NULL && i < align_count(sim->far); i++) {
-        points += align_at(sim->far, i)->answer == ROUND_ANSWER_YES;
+    const struct align *far = data_align(sim->data);
+    for (size_t i = 0; far != NULL && i < align_count(far); i++) {
+        points += align_at(far, i)->answer == ROUND_ANSWER_YES &&
+                  align_at(far, i)->order.scope == ROUND_SCOPE_GROUP;
     }
     return points;
 }
@@ -440,11 +512,17 @@ static void run(struct scenario *s, struct sim_result *ret)
     struct sim *sim = s->sim;
     uint64_t look_us = LOOK_US;
     sim_open(sim, &s->config);
+    memset(sim->in, 1, sizeof sim->in);
+    for (unsigned i = 0; i < s->count; i++) {
+        if (s->actions[i].verb >= LEAVE && s->actions[i].verb <= ADD && !sim->mesh) {
+            sim_mesh(sim);
+        }
+    }
     roundlab_tokens(sim->lab, s->tokens, s->think_us);
     while (roundlab_now(sim->lab) < s->end_us && check_failure(sim->check) == NULL) {
         roundlab_run(sim->lab, roundlab_now(sim->lab) + STEP_US);
         if (roundlab_now(sim->lab) >= look_us) {
-            sim_far_step(sim, 1000);
+            sim_far_step(sim);
             look_us += LOOK_US;
         }
         due(s, ret, false);
@@ -488,6 +566,7 @@ int scenario_run(const char *text, struct sim_result *ret, struct err *err)
     TIDE_CHECK(s->sim != NULL);
     s->sim->options = (struct sim_options){.members = s->config.members, .seed = s->config.seed};
     prng_init(&s->sim->prng, s->config.seed);
+    s->sim->disks = (struct data_config){.log_files = LOG_FILES, .log_file = LOG_FILE};
     run(s, ret);
     sim_close(s->sim, ret);
     free(s);

@@ -7,7 +7,7 @@
 
 #include "tests/sim/check.h"
 
-#define SIM_MEMBERS_MAX 16U
+#define SIM_MEMBERS_MAX TIDE_MEMBERS_MAX
 #define SIM_ROUNDS_MAX  100000U
 #define SIM_LIVE_US     60000000U /* after the last fault points must have come within this */
 #define SIM_LIVE_POINTS 3U        /* so many, all of them full */
@@ -23,6 +23,8 @@ struct sim_options {
     unsigned members; /* 0: drawn, 2..5 */
     unsigned rounds;  /* that the safety phase lasts, at one a second */
     enum sim_faults faults;
+    bool listed; /* disks are lists of records: rounds alone, without bytes */
+    bool trace;  /* wanted */
 };
 
 enum sim_verdict {
@@ -35,9 +37,10 @@ struct sim_result {
     enum sim_verdict verdict;
     char failure[400]; /* what and when, unless GOOD */
     struct check_count count;
-    uint64_t live_us; /* from the end of faults until the points were there */
-    uint64_t digest;  /* over the trace and every record */
-    char *trace;      /* what everybody did; the caller frees it */
+    unsigned compared; /* disks that were recovered at a point and compared */
+    uint64_t live_us;  /* from the end of faults until the points were there */
+    uint64_t digest;   /* over every record, write and message */
+    char *trace;       /* what everybody did, where wanted; the caller frees it */
 };
 
 struct sim_result sim_run(const struct sim_options *options);

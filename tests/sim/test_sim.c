@@ -11,7 +11,8 @@
 
 static struct sim_result run(uint64_t seed)
 {
-    const struct sim_options options = {.seed = seed, .rounds = 10, .faults = SIM_FAULTS_SWARM};
+    const struct sim_options options = {
+        .seed = seed, .rounds = 10, .faults = SIM_FAULTS_SWARM, .trace = true};
     return sim_run(&options);
 }
 
@@ -68,7 +69,7 @@ static void scenarios_can_fail(void **state)
     static const char *const wrong[] = {"end x",
                                         "at 1 fly web",
                                         "at 1 kill nobody",
-                                        "members 17",
+                                        "members 257",
                                         "kill web",
                                         "when 1 HULD web db take db",
                                         ""};
@@ -350,6 +351,7 @@ static void single_is_known(void **state)
 {
     (void)state;
     define();
+    check_strict(check);
     feed(0, 0, attach(1));
     struct record mark = bookmark(10, 1);
     mark.bookmark.order.scope = ROUND_SCOPE_MEMBER;
@@ -384,6 +386,171 @@ static void stale_fires(void **state)
     caught("stale");
 }
 
+static struct msg release_of(uint8_t round, struct hash cut)
+{
+    struct msg msg = {.type = MSG_RELEASE};
+    msg.release = (struct msg_release){.round = {{round}}, .cut = cut};
+    return msg;
+}
+
+/* A seal `held`, with an H that came for another round, or none at all. */
+static void order_fires(void **state)
+{
+    (void)state;
+    define();
+    struct msg other = release_of(2, true_cut());
+    struct msg right = release_of(1, true_cut());
+    check_message(check, 500, 0, 0, &other);
+    check_message(check, 500, 0, 1, &right);
+    feed(0, 0, attach(1));
+    feed(0, 1, attach(1));
+    feed(1000, 0, bookmark(10, 1));
+    feed(1000, 1, bookmark(10, 1));
+    check_let_go(check, 2000, 0);
+    check_let_go(check, 2000, 1);
+    feed(2100, 1, seal(12, 10, 1, true_cut()));
+    assert_null(check_failure(check));
+    feed(2100, 0, seal(12, 10, 1, true_cut()));
+    caught("order");
+}
+
+static void order_fires_on_a_second_bookmark(void **state)
+{
+    (void)state;
+    define();
+    feed(0, 0, attach(1));
+    feed(1000, 0, bookmark(10, 1));
+    check_let_go(check, 2000, 0);
+    feed(900000, 0, bookmark(20, 1));
+    caught("order");
+}
+
+static void label_fires_on_an_expired_hold(void **state)
+{
+    (void)state;
+    define();
+    struct msg right = release_of(1, true_cut());
+    check_message(check, 500, 0, 0, &right);
+    feed(0, 0, attach(1));
+    feed(1000, 0, bookmark(10, 1));
+    check_let_go(check, 51000, 0); /* at the end of its budget */
+    feed(51100, 0, seal(12, 10, 1, true_cut()));
+    caught("label");
+}
+
+static void label_fires_on_a_partial_round_under_strict(void **state)
+{
+    (void)state;
+    define();
+    check_strict(check);
+    struct record partial = bookmark(10, 1);
+    set_init(&partial.bookmark.order.set, 2);
+    set_add(&partial.bookmark.order.set, 0);
+    check_hostile(check, &(struct id){{1}});
+    feed(1000, 0, partial);
+    assert_null(check_failure(check)); /* of one who lies: no leader's doing */
+    check_let_go(check, 2000, 0);
+    partial.lsn = 20;
+    partial.bookmark.order.round.b[0] = 2;
+    feed(900000, 0, partial);
+    caught("label");
+}
+
+static void budget_fires_without_a_daemon(void **state)
+{
+    (void)state;
+    define();
+    feed(0, 0, attach(1));
+    feed(1000, 0, bookmark(10, 1));
+    check_daemon_lost(check, 2000, 1);
+    assert_null(check_failure(check));
+    check_daemon_lost(check, 2000, 0);
+    caught("budget");
+}
+
+/* Time in which a machine did not run is no hold; it expires all the same. */
+static void clocks_are_those_of_the_disk(void **state)
+{
+    (void)state;
+    define();
+    feed(0, 0, attach(1));
+    check_clock(check, 0, 5001000);
+    feed(1000, 0, bookmark(10, 1));
+    check_clock_jump(check, 0, 300000);
+    check_clock(check, 0, 5302000);
+    check_let_go(check, 2000, 0);
+    assert_null(check_failure(check));
+    check_clock(check, 0, 5401000); /* less than a pause later, as it sees it */
+    feed(900000, 0, bookmark(20, 2));
+    caught("duty");
+}
+
+static void told_fires(void **state)
+{
+    (void)state;
+    for (unsigned good = 0; good < 2; good++) {
+        define();
+        struct msg sum = {.type = MSG_SUM};
+        sum.sum.round.b[0] = 1;
+        sum.sum.sealed_by_all = true;
+        struct msg right = release_of(1, true_cut());
+        check_message(check, 500, 0, 0, &right);
+        check_message(check, 500, 0, 1, &right);
+        check_message(check, 500, 0, 1, &sum);
+        if (good) {
+            good_point(true_cut());
+        }
+        struct align *align = reader();
+        feed_reader(align, 0, 1);
+        check_end(check, 10000, align);
+        align_free(align);
+        if (good) {
+            assert_null(check_failure(check));
+        } else {
+            caught("told");
+            check_free(check);
+        }
+    }
+}
+
+/* A member that goes by a new definition obeys no order of the one before. */
+static void stale_fires_on_an_old_definition(void **state)
+{
+    (void)state;
+    define();
+    static struct definition newer;
+    newer = definition;
+    newer.epoch.number = 2;
+    newer.epoch.hash.b[0] = 8;
+    check_define(check, &newer);
+    check_defined(check, 1000, 0, &newer);
+    feed(0, 0, attach(1));
+    feed(0, 1, attach(1));
+    feed(2000, 1, bookmark(10, 1)); /* it was not told yet */
+    assert_null(check_failure(check));
+    feed(2000, 0, bookmark(10, 1));
+    caught("stale");
+}
+
+static void idmap_finds_all(void **state)
+{
+    (void)state;
+    struct idmap map = {0};
+    for (uint32_t i = 0; i < 1000; i++) {
+        idmap_add(&map, &(struct id){{(uint8_t)(i % 100), 1}}, i);
+    }
+    for (unsigned k = 0; k < 100; k++) {
+        size_t cursor = 0;
+        uint32_t value;
+        for (unsigned n = 0; n < 10; n++) {
+            assert_true(idmap_next(&map, &(struct id){{(uint8_t)k, 1}}, &cursor, &value));
+            assert_int_equal(value, k + 100 * n);
+        }
+        assert_false(idmap_next(&map, &(struct id){{(uint8_t)k, 1}}, &cursor, &value));
+    }
+    idmap_free(&map);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -400,6 +567,15 @@ int main(void)
         cmocka_unit_test_teardown(label_fires, tear_down),
         cmocka_unit_test_teardown(single_is_known, tear_down),
         cmocka_unit_test_teardown(stale_fires, tear_down),
+        cmocka_unit_test_teardown(order_fires, tear_down),
+        cmocka_unit_test_teardown(order_fires_on_a_second_bookmark, tear_down),
+        cmocka_unit_test_teardown(label_fires_on_an_expired_hold, tear_down),
+        cmocka_unit_test_teardown(label_fires_on_a_partial_round_under_strict, tear_down),
+        cmocka_unit_test_teardown(budget_fires_without_a_daemon, tear_down),
+        cmocka_unit_test_teardown(clocks_are_those_of_the_disk, tear_down),
+        cmocka_unit_test_teardown(told_fires, tear_down),
+        cmocka_unit_test_teardown(stale_fires_on_an_old_definition, tear_down),
+        cmocka_unit_test(idmap_finds_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -519,27 +519,10 @@ def shown(address):
             return wrapped.getpeercert(binary_form=True)
 
 
-def reissue(c, role, name, prefix):
-    """As an operator would: elsewhere, then into the place of the old; returns it in DER."""
-    fresh = c.path("fresh")
-    done = c.tidemark("pki", "issue", "--dir", c.path("pki"), f"--{role}", name, "--ip",
-                      f"{c.net}.10", "--out", fresh)
-    check("issued", done.returncode == 0, done.stderr)
-    for end in (".key", ".crt"):
-        os.rename(fresh + end, prefix + end)
-    return ssl.PEM_cert_to_DER_cert(open(prefix + ".crt", encoding="ascii").read())
-
-
 def renew(c):
     c.start()
     c.wait_points("at the start", 2, 15, {})
     failed = [p.status()["rounds_failed"] for p in c.participants]
-
-    def hang_up(process, text):
-        before = process.text().count("SIGHUP: ")
-        process.child.send_signal(signal.SIGHUP)
-        wait_until("it says what it did", 10, lambda: process.text().count("SIGHUP: ") > before)
-        check("SIGHUP", text in process.text().split("SIGHUP: ")[-1], process.text()[-1000:])
 
     step("every certificate is renewed; rounds go on, none fails, points appear")
     files = [(p.process, p.address, "participant", p.name, c.path(f"pki/{p.name}"))
@@ -548,9 +531,10 @@ def renew(c):
                   c.path("pki/coordinator")))
     for process, address, role, name, prefix in files:
         old = shown(address)
-        new = reissue(c, role, name, prefix)
+        c.reissue(role, name, prefix)
+        new = ssl.PEM_cert_to_DER_cert(open(prefix + ".crt", encoding="ascii").read())
         check("the old one until it is told", old != new and shown(address) == old, name)
-        hang_up(process, "were read again")
+        process.hang_up("were read again")
         check("the new one", shown(address) == new, name)
     c.wait_points("with new certificates", 3, 15)
 
@@ -558,8 +542,8 @@ def renew(c):
     process, address, _, _, prefix = files[0]
     good, now = open(prefix + ".crt", encoding="ascii").read(), shown(address)
     c.write(prefix + ".crt", good[:200])
-    hang_up(process, "does not hold 1 to 4 certificates in PEM form; the certificate, key and CA of "
-                     "before stay in use")
+    process.hang_up("does not hold 1 to 4 certificates in PEM form; the certificate, key and CA of "
+                    "before stay in use")
     check("still the new one", shown(address) == now)
     c.wait_points("with a broken file", 2, 15)
     check("no round failed", [p.status()["rounds_failed"] for p in c.participants] == failed,

@@ -293,6 +293,17 @@ struct tapctl tap_ctl_hold(struct tap_ctl *ctl, uint8_t round, uint32_t budget_u
     return message;
 }
 
+struct tapctl tap_ctl_hold_due(struct tap_ctl *ctl, uint8_t round, uint32_t budget_us)
+{
+    uint64_t until = tap_rig_now_ms() + TAP_RIG_DEADLINE_MS;
+    struct tapctl answer = tap_ctl_hold(ctl, round, budget_us);
+    while (answer.type == TAPCTL_REFUSED && answer.refused.reason == ROUND_REASON_DUTY) {
+        assert_true(tap_rig_now_ms() < until);
+        answer = tap_ctl_hold(ctl, round, budget_us);
+    }
+    return answer;
+}
+
 void tap_ctl_end(struct tap_ctl *ctl, enum tapctl_type type, uint8_t round)
 {
     struct tapctl message = {.type = type};

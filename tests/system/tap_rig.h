@@ -47,6 +47,9 @@ void tap_ctl_send(struct tap_ctl *ctl, const struct tapctl *message);
 /* The next message of that type; STATE and SEALED, which come unasked, are passed over. */
 struct tapctl tap_ctl_get(struct tap_ctl *ctl, enum tapctl_type type);
 struct tapctl tap_ctl_hold(struct tap_ctl *ctl, uint8_t round, uint32_t budget_us);
+/* Asked again while the duty limit forbids it: after a hold, and in a restarted tap's first second.
+ */
+struct tapctl tap_ctl_hold_due(struct tap_ctl *ctl, uint8_t round, uint32_t budget_us);
 void tap_ctl_hold_send(struct tap_ctl *ctl, uint8_t round, uint32_t budget_us, bool unheld);
 void tap_ctl_end(struct tap_ctl *ctl, enum tapctl_type type, uint8_t round);
 struct tapctl_state tap_ctl_state(struct tap_ctl *ctl);

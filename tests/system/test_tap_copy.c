@@ -175,7 +175,7 @@ static struct seen compare(void)
 
 static void point(uint8_t round)
 {
-    assert_int_equal(tap_ctl_hold(&ctl, round, 50000).type, TAPCTL_HELD);
+    assert_int_equal(tap_ctl_hold_due(&ctl, round, 50000).type, TAPCTL_HELD);
     tap_ctl_end(&ctl, TAPCTL_RELEASE, round);
     struct tapctl sealed = tap_ctl_get(&ctl, TAPCTL_SEALED);
     assert_int_equal(sealed.sealed.outcome, ROUND_OUTCOME_HELD);

@@ -166,7 +166,7 @@ static struct tapctl_state state_of(struct tap_rig *rig)
     tap_ctl_open(&ctl, rig);
     struct tapctl_state state = tap_ctl_state(&ctl);
     static uint8_t round;
-    struct tapctl answer = tap_ctl_hold(&ctl, ++round, 20000);
+    struct tapctl answer = tap_ctl_hold_due(&ctl, ++round, 20000);
     if (state.whole) {
         assert_int_equal(answer.type, TAPCTL_HELD);
     } else {
@@ -287,7 +287,7 @@ static void ends_under_its_clients(void **state)
         check(nbd_pwrite(nbd, "kept", 4, 4096, 0));
         tap_ctl_open(&ctl, &rig);
         assert_true(ctl.welcome.welcome.whole);
-        assert_int_equal(tap_ctl_hold(&ctl, (uint8_t)(100 + i), 100000).type, TAPCTL_HELD);
+        assert_int_equal(tap_ctl_hold_due(&ctl, (uint8_t)(100 + i), 100000).type, TAPCTL_HELD);
         assert_true(nbd_aio_pwrite(nbd, "late", 4, 0, NBD_NULL_COMPLETION, 0) > 0);
         tap_rig_stop(&rig); /* with a write that is held, and status 0 */
         assert_int_equal(access(rig.socket, F_OK), -1);

@@ -106,16 +106,9 @@ static void write_some(void)
     }
 }
 
-/* The duty limit wants a pause after the one before. */
 static void point(uint8_t round)
 {
-    uint64_t until = tap_rig_now_ms() + TAP_RIG_DEADLINE_MS;
-    struct tapctl answer = tap_ctl_hold(&ctl, round, 50000);
-    while (answer.type == TAPCTL_REFUSED && answer.refused.reason == ROUND_REASON_DUTY) {
-        assert_true(tap_rig_now_ms() < until);
-        answer = tap_ctl_hold(&ctl, round, 50000);
-    }
-    assert_int_equal(answer.type, TAPCTL_HELD);
+    assert_int_equal(tap_ctl_hold_due(&ctl, round, 50000).type, TAPCTL_HELD);
     tap_ctl_end(&ctl, TAPCTL_RELEASE, round);
     assert_int_equal(tap_ctl_get(&ctl, TAPCTL_SEALED).sealed.outcome, ROUND_OUTCOME_HELD);
 }

@@ -1,5 +1,7 @@
 set(lab ${CMAKE_SOURCE_DIR}/tests/lib)
-add_library(roundlab STATIC ${lab}/roundlab.c ${lab}/roundlab_say.c ${lab}/roundlab_tap.c)
+add_library(roundlab STATIC ${lab}/roundlab.c ${lab}/roundlab_daemon.c ${lab}/roundlab_define.c
+  ${lab}/roundlab_guest.c
+  ${lab}/roundlab_judge.c ${lab}/roundlab_queue.c ${lab}/roundlab_say.c ${lab}/roundlab_tap.c)
 target_include_directories(roundlab PRIVATE ${CMAKE_SOURCE_DIR})
 target_link_libraries(roundlab PUBLIC participant_core coordinator_core common_wire common_hrl
   common_core)

@@ -221,6 +221,9 @@ static void same_after_round_trip(const struct msg *msg)
     assert_true(epoch_equal(&back->head.epoch, &msg->head.epoch));
     assert_true(back->head.incarnation == msg->head.incarnation);
     assert_true(back->head.features == msg->head.features);
+    assert_int_equal(back->head.version, TIDE_MSG_VERSION_MIN);
+    assert_int_equal(back->head.version_max,
+                     msg->head.version_max != 0 ? msg->head.version_max : TIDE_MSG_VERSION);
     /* No padding may decide: compare what both encode to. */
     assert_int_equal(envelope_encode(back, again), size);
     assert_memory_equal(buffer, again, size);
@@ -357,12 +360,22 @@ static char bad_name[] = "Web";
 static char empty_name[] = "";
 static char long_text[TIDE_MSG_TEXT_MAX + 2];
 
+/* A newer build says so in a message that this one reads. */
+static void a_newer_sender(void **state)
+{
+    (void)state;
+    struct msg *msg = make_full(MSG_HOLD);
+    msg->head.version_max = TIDE_MSG_VERSION + 8;
+    same_after_round_trip(msg);
+    free(msg);
+}
+
 static void bad_heads(void **state)
 {
     (void)state;
     static struct peer_message p;
     open_peer(&p, MSG_TAKE);
-    BREAK(p, version, 2, VERSION, "version 2");
+    BREAK(p, version, TIDE_MSG_VERSION + 1, VERSION, "version 2");
     BREAK(p, version, 0, VERSION, "version 0");
     zero_id(&p, &p.e->group, "group");
     BREAK(p, from, bad_name, CORRUPT, "from");
@@ -593,15 +606,11 @@ static void noise(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(round_trips),
-        cmocka_unit_test(fields_arrive),
-        cmocka_unit_test(byte_vector),
-        cmocka_unit_test(bad_heads),
-        cmocka_unit_test(bad_rounds),
-        cmocka_unit_test(bad_answers),
-        cmocka_unit_test(too_many),
-        cmocka_unit_test(flood),
-        cmocka_unit_test(text_for_people_is_plain),
+        cmocka_unit_test(round_trips),    cmocka_unit_test(fields_arrive),
+        cmocka_unit_test(byte_vector),    cmocka_unit_test(bad_heads),
+        cmocka_unit_test(a_newer_sender), cmocka_unit_test(bad_rounds),
+        cmocka_unit_test(bad_answers),    cmocka_unit_test(too_many),
+        cmocka_unit_test(flood),          cmocka_unit_test(text_for_people_is_plain),
         cmocka_unit_test(noise),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -338,6 +338,31 @@ static void the_budget_is_the_least_of_three(void **state)
     refused(ROUND_REASON_LOG);
 }
 
+/* A tap that starts again does not know what the one before it held. */
+static void begins_where_another_was(void **state)
+{
+    (void)state;
+    struct gate_config config = {.incarnation = INCARNATION,
+                                 .next_lsn = 10,
+                                 .cap_us = CAP_US,
+                                 .held_max = HELD_MAX,
+                                 .whole = true,
+                                 .held_before = true,
+                                 .now_us = now_us};
+    gate_init(&gate, &config);
+    hold(1);
+    refused(ROUND_REASON_DUTY);
+    writes(100);
+    assert_int_equal(out.ack, GATE_ACK_NOW); /* it refuses holds, it is in none */
+    now_us += TIDE_GATE_DUTY_WINDOW_US - 1;
+    hold(1);
+    refused(ROUND_REASON_DUTY);
+    now_us += 1;
+    hold(1);
+    assert_true(out.held);
+    assert_int_equal(out.budget_us, 40000);
+}
+
 static void the_duty_limit(void **state)
 {
     (void)state;
@@ -556,6 +581,7 @@ int main(void)
         CASE(a_failed_bookmark_lets_go_and_is_not_sealed),
         CASE(the_budget_is_the_least_of_three),
         CASE(the_duty_limit),
+        CASE(begins_where_another_was),
         CASE(held_bytes_are_bounded),
         CASE(without_the_hold),
         CASE(sixteen_rounds_are_remembered),

@@ -197,6 +197,10 @@ static void reasons(void **state)
     msg = make_hold(&b, 6);
     msg.hold.kind = ROUND_KIND_APPLICATION;
     expect_refused(&b, &msg, ROUND_REASON_KIND);
+    msg = make_hold(&b, 20);
+    msg.head.features = ~TIDE_MSG_FEATURES & 1ULL << 63; /* of a build that is not written yet */
+    expect_refused(&b, &msg, ROUND_REASON_KIND);
+    assert_non_null(strstr(b.last.refused.text, "features"));
     msg = make_hold(&b, 7);
     msg.hold.scope = ROUND_SCOPE_MEMBER;
     expect_refused(&b, &msg, ROUND_REASON_DISK_SET);

@@ -219,10 +219,13 @@ static void tap_restarts(void **state)
     roundlab_run(lab, SECOND + 4000);
     roundlab_tap_start(lab, DB, 1);
     roundlab_run(lab, 2 * SECOND);
+    roundlab_take(lab, WEB, ROUND_KIND_CRASH); /* within the tap's first second: it refuses */
+    roundlab_run(lab, 2 * SECOND + SECOND / 2);
     roundlab_take(lab, WEB, ROUND_KIND_CRASH); /* the next one is good again */
     roundlab_run(lab, 3 * SECOND);
     says(lab, "round r1 failed: ");
-    says(lab, "round r2 is sealed by all");
+    says(lab, "round r2 failed: duty at db");
+    says(lab, "round r3 is sealed by all");
     points(lab, 1);
     same_as_golden(lab, "round_tap_restarts");
     roundlab_free(lab);
@@ -477,6 +480,34 @@ static void most_reached_leads(void **state)
     roundlab_free(lab);
 }
 
+static void late_helds(struct roundlab *lab, unsigned from, unsigned to, struct msg *msg,
+                       struct roundlab_fate *fate, void *context)
+{
+    (void)lab;
+    (void)to;
+    (void)context;
+    if (msg->type == MSG_HELD) {
+        fate->delay_us = from == APP ? 90000 : 10000;
+    }
+}
+
+/* db holds first, and the leader hears of it late: its hold ends before the leader gives up. The
+ * reason is its own; but who was late is said. */
+static void late_member_is_named(void **state)
+{
+    (void)state;
+    struct roundlab_config config = three();
+    config.fate = late_helds;
+    config.hold_delay_us_max = 40000;
+    config.seed = 4;
+    struct roundlab *lab = roundlab_new(&config);
+    roundlab_run(lab, 2 * SECOND);
+    says(lab,
+         "round r1 failed: expired at db: disk \"data\": its budget ran out; app had not held");
+    points(lab, 0);
+    roundlab_free(lab);
+}
+
 /* One that fails five times in a row lets another try. */
 static void fails_and_yields(void **state)
 {
@@ -723,6 +754,7 @@ int main(void)
         cmocka_unit_test(repeated_request),     cmocka_unit_test(failed_round_is_retried),
         cmocka_unit_test(retries_are_bounded),  cmocka_unit_test(busy_is_not_retried),
         cmocka_unit_test(held_group_is_spared), cmocka_unit_test(slowest_is_named),
+        cmocka_unit_test(late_member_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
