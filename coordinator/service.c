@@ -94,6 +94,37 @@ static json_t *with(const char *key, json_t *value)
     return answer;
 }
 
+static struct catalog_query query_in(const json_t *request)
+{
+    return (struct catalog_query){.group = text_in(request, "group"),
+                                  .single_vm = json_is_true(json_object_get(request, "single_vm")),
+                                  .vm = text_in(request, "vm"),
+                                  .limit = limit_in(request)};
+}
+
+/* The group's points, or those of single VMs; and how many of the latter there are. */
+static json_t *point_list(struct service *s, const json_t *request)
+{
+    struct err e = {0};
+    json_t *found = NULL;
+    uint64_t single = 0;
+    const struct catalog_query query = query_in(request);
+    if (catalog_points(s->catalog, &query, &found, &e) < 0) {
+        return failed(&e);
+    }
+    if (catalog_single_vm_count(s->catalog, query.group, &single, &e) < 0) {
+        json_decref(found);
+        return failed(&e);
+    }
+    json_t *answer = with("points", found);
+    if (answer != NULL &&
+        json_object_set_new(answer, "single_vm_points", json_integer((json_int_t)single)) < 0) {
+        json_decref(answer);
+        answer = NULL;
+    }
+    return answer;
+}
+
 static json_t *run_command(struct service *s, const char *command, const json_t *request)
 {
     struct err e = {0};
@@ -109,16 +140,12 @@ static json_t *run_command(struct service *s, const char *command, const json_t 
         return with("groups", registry_list(s->registry));
     }
     if (strcmp(command, "point-list") == 0) {
-        return catalog_points(s->catalog, text_in(request, "group"), limit_in(request), &found,
-                              &e) < 0
-                   ? failed(&e)
-                   : with("points", found);
+        return point_list(s, request);
     }
     if (strcmp(command, "round-list") == 0) {
-        return catalog_rounds(s->catalog, text_in(request, "group"), limit_in(request), &found,
-                              &e) < 0
-                   ? failed(&e)
-                   : with("rounds", found);
+        const struct catalog_query query = query_in(request);
+        return catalog_rounds(s->catalog, &query, &found, &e) < 0 ? failed(&e)
+                                                                  : with("rounds", found);
     }
     if (strcmp(command, "point-show") == 0) {
         return catalog_point(s->catalog, text_in(request, "point"), &found, &e) < 0

@@ -9,6 +9,7 @@
 #include "common/hrl/record.h"
 #include "common/io/clock.h"
 #include "common/io/jsontext.h"
+#include "participant/core/news.h"
 #include "participant/core/standing.h"
 #include "participant/uplink.h"
 
@@ -178,6 +179,46 @@ static json_t *disk_object(const struct commands *c, const struct holder_view *v
     return to;
 }
 
+/* null: nothing was told of it yet; answers are known to the leader alone. */
+static void put_holds(json_t *to, const struct leader_holds *holds)
+{
+    json_t *spread = json_null();
+    if (holds->holds.count > 0) {
+        spread = json_object();
+        put_number(spread, "count", holds->holds.count);
+        put_number(spread, "p50_us", holds->holds.p50_us);
+        put_number(spread, "p99_us", holds->holds.p99_us);
+        put_number(spread, "max_us", holds->holds.max_us);
+    }
+    json_object_set_new(to, "holds", spread);
+    put_number(to, "answers", holds->answers);
+    put_known(to, "answer_us", holds->answer_us > 0, holds->answer_us);
+    put_known(to, "expected_us", holds->expected_us > 0, holds->expected_us);
+    put_bool(to, "slow", holds->slow);
+}
+
+/* What points there are, and, where not of the whole group, who is missing and why. */
+static void put_lack(json_t *to, const struct holder_seat *seat)
+{
+    json_t *lack = json_null();
+    put_text(to, "points", seat->defined ? news_points(&seat->lack) : "");
+    if (seat->lack.reason != ROUND_REASON_NONE) {
+        lack = json_object();
+        put_text(lack, "reason", round_reason_name(seat->lack.reason));
+        put_text(lack, "member", seat->lack.member.s);
+        put_time(lack, "since", seat->lack_ns);
+    }
+    json_object_set_new(to, "lack", lack);
+}
+
+static const char *round_label(const struct leader_round *round)
+{
+    if (round->scope == ROUND_SCOPE_MEMBER) {
+        return "single-vm";
+    }
+    return round->full ? "full" : "partial";
+}
+
 static json_t *member_object(const struct commands *c, const struct holder_view *view, unsigned i)
 {
     const struct holder_seat *seat = &view->seats[i];
@@ -191,8 +232,12 @@ static json_t *member_object(const struct commands *c, const struct holder_view 
     put_number(to, "reach", seat->reach);
     put_number(to, "of", seat->member_count);
     put_number(to, "interval_ms", seat->policy.interval_ms);
+    put_number(to, "interval_now_ms", seat->share.interval_us / CLOCK_US_PER_MS);
+    put_number(to, "held_us", seat->share.held_us);
+    put_number(to, "held_us_limit", seat->share.limit_us);
     put_number(to, "hold_us_max", seat->policy.hold_us_max);
     put_text(to, "missing", seat->policy.missing == POLICY_MISSING_PARTIAL ? "partial" : "strict");
+    put_lack(to, seat);
     for (unsigned k = 0; k < seat->member_count; k++) {
         json_t *peer = json_object();
         put_text(peer, "member", seat->peers[k].name.s);
@@ -200,6 +245,7 @@ static json_t *member_object(const struct commands *c, const struct holder_view 
         put_bool(peer, "linked", seat->peers[k].link);
         put_bool(peer, "up", seat->peers[k].up);
         put_bool(peer, "heard", seat->peers[k].heard);
+        put_holds(peer, &seat->peers[k].holds);
         json_array_append_new(peers, peer);
     }
     json_object_set_new(to, "peers", peers);
@@ -217,6 +263,8 @@ static json_t *round_object(const struct commands *c, const struct holder_round 
     put_text(to, "leader", round->leader.s);
     put_bool(to, "own", round->round.own);
     put_bool(to, "began", round->round.began);
+    put_text(to, "scope", round_scope_name(round->round.scope));
+    put_text(to, "label", round->round.began ? round_label(&round->round) : "");
     put_bool(to, "sealed", sum->sealed_by_all);
     put_text(to, "reason", round_reason_name(sum->reason));
     put_text(to, "member", sum->member.s);
@@ -307,8 +355,10 @@ static json_t *status(const struct commands *c)
     json_object_set_new(to, "members", members);
     json_object_set_new(to, "disks", disks);
     json_object_set_new(to, "rounds", rounds);
-    put_number(to, "rounds_sealed", view->rounds_sealed);
-    put_number(to, "rounds_failed", view->rounds_failed);
+    put_number(to, "rounds_sealed", view->rounds_of_group.sealed);
+    put_number(to, "rounds_failed", view->rounds_of_group.failed);
+    put_number(to, "single_vm_sealed", view->rounds_of_member.sealed);
+    put_number(to, "single_vm_failed", view->rounds_of_member.failed);
     put_number(to, "attestations_lost", signer_lost(c->signer));
     holder_view_free(view);
     return to;

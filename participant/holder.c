@@ -2,6 +2,7 @@
 #include "participant/holder.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
@@ -56,14 +57,16 @@ struct holder {
     struct groups *groups; /* NULL: none yet; seats point into it */
     unsigned seat_count;
     struct seat *seats[SETTINGS_MEMBERS_MAX];
+    uint64_t lack_ns[SETTINGS_MEMBERS_MAX]; /* of each seat's lack; 0: there is none */
+    bool longer[SETTINGS_MEMBERS_MAX];      /* each seat's interval is stretched */
     struct tapset *taps;
     struct orders *orders;
     struct take takes[HOLDER_TAKES_MAX];
     unsigned round_count;
     unsigned round_next;
     struct holder_round rounds[HOLDER_ROUNDS_MAX];
-    uint64_t rounds_sealed;
-    uint64_t rounds_failed;
+    struct holder_count rounds_of_group;
+    struct holder_count rounds_of_member;
 };
 
 /* After whatever was fed: messages between own members, then the next timer. */
@@ -133,11 +136,41 @@ static void tell_failed(struct holder *h, unsigned seat, const struct leader_rou
                  sum->member.s, sum->text[0] ? ": " : "", sum->text);
 }
 
+/* What the leader's own rounds say of holds to come. */
+static void tell_holds(struct holder *h, struct seat *seat, const struct leader_round *round)
+{
+    const struct definition *definition = seat_definition(seat);
+    unsigned index = seat_index(seat);
+    int late = definition == NULL ? -1 : definition_find_member(definition, &round->late);
+    if (late >= 0) {
+        struct leader_holds holds = seat_holds(seat, (unsigned)late);
+        events_again(h->options.events, NEWS_SLOW_MEMBER, index, -1, round->late.s,
+                     "with member %s a hold is expected to last %.1f of %.1f ms; its last %" PRIu64
+                     " holds: p50 %.1f, p99 %.1f, max %.1f ms",
+                     round->late.s, (double)round->late_us / 1000.0,
+                     (double)seat_get_policy(seat)->hold_us_max / 1000.0, holds.holds.count,
+                     (double)holds.holds.p50_us / 1000.0, (double)holds.holds.p99_us / 1000.0,
+                     (double)holds.holds.max_us / 1000.0);
+    }
+    bool longer = round->interval_us > 0;
+    if (longer != h->longer[index]) {
+        struct leader_share share = seat_share(seat);
+        h->longer[index] = longer;
+        events_again(h->options.events, longer ? NEWS_INTERVAL_LONGER : NEWS_INTERVAL_BACK, index,
+                     -1, "",
+                     "the group was held for %" PRIu64 " of %" PRIu64
+                     " ms in the last minute: a round every %" PRIu64 " ms",
+                     share.held_us / 1000, share.limit_us / 1000, share.interval_us / 1000);
+    }
+}
+
 static void seat_round(void *arg, struct seat *seat, const struct leader_round *round)
 {
     struct holder *h = arg;
     const struct definition *definition = seat_definition(seat);
     struct holder_round *place = &h->rounds[h->round_next];
+    struct holder_count *count =
+        round->scope == ROUND_SCOPE_MEMBER ? &h->rounds_of_member : &h->rounds_of_group;
     for (unsigned i = 0; round->began && i < h->round_count; i++) {
         if (id_equal(&h->rounds[i].round.sum.round, &round->sum.round)) {
             return; /* another own member has told of it */
@@ -152,12 +185,24 @@ static void seat_round(void *arg, struct seat *seat, const struct leader_round *
     }
     h->round_next = (h->round_next + 1) % HOLDER_ROUNDS_MAX;
     h->round_count += h->round_count < HOLDER_ROUNDS_MAX;
+    if (round->own && round->scope == ROUND_SCOPE_GROUP) {
+        tell_holds(h, seat, round);
+    }
     if (round->sum.sealed_by_all) {
-        h->rounds_sealed++;
+        count->sealed++;
     } else {
-        h->rounds_failed++;
+        count->failed++;
         tell_failed(h, place->seat, round);
     }
+}
+
+static void seat_lacks(void *arg, struct seat *seat, const struct leader_lack *lack)
+{
+    struct holder *h = arg;
+    struct news news = news_of_lack(lack);
+    unsigned index = seat_index(seat);
+    h->lack_ns[index] = lack->reason == ROUND_REASON_NONE ? 0 : clock_wall_ns();
+    events_again(h->options.events, news.type, index, -1, news.text, "%s", news.text);
 }
 
 static void seat_taken(void *arg, struct seat *seat, const struct msg_taken *taken)
@@ -392,6 +437,9 @@ static bool copy_seat(struct holder *h, struct seat *seat, struct holder_seat *r
     ret->epoch = d->epoch;
     ret->group = d->group;
     ret->reach = seat_reach(seat);
+    ret->lack = seat_lack(seat);
+    ret->share = seat_share(seat);
+    ret->lack_ns = h->lack_ns[seat_index(seat)];
     ret->member_count = d->member_count;
     if (leads >= 0) {
         ret->leads = d->members[leads].name;
@@ -400,6 +448,7 @@ static bool copy_seat(struct holder *h, struct seat *seat, struct holder_seat *r
         struct holder_peer *peer = &ret->peers[i];
         peer->name = d->members[i].name;
         peer->heard = seat_hears(seat, i);
+        peer->holds = seat_holds(seat, i);
         router_look(h->router, &d->members[i], &peer->own, &peer->link, &peer->up);
     }
     return true;
@@ -425,8 +474,8 @@ static void on_view(void *arg)
         view->rounds[i] =
             h->rounds[(h->round_next + HOLDER_ROUNDS_MAX - h->round_count + i) % HOLDER_ROUNDS_MAX];
     }
-    view->rounds_sealed = h->rounds_sealed;
-    view->rounds_failed = h->rounds_failed;
+    view->rounds_of_group = h->rounds_of_group;
+    view->rounds_of_member = h->rounds_of_member;
     call_answer(question->call);
 }
 
@@ -525,7 +574,7 @@ int holder_new(const struct holder_options *options, struct holder **ret, struct
             .unsafe_no_hold = options->unsafe_no_hold,
             .hold_skew_us = options->hold_skew_us,
             .hold_skew_seed = options->seed,
-            .calls = {seat_send, seat_order, seat_attest, seat_round, seat_taken},
+            .calls = {seat_send, seat_order, seat_attest, seat_round, seat_lacks, seat_taken},
             .arg = h,
         };
         h->seats[i] = seat_new(&seat);

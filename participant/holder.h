@@ -65,6 +65,7 @@ struct holder_peer { /* a member of a seat's definition */
     bool link;  /* a link to its daemon is kept (one of the two is a candidate) */
     bool up;    /* it is */
     bool heard; /* it sends heartbeats */
+    struct leader_holds holds;
 };
 
 struct holder_seat {
@@ -73,6 +74,9 @@ struct holder_seat {
     struct id group;
     struct policy policy;
     struct name leads; /* empty: nobody */
+    struct leader_lack lack;
+    struct leader_share share;
+    uint64_t lack_ns; /* when it began, or changed, since 1970; 0: there is none */
     unsigned reach;
     unsigned member_count;
     struct holder_peer *peers; /* member_count of them; owned by the view */
@@ -85,6 +89,11 @@ struct holder_round {
     struct name leader;
 };
 
+struct holder_count { /* of rounds of one scope */
+    uint64_t sealed;  /* by all */
+    uint64_t failed;  /* or not begun */
+};
+
 struct holder_view {
     unsigned disk_count;
     struct tapset_view disks[SETTINGS_DISKS_MAX];
@@ -93,8 +102,8 @@ struct holder_view {
     struct link_stats link;
     unsigned round_count; /* newest last */
     struct holder_round rounds[HOLDER_ROUNDS_MAX];
-    uint64_t rounds_sealed; /* since the daemon began, by all */
-    uint64_t rounds_failed;
+    struct holder_count rounds_of_group; /* since the daemon began */
+    struct holder_count rounds_of_member;
     uint64_t queue_lost; /* messages between own members that did not fit */
 };
 

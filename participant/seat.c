@@ -132,6 +132,9 @@ static void put_leader(void *context, const struct leader_effect *effect)
     case LEADER_ROUND:
         calls->round(seat->options.arg, seat, effect->round);
         return;
+    case LEADER_LACK:
+        calls->lack(seat->options.arg, seat, effect->lack);
+        return;
     case LEADER_TAKEN:
         calls->taken(seat->options.arg, seat, effect->taken);
         return;
@@ -350,6 +353,21 @@ unsigned seat_reach(const struct seat *seat)
 bool seat_hears(const struct seat *seat, unsigned member)
 {
     return seat->definition != NULL && leader_hears(seat->leader, member);
+}
+
+struct leader_lack seat_lack(const struct seat *seat)
+{
+    return leader_lack(seat->leader);
+}
+
+struct leader_holds seat_holds(const struct seat *seat, unsigned member)
+{
+    return leader_holds(seat->leader, member);
+}
+
+struct leader_share seat_share(const struct seat *seat)
+{
+    return leader_share(seat->leader);
 }
 
 const struct policy *seat_get_policy(const struct seat *seat)

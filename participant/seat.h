@@ -19,6 +19,7 @@ struct seat_calls {
     void (*order)(void *arg, unsigned disk, struct tapctl *message);
     void (*attest)(void *arg, unsigned disk, const struct statement *statement);
     void (*round)(void *arg, struct seat *seat, const struct leader_round *round);
+    void (*lack)(void *arg, struct seat *seat, const struct leader_lack *lack);
     void (*taken)(void *arg, struct seat *seat, const struct msg_taken *taken);
 };
 
@@ -59,5 +60,8 @@ int seat_leads(const struct seat *seat);                           /* index, or 
 unsigned seat_reach(const struct seat *seat);
 bool seat_hears(const struct seat *seat, unsigned member);
 const struct policy *seat_get_policy(const struct seat *seat);
+struct leader_lack seat_lack(const struct seat *seat);
+struct leader_holds seat_holds(const struct seat *seat, unsigned member);
+struct leader_share seat_share(const struct seat *seat);
 
 #endif

@@ -49,10 +49,14 @@ struct msg_tap {
     uint8_t gap; /* not whole: the reason of its last gap, as the record has it; 0: not known */
 };
 
-struct msg_heartbeat {     /* every second on every link, and when something in it changes */
-    uint32_t reach;        /* members that the sender reaches, itself included; 1.. */
-    uint64_t sequence;     /* of this sender's incarnation, from 1 */
-    struct id yield_round; /* zero: does not yield; else after this failed round */
+struct msg_heartbeat {       /* every second on every link, and when something in it changes */
+    uint32_t reach;          /* members that the sender reaches, itself included; 1.. */
+    uint64_t sequence;       /* of this sender's incarnation, from 1 */
+    struct id yield_round;   /* zero: does not yield; else after this failed round */
+    enum round_reason lack;  /* why it takes no round of all members; NONE: it can, or is no
+                                candidate */
+    struct name lack_member; /* where; empty with NONE */
+    bool alone;              /* members whom it leads may take rounds of scope `member` now */
     unsigned tap_count;
     struct msg_tap taps[TIDE_MEMBER_DISKS_MAX]; /* its own, in the definition's order */
 };

@@ -15,6 +15,7 @@
     X(DUTY_ANEW, "a tap that starts again forgets that it may have held just before")              \
     X(EPOCH_BY_NUMBER, "a member compares epochs by number only")                                  \
     X(PARTIAL_AS_FULL, "a partial point is shown as full")                                         \
+    X(SINGLE_AS_GROUP, "a single VM's point is shown as one of the group")                         \
     X(BOOKMARK_FIRST, "the tap begins to hold half a millisecond after its bookmark")              \
     X(RELEASE_EARLY, "the leader releases after n-1 HELD, and the reader does not compare H")      \
     X(EXPIRED_COUNTS, "the reader takes a hold that expired for held, and does not compare H")     \

@@ -41,7 +41,8 @@
     X(NO_LEADER, 15, "no-leader")         /* no candidate is reached */                            \
     X(SEAL, 16, "seal")                   /* a seal could not be appended */                       \
     X(DISK_SET, 17, "disk-set")           /* set or marks are not exactly the member's disks */    \
-    X(KIND, 18, "kind")                   /* this build cannot take a round of that kind */
+    X(KIND, 18, "kind")                   /* this build cannot take a round of that kind */        \
+    X(SLOW, 19, "slow")                   /* it would hold the others for too long */
 
 /* The answer of a stream for a round, and of all its streams together. */
 #define TIDE_ANSWERS(X)                                                                            \

@@ -135,6 +135,9 @@ static void encode_heartbeat(const struct msg_heartbeat *from, struct packing *p
     to->taps = encode_taps(from->taps, from->tap_count, p);
     to->sequence = from->sequence;
     to->yield_round = optional_id_of(&from->yield_round);
+    to->lack = (uint32_t)from->lack;
+    to->lack_member = text_of(from->lack_member.s, sizeof from->lack_member.s);
+    to->alone = from->alone;
     p->envelope.heartbeat = to;
 }
 
@@ -435,8 +438,15 @@ static int decode_heartbeat(const Tide__Link__Heartbeat *from, struct msg_heartb
     }
     ret->reach = from->reach;
     ret->sequence = from->sequence;
-    if (get_id(&from->yield_round, true, "yield_round", &ret->yield_round, err) != 0) {
+    if (get_id(&from->yield_round, true, "yield_round", &ret->yield_round, err) != 0 ||
+        get_enum(from->lack, round_reason_name, true, "lack", err) != 0 ||
+        get_name(from->lack_member, true, "lack_member", &ret->lack_member, err) != 0) {
         return -1;
+    }
+    ret->lack = (enum round_reason)from->lack;
+    ret->alone = from->alone != 0;
+    if (ret->lack == ROUND_REASON_NONE && (ret->alone || ret->lack_member.s[0] != '\0')) {
+        return wrong(err, "lack", "0, with a member or with leave to go alone");
     }
     return decode_taps(from->taps, from->n_taps, &ret->tap_count, ret->taps, err);
 }

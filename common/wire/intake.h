@@ -123,7 +123,7 @@ int intake_block_hashes_decode(const void *bytes, size_t size, struct intake_blo
 struct intake_point_state {
     struct id round;
     enum round_answer answer; /* YES and NO are final */
-    char label[16];           /* full, partial, unaligned; empty unless YES or unheld */
+    char label[16];           /* full, partial, single-vm, unaligned; empty unless YES or unheld */
     char text[TIDE_ERR_TEXT_MAX];
 };
 int intake_point_state_encode(const struct intake_point_state *from, uint8_t **ret_bytes,

@@ -30,14 +30,21 @@ static const char schema[] =
     "CREATE TABLE streams(stream TEXT PRIMARY KEY, grp TEXT NOT NULL, member TEXT NOT NULL,"
     " disk TEXT NOT NULL, size INTEGER NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE points(point TEXT PRIMARY KEY, grp TEXT NOT NULL, label TEXT NOT NULL,"
-    " wall_ns INTEGER NOT NULL, json TEXT NOT NULL) WITHOUT ROWID;"
+    " wall_ns INTEGER NOT NULL, json TEXT NOT NULL, vm TEXT NOT NULL DEFAULT '') WITHOUT ROWID;"
     "CREATE INDEX points_time ON points(grp, wall_ns);"
     "CREATE TABLE rounds(round TEXT PRIMARY KEY, grp TEXT NOT NULL, wall_ns INTEGER NOT NULL,"
-    " json TEXT NOT NULL) WITHOUT ROWID;"
+    " json TEXT NOT NULL, vm TEXT NOT NULL DEFAULT '') WITHOUT ROWID;"
     "CREATE INDEX rounds_time ON rounds(grp, wall_ns);"
     "PRAGMA application_id=" APPLICATION_UNFILLED ";"
-    "PRAGMA user_version=1;"
+    "PRAGMA user_version=2;"
     "COMMIT;";
+
+/* Version 1 had points of groups alone. */
+static const char from_version_1[] = "BEGIN;"
+                                     "ALTER TABLE points ADD COLUMN vm TEXT NOT NULL DEFAULT '';"
+                                     "ALTER TABLE rounds ADD COLUMN vm TEXT NOT NULL DEFAULT '';"
+                                     "PRAGMA user_version=2;"
+                                     "COMMIT;";
 
 static int fail(struct catalog *c, const char *doing, struct err *err)
 {
@@ -109,7 +116,11 @@ static int try_open(struct catalog *c, const char *path, struct err *err)
     if (strcmp(text, "0") == 0 && run(c, schema, err) < 0) {
         return -1;
     }
-    if (strcmp(text, "0") != 0 && strcmp(text, "1") != 0) {
+    if (strcmp(text, "1") == 0 && run(c, from_version_1, err) < 0) {
+        (void)run(c, "ROLLBACK", NULL); /* where SQLite has not done so itself */
+        return -1;
+    }
+    if (strcmp(text, "0") != 0 && strcmp(text, "1") != 0 && strcmp(text, "2") != 0) {
         return err_set(err, TIDE_ERR_VERSION, "catalog: version %s; this build knows %d", text,
                        TIDE_CATALOG_VERSION);
     }
@@ -268,20 +279,23 @@ int catalog_put_stream(struct catalog *catalog, const char *stream, const char *
 
 int catalog_put_point(struct catalog *catalog, const struct catalog_point *point, struct err *err)
 {
-    return put(catalog, err, "INSERT OR REPLACE INTO points VALUES(?,?,?,?,?)", "sssns",
-               point->point, point->group, point->label, point->wall_ns, point->json);
+    return put(catalog, err, "INSERT OR REPLACE INTO points VALUES(?,?,?,?,?,?)", "sssnss",
+               point->point, point->group, point->label, point->wall_ns, point->json,
+               point->vm == NULL ? "" : point->vm);
 }
 
 int catalog_put_round(struct catalog *catalog, const struct catalog_round *round, struct err *err)
 {
-    if (put(catalog, err, "INSERT OR REPLACE INTO rounds VALUES(?,?,?,?)", "ssns", round->round,
-            round->group, round->wall_ns, round->json) < 0) {
+    const char *vm = round->vm == NULL ? "" : round->vm;
+    if (put(catalog, err, "INSERT OR REPLACE INTO rounds VALUES(?,?,?,?,?)", "ssnss", round->round,
+            round->group, round->wall_ns, round->json, vm) < 0) {
         return -1;
     }
     return put(catalog, err,
-               "DELETE FROM rounds WHERE grp=?1 AND wall_ns <= (SELECT wall_ns FROM rounds WHERE"
-               " grp=?1 ORDER BY wall_ns DESC LIMIT 1 OFFSET ?2)",
-               "sn", round->group, (uint64_t)TIDE_CATALOG_ROUND_MAX);
+               "DELETE FROM rounds WHERE grp=?1 AND (vm='')=(?3='') AND wall_ns <="
+               " (SELECT wall_ns FROM rounds WHERE grp=?1 AND (vm='')=(?3='')"
+               " ORDER BY wall_ns DESC LIMIT 1 OFFSET ?2)",
+               "sns", round->group, (uint64_t)TIDE_CATALOG_ROUND_MAX, vm);
 }
 
 /* ---- asking ---- */
@@ -305,8 +319,9 @@ static int collect(struct catalog *c, sqlite3_stmt *s, json_t *into, struct err 
     return rc == SQLITE_DONE ? 0 : fail(c, "read", err);
 }
 
-static int list(struct catalog *c, const char *sql, const char *text, unsigned limit, json_t **ret,
-                struct err *err)
+/* ?1 is the text, ?2 the limit, ?3 the vm: '' where none is meant, '*' for any. */
+static int list(struct catalog *c, const char *sql, const char *text, const char *vm,
+                unsigned limit, json_t **ret, struct err *err)
 {
     sqlite3_stmt *s = NULL;
     json_t *rows = json_array();
@@ -317,7 +332,8 @@ static int list(struct catalog *c, const char *sql, const char *text, unsigned l
     int rc = -1;
     if (sqlite3_prepare_v2(c->db, sql, -1, &s, NULL) != SQLITE_OK ||
         sqlite3_bind_text(s, 1, text, -1, SQLITE_TRANSIENT) != SQLITE_OK ||
-        sqlite3_bind_int64(s, 2, (sqlite3_int64)limit) != SQLITE_OK) {
+        sqlite3_bind_int64(s, 2, (sqlite3_int64)limit) != SQLITE_OK ||
+        (vm != NULL && sqlite3_bind_text(s, 3, vm, -1, SQLITE_TRANSIENT) != SQLITE_OK)) {
         fail(c, "read", err);
     } else {
         rc = collect(c, s, rows, err);
@@ -337,22 +353,53 @@ static unsigned bounded(unsigned limit)
     return limit == 0 || limit > TIDE_CATALOG_LIST_MAX ? TIDE_CATALOG_LIST_MAX : limit;
 }
 
-int catalog_points(struct catalog *catalog, const char *group, unsigned limit, json_t **ret,
-                   struct err *err)
+static int ask(struct catalog *c, const char *sql, const struct catalog_query *q, json_t **ret,
+               struct err *err)
 {
-    return list(catalog,
-                "SELECT json FROM (SELECT json, wall_ns, point FROM points WHERE ?1='' OR grp=?1"
-                " ORDER BY wall_ns DESC, point DESC LIMIT ?2) ORDER BY wall_ns, point",
-                group == NULL ? "" : group, bounded(limit), ret, err);
+    const char *any = q->vm == NULL || q->vm[0] == '\0' ? "*" : q->vm;
+    return list(c, sql, q->group == NULL ? "" : q->group, q->single_vm ? any : "",
+                bounded(q->limit), ret, err);
 }
 
-int catalog_rounds(struct catalog *catalog, const char *group, unsigned limit, json_t **ret,
+int catalog_points(struct catalog *catalog, const struct catalog_query *query, json_t **ret,
                    struct err *err)
 {
-    return list(catalog,
-                "SELECT json FROM (SELECT json, wall_ns, round FROM rounds WHERE ?1='' OR grp=?1"
-                " ORDER BY wall_ns DESC, round DESC LIMIT ?2) ORDER BY wall_ns, round",
-                group == NULL ? "" : group, bounded(limit), ret, err);
+    return ask(catalog,
+               "SELECT json FROM (SELECT json, wall_ns, point FROM points"
+               " WHERE (?1='' OR grp=?1) AND (vm=?3 OR (?3='*' AND vm<>''))"
+               " ORDER BY wall_ns DESC, point DESC LIMIT ?2) ORDER BY wall_ns, point",
+               query, ret, err);
+}
+
+int catalog_rounds(struct catalog *catalog, const struct catalog_query *query, json_t **ret,
+                   struct err *err)
+{
+    return ask(catalog,
+               "SELECT json FROM (SELECT json, wall_ns, round FROM rounds"
+               " WHERE (?1='' OR grp=?1) AND (vm=?3 OR (?3='*' AND vm<>''))"
+               " ORDER BY wall_ns DESC, round DESC LIMIT ?2) ORDER BY wall_ns, round",
+               query, ret, err);
+}
+
+int catalog_single_vm_count(struct catalog *catalog, const char *group, uint64_t *ret,
+                            struct err *err)
+{
+    sqlite3_stmt *s = NULL;
+    pthread_mutex_lock(&catalog->lock);
+    int rc = -1;
+    if (sqlite3_prepare_v2(catalog->db,
+                           "SELECT COUNT(*) FROM points WHERE (?1='' OR grp=?1) AND vm<>''", -1, &s,
+                           NULL) != SQLITE_OK ||
+        sqlite3_bind_text(s, 1, group == NULL ? "" : group, -1, SQLITE_TRANSIENT) != SQLITE_OK ||
+        sqlite3_step(s) != SQLITE_ROW) {
+        fail(catalog, "read", err);
+    } else {
+        *ret = (uint64_t)sqlite3_column_int64(s, 0);
+        rc = 0;
+    }
+    sqlite3_finalize(s);
+    pthread_mutex_unlock(&catalog->lock);
+    return rc;
 }
 
 int catalog_point(struct catalog *catalog, const char *prefix, json_t **ret, struct err *err)
@@ -369,7 +416,7 @@ int catalog_point(struct catalog *catalog, const char *prefix, json_t **ret, str
     }
     /* 'g' sorts after every hex digit. */
     if (list(catalog, "SELECT json FROM points WHERE point >= ?1 AND point < ?1 || 'g' LIMIT ?2",
-             low, 2, &rows, err) < 0) {
+             low, NULL, 2, &rows, err) < 0) {
         return -1;
     }
     size_t found = json_array_size(rows);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* catalog: groups, definitions, streams, points and failed rounds in one SQLite file, for questions
  * that the store's folders answer slowly. It is made from the store: a file that is missing, bad or
- * of another version is set aside as FILE.bad and filled again at start.
+ * of another version is set aside as FILE.bad and filled again at start; one of version 1, which
+ * had no single VM's points, is changed in place.
  *
  * One process, one connection (SQLite 3.40 has the WAL-reset fault with two). Any thread: calls
  * queue on the catalog's lock. Every put is durable on return, unless between catalog_begin() and
@@ -16,9 +17,11 @@
 #include "common/core/err.h"
 #include "common/core/id.h"
 
-#define TIDE_CATALOG_VERSION   1
-#define TIDE_CATALOG_LIST_MAX  10000U /* rows of one answer */
-#define TIDE_CATALOG_ROUND_MAX 10000U /* failed rounds kept of each group, the newest */
+#define TIDE_CATALOG_VERSION  2
+#define TIDE_CATALOG_LIST_MAX 10000U /* rows of one answer */
+#define TIDE_CATALOG_ROUND_MAX                                                                     \
+    10000U /* failed rounds kept of each group, the newest; and so many                            \
+              of its single VMs */
 
 struct catalog;
 
@@ -51,6 +54,7 @@ struct catalog_point {
     const char *label;
     uint64_t wall_ns; /* its place in lists */
     const char *json; /* the whole object, as in the store */
+    const char *vm;   /* the VM whose single-VM point it is; NULL: it is one of the group */
 };
 int catalog_put_point(struct catalog *catalog, const struct catalog_point *point, struct err *err);
 
@@ -59,15 +63,26 @@ struct catalog_round { /* one that became no point */
     const char *group;
     uint64_t wall_ns;
     const char *json;
+    const char *vm; /* likewise */
 };
 int catalog_put_round(struct catalog *catalog, const struct catalog_round *round, struct err *err);
 
-/* Arrays of the stored objects, newest last, at most `limit` (the newest ones). group NULL or "":
- * all. */
-int catalog_points(struct catalog *catalog, const char *group, unsigned limit, json_t **ret,
+struct catalog_query {
+    const char *group; /* NULL or "": all */
+    bool single_vm;    /* what is of single VMs, and not of the group */
+    const char *vm;    /* with single_vm: of that one; NULL or "": of all */
+    unsigned limit;    /* 0: TIDE_CATALOG_LIST_MAX */
+};
+
+/* Arrays of the stored objects, newest last, at most `limit` (the newest ones). */
+int catalog_points(struct catalog *catalog, const struct catalog_query *query, json_t **ret,
                    struct err *err);
-int catalog_rounds(struct catalog *catalog, const char *group, unsigned limit, json_t **ret,
+int catalog_rounds(struct catalog *catalog, const struct catalog_query *query, json_t **ret,
                    struct err *err);
+
+/* Points of single VMs. group NULL or "": of all. */
+int catalog_single_vm_count(struct catalog *catalog, const char *group, uint64_t *ret,
+                            struct err *err);
 
 /* The point whose id begins with the hex digits of prefix. NOT_FOUND; CONFLICT: several do. */
 int catalog_point(struct catalog *catalog, const char *prefix, json_t **ret, struct err *err);

@@ -9,6 +9,7 @@
 
 #define TIMEOUT_MS 5000U
 #define CELL       64
+#define HOLDS_MAX  16 /* members of a group whose holds are shown */
 
 enum {
     KEY_LOCAL = 0x100,
@@ -89,11 +90,63 @@ static const char *peer_state(const json_t *peer)
     return is_set(peer, "heard") ? "up" : "linked, silent";
 }
 
+/* "group"; or what there is instead, and why: "single-vm: missing at db". */
+static void points_text(const json_t *member, char *to, size_t size)
+{
+    const json_t *lack = json_object_get(member, "lack");
+    const char *at = lack == NULL ? "" : cli_text(lack, "member");
+    const char *reason = lack == NULL ? "" : cli_text(lack, "reason");
+    snprintf(to, size, "%s%s%s%s%s", cli_text(member, "points"), reason[0] != '\0' ? ": " : "",
+             reason, at[0] != '\0' ? " at " : "", at);
+}
+
+/* Of each group here: how long each of its members held, and what is expected of it. */
+static int print_holds(const json_t *status)
+{
+    static const char *const titles[] = {"HOLDS OF", ">COUNT",    ">P50", ">P99",
+                                         ">MAX",     ">EXPECTED", ""};
+    struct cli_table *table = cli_table_new(7, titles);
+    size_t i;
+    size_t k;
+    json_t *member;
+    json_t *peer;
+    json_array_foreach(json_object_get(status, "members"), i, member)
+    {
+        json_array_foreach(json_object_get(member, "peers"), k, peer)
+        {
+            const json_t *holds = json_object_get(peer, "holds");
+            bool known = json_is_integer(json_object_get(peer, "expected_us"));
+            char name[160];
+            char count[CELL];
+            char p50[CELL];
+            char p99[CELL];
+            char max[CELL];
+            char expected[CELL] = "-";
+            if (!json_is_object(holds) || (k >= HOLDS_MAX && !is_set(peer, "slow"))) {
+                continue; /* the rest is in -o json */
+            }
+            snprintf(name, sizeof name, "%s/%s", cli_text(member, "group"),
+                     cli_text(peer, "member"));
+            snprintf(count, sizeof count, "%" PRIu64, number_of(holds, "count"));
+            const char *const cells[] = {
+                name,
+                count,
+                milliseconds(number_of(holds, "p50_us"), p50),
+                milliseconds(number_of(holds, "p99_us"), p99),
+                milliseconds(number_of(holds, "max_us"), max),
+                known ? milliseconds(number_of(peer, "expected_us"), expected) : expected,
+                is_set(peer, "slow") ? "slow: left out of rounds" : ""};
+            cli_table_add(table, cells);
+        }
+    }
+    return cli_table_print(table);
+}
+
 static int print_members(const json_t *status)
 {
-    static const char *const titles[] = {"MEMBER", "EPOCH",     "LEADER",
-                                         ">REACH", ">INTERVAL", "PEERS"};
-    struct cli_table *table = cli_table_new(6, titles);
+    static const char *const titles[] = {"MEMBER",    "EPOCH",  "LEADER", ">REACH",
+                                         ">INTERVAL", "POINTS", "PEERS"};
+    struct cli_table *table = cli_table_new(7, titles);
     size_t i;
     json_t *member;
     json_array_foreach(json_object_get(status, "members"), i, member)
@@ -102,6 +155,7 @@ static int print_members(const json_t *status)
         char epoch[CELL];
         char reach[CELL];
         char interval[CELL];
+        char points[160];
         char peers[512] = "";
         size_t used = 0;
         size_t k;
@@ -119,13 +173,18 @@ static int print_members(const json_t *status)
         snprintf(epoch, sizeof epoch, "%" PRIu64, number_of(member, "epoch"));
         snprintf(reach, sizeof reach, "%" PRIu64 "/%" PRIu64, number_of(member, "reach"),
                  number_of(member, "of"));
-        snprintf(interval, sizeof interval, "%" PRIu64 " ms", number_of(member, "interval_ms"));
+        uint64_t now_ms = number_of(member, "interval_now_ms");
+        bool longer = now_ms > number_of(member, "interval_ms");
+        snprintf(interval, sizeof interval, "%" PRIu64 " ms%s",
+                 longer ? now_ms : number_of(member, "interval_ms"), longer ? " (longer)" : "");
+        points_text(member, points, sizeof points);
         const char *leader = cli_text(member, "leader");
         const char *const cells[] = {name,
                                      is_set(member, "defined") ? epoch : "none yet",
                                      leader[0] != '\0' ? leader : "nobody",
                                      reach,
                                      interval,
+                                     points,
                                      peers};
         cli_table_add(table, cells);
     }
@@ -274,7 +333,9 @@ static int print_rounds(const json_t *status)
         if (is_set(round, "sealed")) {
             char last[CELL];
             const char *slowest = cli_text(round, "slowest");
-            snprintf(result, sizeof result, "sealed by all%s%s%s%s",
+            const char *label = cli_text(round, "label");
+            snprintf(result, sizeof result, "sealed by all%s%s%s%s%s%s%s",
+                     label[0] != '\0' ? " (" : "", label, label[0] != '\0' ? ")" : "",
                      slowest[0] != '\0' ? ", last " : "", slowest,
                      slowest[0] != '\0' ? " after " : "",
                      slowest[0] != '\0' ? milliseconds(number_of(round, "slowest_us"), last) : "");
@@ -324,6 +385,8 @@ static int status_run(int argc, char **argv)
     int status = print_members(answer);
     printf("\n");
     status = status != 0 ? status : print_disks(answer);
+    printf("\n");
+    status = status != 0 ? status : print_holds(answer);
     printf("\n");
     status = status != 0 ? status : print_rounds(answer);
     json_decref(answer);

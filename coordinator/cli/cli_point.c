@@ -26,6 +26,7 @@ enum {
     KEY_FROM,
     KEY_UNALIGNED,
     KEY_STORE,
+    KEY_SINGLE_VM,
     KEY_MASTER_KEY,
 };
 
@@ -34,6 +35,7 @@ struct point_options {
     const char *local;
     const char *argument; /* the group, or the point */
     bool failed;
+    bool single_vm;
     unsigned limit;
     const char *vm;
     const char *disk;
@@ -59,6 +61,9 @@ static error_t point_option(int key, char *arg, struct argp_state *state)
         return 0;
     case KEY_FAILED:
         o->failed = true;
+        return 0;
+    case KEY_SINGLE_VM:
+        o->single_vm = true;
         return 0;
     case KEY_LIMIT:
         o->limit = (unsigned)cli_number(state, "--limit", arg, 1, 10000);
@@ -144,10 +149,11 @@ static void missing(const json_t *point, char *ret, size_t size)
     snprintf(ret, size, "%zu of %zu", all - count, all);
 }
 
-static int print_points(const json_t *points)
+/* Of single VMs the column MEMBERS is VM: such a point is never one of the group. */
+static int print_points(const json_t *points, bool single_vm)
 {
-    static const char *const titles[] = {"POINT", "TIME",    "GROUP", "KIND",
-                                         "LABEL", "MEMBERS", "HOLD"};
+    const char *const titles[] = {
+        "POINT", "TIME", "GROUP", "KIND", "LABEL", single_vm ? "VM" : "MEMBERS", "HOLD"};
     size_t k;
     const json_t *point;
     struct cli_table *table = cli_table_new(7, titles);
@@ -164,7 +170,7 @@ static int print_points(const json_t *points)
                                      cli_text(point, "group"),
                                      cli_text(point, "kind"),
                                      cli_text(point, "label"),
-                                     members,
+                                     single_vm ? cli_text(point, "vm") : members,
                                      hold};
         cli_table_add(table, cells);
     }
@@ -196,6 +202,9 @@ static int point_list_run(int argc, char **argv)
 {
     static const struct argp_option list[] = {
         {"failed", KEY_FAILED, NULL, 0, "rounds that became no point, and why", 0},
+        {"single-vm", KEY_SINGLE_VM, NULL, 0,
+         "those of single VMs, taken while a strict group had none", 0},
+        {"vm", KEY_VM, "VM", 0, "with --single-vm: of that VM alone", 0},
         {"limit", KEY_LIMIT, "N", 0, "the newest N only (1 to 10000)", 0},
         {"local", KEY_LOCAL, "PATH", 0, "the coordinator's socket", 0},
         {0}};
@@ -203,8 +212,9 @@ static int point_list_run(int argc, char **argv)
         list,
         point_option,
         "[GROUP]",
-        "List recovery points, newest last. Label: full, partial, or unaligned (taken with the "
-        "hold switched off: no recovery point).",
+        "List recovery points of groups, newest last; with --single-vm those of single VMs, which "
+        "are never points of a group. Label: full, partial, single-vm, or unaligned (taken with "
+        "the hold switched off: no recovery point).",
         point_children,
         NULL,
         NULL};
@@ -212,9 +222,14 @@ static int point_list_run(int argc, char **argv)
     struct err err = {0};
     json_t *answer = NULL;
     argp_parse(&argp, argc, argv, 0, NULL, &o);
+    if (o.vm != NULL && !o.single_vm) {
+        err_set(&err, TIDE_ERR_USAGE, "--vm is for --single-vm: points of a group are of all VMs");
+        return cli_fail(&err, NULL);
+    }
     json_t *request =
-        json_pack("{s:s, s:s, s:I}", "command", o.failed ? "round-list" : "point-list", "group",
-                  o.argument == NULL ? "" : o.argument, "limit", (json_int_t)o.limit);
+        json_pack("{s:s, s:s, s:I, s:b, s:s}", "command", o.failed ? "round-list" : "point-list",
+                  "group", o.argument == NULL ? "" : o.argument, "limit", (json_int_t)o.limit,
+                  "single_vm", o.single_vm, "vm", o.vm == NULL ? "" : o.vm);
     int rc = local_call(o.local, request, CALL_MS, &answer, &err);
     json_decref(request);
     if (rc < 0) {
@@ -225,7 +240,11 @@ static int point_list_run(int argc, char **argv)
         return cli_json_print(answer);
     }
     rc = o.failed ? print_rounds(json_object_get(answer, "rounds"))
-                  : print_points(json_object_get(answer, "points"));
+                  : print_points(json_object_get(answer, "points"), o.single_vm);
+    if (rc == 0 && !o.failed && !o.single_vm && number_of(answer, "single_vm_points") > 0) {
+        printf("%" JSON_INTEGER_FORMAT " points of single VMs are not listed here: --single-vm\n",
+               number_of(answer, "single_vm_points"));
+    }
     json_decref(answer);
     return rc;
 }
@@ -246,6 +265,9 @@ static int print_point(const json_t *point)
            cli_text(point, "point"), cli_text(point, "group"), number_of(point, "epoch"),
            cli_text(point, "time"), cli_text(point, "kind"), cli_text(point, "scope"),
            cli_text(point, "label"), cli_text(point, "cut"));
+    if (cli_text(point, "vm")[0] != '\0') {
+        printf("vm       %s alone: this is no point of the group\n", cli_text(point, "vm"));
+    }
     json_array_foreach(json_object_get(point, "missing"), k, name)
     {
         printf("missing  %s\n", json_string_value(name));

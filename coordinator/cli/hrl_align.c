@@ -191,11 +191,14 @@ static void feed_stream(struct folder *folder, struct align *align, const struct
                                     round_answer_name(whole), "problem", err.text));
 }
 
-static const char *label_of(const struct align_round *round)
+static const char *label_of(const struct folder *folder, const struct align_round *round)
 {
-    if (round->unaligned)
-        return "unaligned";
-    return round->answer != ROUND_ANSWER_YES ? "" : round->partial ? "partial" : "full";
+    const struct definition *definition = NULL;
+    for (size_t i = 0; i < folder->definition_count; i++) {
+        if (epoch_equal(&folder->definitions[i]->epoch, &round->order.epoch))
+            definition = folder->definitions[i];
+    }
+    return align_label_name(align_label(round, definition));
 }
 
 /* Member and disk of a stream where a definition of the round's epoch is here, else its id. */
@@ -237,8 +240,8 @@ static json_t *round_json(const struct folder *folder, const struct align_round 
     }
     return json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:i, s:i, s:s, s:s, s:o}", "round",
                      id_hex(&round->order.round, hex), "answer", round_answer_name(round->answer),
-                     "label", label_of(round), "why", align_why_text(round->why), "where", where,
-                     "epoch", (json_int_t)round->order.epoch.number, "scope",
+                     "label", label_of(folder, round), "why", align_why_text(round->why), "where",
+                     where, "epoch", (json_int_t)round->order.epoch.number, "scope",
                      round_scope_name(round->order.scope), "kind",
                      round_kind_name(round->order.kind), "set", (int)set_size(&round->order.set),
                      "disks", (int)round->order.set.count, "time", when, "judged_by",
@@ -264,7 +267,7 @@ static int print_rounds(const struct folder *folder, const struct align *align)
                       (const char *const[]){
                           id_hex(&r->order.round, hex), when, round_scope_name(r->order.scope),
                           round_kind_name(r->order.kind), set, r->defined ? "definition" : "set",
-                          round_answer_name(r->answer), label_of(r), where,
+                          round_answer_name(r->answer), label_of(folder, r), where,
                           r->answer == ROUND_ANSWER_YES ? "" : align_why_text(r->why)});
         undefined = undefined || !r->defined;
     }

@@ -65,13 +65,19 @@ static const char *time_text(uint64_t wall_ns, char ret[TIME_TEXT])
     return ret;
 }
 
-/* "full", "partial"; "" where the rule did not say yes. */
+/* "full", "partial", "single-vm"; "" where the rule did not say yes. */
 static const char *label_of(const struct evidence *e)
 {
     if (e->round == NULL || e->round->answer != ROUND_ANSWER_YES) {
         return "";
     }
-    return e->round->partial ? "partial" : "full";
+    return align_label_name(align_label(e->round, e->definition));
+}
+
+/* Of a single VM's point nobody else is missing. */
+static bool is_single(const struct evidence *e)
+{
+    return e->order.scope == ROUND_SCOPE_MEMBER;
 }
 
 static unsigned counted(const struct evidence *e)
@@ -100,9 +106,22 @@ static bool judged(const struct evidence *e)
 
 static const char *member_text(const struct evidence *e, unsigned k)
 {
-    return !e->members[k].counted ? "missing"
+    return !e->members[k].counted ? is_single(e) ? "not in it" : "missing"
            : !judged(e)           ? "not judged"
                                   : evidence_verdict_text(e->members[k].verdict);
+}
+
+/* The longest hold of its disks, as their seals say, and, if it attests them, as it says itself. */
+static uint64_t hold_of(const struct evidence *e, unsigned member)
+{
+    const struct definition_member *m = &e->definition->members[member];
+    uint64_t longest_us = 0;
+    for (unsigned k = 0; e->round != NULL && k < m->disk_count; k++) {
+        const struct align_entry *entry =
+            align_entry(e->round, &e->definition->disks[m->disk_first + k].stream);
+        longest_us = entry != NULL && entry->hold_us > longest_us ? entry->hold_us : longest_us;
+    }
+    return longest_us;
 }
 
 static json_t *members_json(const struct evidence *e)
@@ -117,11 +136,11 @@ static json_t *members_json(const struct evidence *e)
             time_text(m->signed_ns, when);
             id_hex(&m->stream, stream);
         }
-        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:s}", "member",
-                                              d->name.s, "identity", d->identity, "verdict",
-                                              member_text(e, k), "signer", m->signer, "signed",
-                                              when, "stream", stream, "lsn", (json_int_t)m->lsn,
-                                              "wrong", m->wrong.text));
+        json_array_append_new(
+            list, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:s}", "member", d->name.s,
+                            "identity", d->identity, "verdict", member_text(e, k), "signer",
+                            m->signer, "signed", when, "stream", stream, "lsn", (json_int_t)m->lsn,
+                            "hold_us", (json_int_t)hold_of(e, k), "wrong", m->wrong.text));
     }
     return list;
 }
@@ -135,10 +154,10 @@ static int print_json(const struct evidence *e)
         hash_hex(&e->round->cut, cut);
     }
     return cli_json_print(json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:i, s:I, s:I, s:o}", "point",
+        "{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:i, s:I, s:I, s:o}", "point",
         id_hex(&e->order.round, id), "verdict", evidence_verdict_text(e->verdict), "wrong",
-        e->wrong.text, "label", label_of(e), "group",
-        e->definition == NULL ? "" : e->definition->group_name.s, "epoch",
+        e->wrong.text, "label", label_of(e), "scope", round_scope_name((unsigned)e->order.scope),
+        "group", e->definition == NULL ? "" : e->definition->group_name.s, "epoch",
         (json_int_t)e->order.epoch.number, "epoch_hash", hash_hex(&e->order.epoch.hash, epoch),
         "cut", cut, "streams", (int)e->streams, "segments", (json_int_t)e->segments, "bytes",
         (json_int_t)e->bytes, "members", members_json(e)));
@@ -146,15 +165,20 @@ static int print_json(const struct evidence *e)
 
 static int print_members(const struct evidence *e)
 {
-    static const char *const titles[] = {"MEMBER", "IDENTITY", "SIGNED", "ATTESTED"};
-    struct cli_table *table = cli_table_new(4, titles);
+    static const char *const titles[] = {"MEMBER", "IDENTITY", "SIGNED", ">HOLD", "ATTESTED"};
+    struct cli_table *table = cli_table_new(5, titles);
     for (unsigned k = 0; k < e->definition->member_count; k++) {
         char when[TIME_TEXT] = "-";
         if (e->members[k].verdict == EVIDENCE_YES) {
             time_text(e->members[k].signed_ns, when);
         }
+        char hold[32] = "-";
+        if (e->members[k].counted) {
+            snprintf(hold, sizeof(hold), "%.1f ms", (double)hold_of(e, k) / 1000.0);
+        }
         const char *const cells[] = {e->definition->members[k].name.s,
-                                     e->definition->members[k].identity, when, member_text(e, k)};
+                                     e->definition->members[k].identity, when, hold,
+                                     member_text(e, k)};
         cli_table_add(table, cells);
     }
     return cli_table_print(table);
@@ -175,11 +199,13 @@ static int print_table(const struct evidence *e, const struct verify_options *o)
            e->definition->group_name.s, e->order.epoch.number, e->streams, e->segments,
            cli_bytes(e->bytes, bytes));
     if (judged(e)) {
-        printf("label     %s, %u of %u members\nrule      yes: definition, set, holds, seals; H is "
-               "the hash of the bookmarks\ncut       %s\nattested  by %u of %u: signature, chain "
-               "to '%s' at the time that the signer gives, identity, contents\n",
-               label_of(e), counted(e), (unsigned)e->definition->member_count,
-               hash_hex(&e->round->cut, cut), attested(e), counted(e), o->ca);
+        printf(
+            "label     %s, %u of %u members%s\nrule      yes: definition, set, holds, seals; H is "
+            "the hash of the bookmarks\ncut       %s\nattested  by %u of %u: signature, chain "
+            "to '%s' at the time that the signer gives, identity, contents\n",
+            label_of(e), counted(e), (unsigned)e->definition->member_count,
+            is_single(e) ? ": it is no point of the group" : "", hash_hex(&e->round->cut, cut),
+            attested(e), counted(e), o->ca);
     } else {
         printf("rule      not yes, so attestations were not looked at\n");
     }

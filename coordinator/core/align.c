@@ -80,6 +80,50 @@ const char *align_why_text(enum align_why why)
     return why_texts[why];
 }
 
+static const char *const label_names[] = {
+#define X(name, text) text,
+    TIDE_ALIGN_LABELS(X)
+#undef X
+};
+
+const char *align_label_name(enum align_label label)
+{
+    TIDE_CHECK((size_t)label < sizeof label_names / sizeof label_names[0]);
+    return label_names[label];
+}
+
+int align_single(const struct round_order *order, const struct definition *definition)
+{
+    int found = -1;
+    if (order->scope != ROUND_SCOPE_MEMBER || order->set.count != definition->disk_count) {
+        return -1;
+    }
+    for (unsigned m = 0; m < definition->member_count; m++) {
+        if (definition_set_has_member(definition, m, &order->set)) {
+            if (found >= 0 || set_size(&order->set) != definition->members[m].disk_count) {
+                return -1;
+            }
+            found = (int)m;
+        }
+    }
+    return found;
+}
+
+enum align_label align_label(const struct align_round *round, const struct definition *definition)
+{
+    if (round->unaligned) {
+        return ALIGN_LABEL_UNALIGNED;
+    }
+    if (round->answer != ROUND_ANSWER_YES) {
+        return ALIGN_LABEL_NONE;
+    }
+    if (round->order.scope == ROUND_SCOPE_MEMBER && !PLANTED(SINGLE_AS_GROUP)) {
+        bool single = definition == NULL || align_single(&round->order, definition) >= 0;
+        return single ? ALIGN_LABEL_SINGLE_VM : ALIGN_LABEL_NONE;
+    }
+    return round->partial ? ALIGN_LABEL_PARTIAL : ALIGN_LABEL_FULL;
+}
+
 static size_t bucket_of(const struct id *id)
 {
     uint32_t h = 2166136261U; /* FNV-1a */

@@ -98,7 +98,8 @@ struct align_round {
     enum round_answer answer; /* YES: a recovery point. YES and NO are final */
     bool unaligned;           /* answer NO, since the hold was switched off for all of it, and the
                                  rule says yes in every other way: verdict `unaligned` */
-    bool partial;             /* the set is not all disks of the definition */
+    bool partial;             /* the set is not all disks of the definition; what the round is
+                                 called is align_label()'s affair */
     bool defined;             /* judged with the definition; else by set and bookmarks alone */
     enum align_why why;       /* of NO (not unaligned) and UNKNOWN: the first reason, ... */
     struct id where;          /* ... and the stream it comes from; zero: of the round as a whole */
@@ -141,6 +142,28 @@ const struct align_round *align_at(const struct align *align, size_t index);
 /* The round of that id; where several orders share it: a YES before an UNKNOWN before a NO, the
  * oldest of those. NULL: not known (never seen, or dropped). */
 const struct align_round *align_find(const struct align *align, const struct id *round);
+
+/* What a round is called, by scope, set and answer. X(NAME, text for people and JSON) */
+#define TIDE_ALIGN_LABELS(X)                                                                       \
+    X(NONE, "")               /* no point */                                                       \
+    X(FULL, "full")           /* of the group: all disks of the definition */                      \
+    X(PARTIAL, "partial")     /* of the group: not all of them */                                  \
+    X(SINGLE_VM, "single-vm") /* of one VM, taken by itself: never a point of the group */         \
+    X(UNALIGNED, "unaligned") /* of either scope, taken with the hold switched off: no point */
+
+enum align_label {
+#define X(name, text) ALIGN_LABEL_##name,
+    TIDE_ALIGN_LABELS(X)
+#undef X
+};
+const char *align_label_name(enum align_label label);
+
+/* definition: of the round's epoch, or NULL where it is not here. With it a round of scope `member`
+ * is a single VM's only if its set is all disks of exactly one member; else it is none. */
+enum align_label align_label(const struct align_round *round, const struct definition *definition);
+
+/* The member whose disks alone are the set of that scope `member` round, or -1. */
+int align_single(const struct round_order *order, const struct definition *definition);
 
 /* The entry of a stream in a round, or NULL. */
 const struct align_entry *align_entry(const struct align_round *round, const struct id *stream);

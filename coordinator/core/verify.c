@@ -43,6 +43,12 @@ int verify_round(const struct align_round *round, const struct definition *defin
 {
     TIDE_CHECK(round->defined || round->answer != ROUND_ANSWER_YES);
     char hex[TIDE_ID_HEX];
+    if (round->answer == ROUND_ANSWER_YES && align_label(round, definition) == ALIGN_LABEL_NONE) {
+        return err_set(err, TIDE_ERR_FAILED,
+                       "round %s has scope member, and its set is not all disks of one member; it "
+                       "is no point: take another",
+                       id_hex(&round->order.round, hex));
+    }
     if (round->answer == ROUND_ANSWER_YES) {
         return 0;
     }

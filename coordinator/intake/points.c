@@ -37,6 +37,7 @@ struct commit {
     char id[TIDE_ID_HEX];
     struct name group;
     const char *label;
+    struct name vm; /* whose single-VM point, or round, it is; empty: the group's */
     uint64_t wall_ns;
     char *json;
     struct tagging *tags;
@@ -122,27 +123,45 @@ static json_t *member_object(const struct align_round *round, const struct defin
 {
     const struct definition_member *m = &d->members[member];
     json_t *disks = json_array();
+    uint64_t longest_us = 0;
+    uint64_t held = 0;
     bool all = true;
     for (unsigned k = 0; k < m->disk_count; k++) {
         unsigned index = m->disk_first + k;
         const struct align_entry *e = align_entry(round, &d->disks[index].stream);
         if (e != NULL && set_has(&round->order.set, index)) {
             all = json_array_append_new(disks, disk_object(e, &d->disks[index])) == 0 && all;
+            longest_us = e->hold_us > longest_us ? e->hold_us : longest_us;
+            held += e->writes_held;
         }
     }
     if (!all) {
         json_decref(disks);
         return NULL;
     }
-    return json_pack("{s:s, s:o}", "member", m->name.s, "disks", disks);
+    return json_pack("{s:s, s:I, s:I, s:o}", "member", m->name.s, "hold_us", (json_int_t)longest_us,
+                     "writes_held", (json_int_t)held, "disks", disks);
 }
 
-static const char *label_of(const struct align_round *round)
+/* A yes of the rule that may be called a point, or one without the hold. */
+static bool is_point(const struct align_round *round, const struct definition *definition)
 {
-    if (round->unaligned) {
-        return "unaligned";
+    return align_label(round, definition) != ALIGN_LABEL_NONE;
+}
+
+/* The VM that a round of scope `member` is of; where it is not of exactly one, of its first stream.
+ * Empty: it is of the group. */
+static struct name vm_of(const struct align_round *round, const struct definition *definition)
+{
+    struct name none = {{0}};
+    int disk = -1;
+    if (round->order.scope != ROUND_SCOPE_MEMBER || definition == NULL) {
+        return none;
     }
-    return round->partial ? "partial" : "full";
+    for (size_t k = 0; disk < 0 && k < round->entry_count; k++) {
+        disk = definition_find_stream(definition, &round->entries[k].mark.stream);
+    }
+    return disk < 0 ? none : definition->members[definition->disks[disk].member].name;
 }
 
 char *points_object(const struct align_round *round, const struct definition *definition,
@@ -152,7 +171,8 @@ char *points_object(const struct align_round *round, const struct definition *de
     char cut[TIDE_HASH_HEX];
     char epoch[TIDE_HASH_HEX];
     char when[40];
-    TIDE_CHECK(round->answer == ROUND_ANSWER_YES || round->unaligned);
+    TIDE_CHECK(is_point(round, definition));
+    bool group = round->order.scope == ROUND_SCOPE_GROUP;
     uint64_t wall = wall_of(round);
     json_t *members = json_array();
     json_t *missing = json_array();
@@ -160,19 +180,20 @@ char *points_object(const struct align_round *round, const struct definition *de
     for (unsigned k = 0; k < definition->member_count; k++) {
         if (definition_set_has_member(definition, k, &round->order.set)) {
             all = json_array_append_new(members, member_object(round, definition, k)) == 0 && all;
-        } else {
+        } else if (group) { /* of one VM's point nobody is missing */
             const char *name = definition->members[k].name.s;
             all = json_array_append_new(missing, json_string(name)) == 0 && all;
         }
     }
     json_t *o =
-        json_pack("{s:s, s:s, s:I, s:s, s:s, s:I, s:s, s:s, s:s, s:o, s:o, s:s}", "point",
+        json_pack("{s:s, s:s, s:I, s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:o, s:o, s:s}", "point",
                   id_hex(&round->order.round, id), "group", definition->group_name.s, "epoch",
                   (json_int_t)round->order.epoch.number, "epoch_hash",
                   hash_hex(&round->order.epoch.hash, epoch), "time", iso(wall, when), "wall_ns",
                   (json_int_t)wall, "kind", round_kind_name((unsigned)round->order.kind), "scope",
-                  round_scope_name((unsigned)round->order.scope), "label", label_of(round),
-                  "members", members, "missing", missing, "cut", hash_hex(&round->cut, cut));
+                  round_scope_name((unsigned)round->order.scope), "vm", vm_of(round, definition).s,
+                  "label", align_label_name(align_label(round, definition)), "members", members,
+                  "missing", missing, "cut", hash_hex(&round->cut, cut));
     char *text = !all ? NULL : jsontext_write(o, JSON_INDENT(1));
     json_decref(o);
     *ret_wall_ns = wall;
@@ -192,12 +213,16 @@ char *points_failed(const struct align_round *round, const struct definition *de
         member = definition->members[definition->disks[at].member].name.s;
         disk = definition->disks[at].name.s;
     }
-    json_t *o = json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:s}", "round",
-                          id_hex(&round->order.round, id), "group", group, "epoch",
-                          (json_int_t)round->order.epoch.number, "time", iso(wall, when), "kind",
-                          round_kind_name((unsigned)round->order.kind), "scope",
-                          round_scope_name((unsigned)round->order.scope), "reason",
-                          align_why_text(round->why), "member", member, "disk", disk);
+    const char *why = round->answer == ROUND_ANSWER_YES
+                          ? "its scope is one VM, and its set is not all disks of one"
+                          : align_why_text(round->why);
+    json_t *o =
+        json_pack("{s:s, s:s, s:I, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "round",
+                  id_hex(&round->order.round, id), "group", group, "epoch",
+                  (json_int_t)round->order.epoch.number, "time", iso(wall, when), "kind",
+                  round_kind_name((unsigned)round->order.kind), "scope",
+                  round_scope_name((unsigned)round->order.scope), "vm", vm_of(round, definition).s,
+                  "reason", why, "member", member, "disk", disk);
     char *text = jsontext_write(o, JSON_COMPACT);
     json_decref(o);
     *ret_wall_ns = wall;
@@ -252,7 +277,8 @@ static int commit_point(struct commit *c, struct err *err)
                                 .group = c->group.s,
                                 .label = c->label,
                                 .wall_ns = c->wall_ns,
-                                .json = c->json};
+                                .json = c->json,
+                                .vm = c->vm.s};
     uint8_t *there = NULL;
     size_t size = 0;
     if (c->healing && object_get(root, relative, POINT_MAX, &there, &size, NULL) == 0) {
@@ -271,8 +297,11 @@ static int commit_point(struct commit *c, struct err *err)
 static int commit_run(struct commit *c, struct err *err)
 {
     if (c->failed) {
-        struct catalog_round row = {
-            .round = c->id, .group = c->group.s, .wall_ns = c->wall_ns, .json = c->json};
+        struct catalog_round row = {.round = c->id,
+                                    .group = c->group.s,
+                                    .wall_ns = c->wall_ns,
+                                    .json = c->json,
+                                    .vm = c->vm.s};
         return catalog_put_round(c->points->catalog, &row, err);
     }
     return commit_point(c, err);
@@ -345,11 +374,11 @@ static struct commit *commit_new(struct points *p, const struct group *g,
                                  const struct align_round *round, struct err *err)
 {
     const struct definition *d = NULL;
-    bool point = round->answer == ROUND_ANSWER_YES || round->unaligned;
     if (registry_definition(p->registry, &round->order.group, &round->order.epoch, &d, err) < 0 &&
-        point) {
+        (round->answer == ROUND_ANSWER_YES || round->unaligned)) {
         return NULL;
     }
+    bool point = is_point(round, d);
     struct commit *c = calloc(1, sizeof(*c));
     if (c == NULL) {
         err_set(err, TIDE_ERR_LIMIT, "no memory to commit a round");
@@ -359,7 +388,8 @@ static struct commit *commit_new(struct points *p, const struct group *g,
     c->failed = !point;
     c->healing = p->recovering;
     c->group = g->name;
-    c->label = label_of(round);
+    c->label = align_label_name(align_label(round, d));
+    c->vm = vm_of(round, d);
     id_hex(&round->order.round, c->id);
     c->json = point ? points_object(round, d, &c->wall_ns)
                     : points_failed(round, d, g->name.s, &c->wall_ns);
@@ -670,7 +700,8 @@ static int refill_one(struct points *p, const char *group, const char *name, str
                                 .label = json_string_value(json_object_get(o, "label")),
                                 .wall_ns =
                                     (uint64_t)json_integer_value(json_object_get(o, "wall_ns")),
-                                .json = (const char *)text};
+                                .json = (const char *)text,
+                                .vm = json_string_value(json_object_get(o, "vm"))};
     int rc = 0;
     if (row.point == NULL || row.group == NULL || row.label == NULL) {
         log_error("'%s' is not a point's object; passed over", relative);

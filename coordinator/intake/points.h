@@ -4,8 +4,9 @@
  * is tagged in the manifest of each of its streams, then becomes one object that names them all
  * (STORE/points/<group>/<round>.json), then a row of the catalog. A crash between any two of these
  * is healed at the next start, since the streams say it all. A round that becomes none is a row of
- * the catalog with the reason and the member. One taken without the hold is kept as an object with
- * label `unaligned`, so that it can be exported and judged; it is no recovery point.
+ * the catalog with the reason and the member. A round of scope `member` becomes a single-VM point,
+ * with the VM's name, and is never one of the group. One taken without the hold is kept as an
+ * object with label `unaligned`, so that it can be exported and judged; it is no recovery point.
  *
  * All functions but points_extract() are the loop thread's. Commits run on the pool; one that fails
  * (full disk, no memory) is tried again every second. */
@@ -59,7 +60,7 @@ int points_state(struct points *points, const struct id *round, struct intake_po
 char *points_object(const struct align_round *round, const struct definition *definition,
                     uint64_t *ret_wall_ns);
 
-/* Likewise for a round that is no point: {"round", "group", "epoch", "time", "kind", "scope",
+/* Likewise for a round that is no point: {"round", "group", "epoch", "time", "kind", "scope", "vm",
  * "reason", "member", "disk"}; definition may be NULL. */
 char *points_failed(const struct align_round *round, const struct definition *definition,
                     const char *group, uint64_t *ret_wall_ns);

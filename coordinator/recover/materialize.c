@@ -157,6 +157,12 @@ static int find_part(const json_t *point, const char *member, const char *disk, 
             return 0;
         }
     }
+    if (!known && text_of(point, "vm")[0] != '\0') {
+        return err_set(err, TIDE_ERR_NOT_FOUND,
+                       "point '%s' is of VM '%s' alone and has nothing of '%s'; it cannot recover "
+                       "the group: take one that `tidemark point list` shows",
+                       text_of(point, "point"), text_of(point, "vm"), member);
+    }
     if (!known) {
         return err_set(err, TIDE_ERR_NOT_FOUND, "point '%s' has no member '%s'%s",
                        text_of(point, "point"), member,

@@ -3,6 +3,8 @@
 
 #include "common/core/check.h"
 #include "common/core/planted.h"
+#include "participant/core/leader_alone.h"
+#include "participant/core/leader_pace.h"
 #include "participant/core/leader_requests.h"
 #include "participant/core/leader_round.h"
 
@@ -86,6 +88,9 @@ static void compose_heartbeat(struct leader *l)
     const struct definition_member *self = &l->definition->members[l->self];
     msg->heartbeat.reach = l->reach;
     msg->heartbeat.yield_round = l->yield_round;
+    msg->heartbeat.lack = l->own_lack.reason;
+    msg->heartbeat.lack_member = l->own_lack.member;
+    msg->heartbeat.alone = l->own_leave;
     msg->heartbeat.tap_count = self->disk_count;
     memcpy(msg->heartbeat.taps, &l->taps[self->disk_first],
            self->disk_count * sizeof msg->heartbeat.taps[0]);
@@ -116,6 +121,7 @@ static void forget_peer(struct leader *l, unsigned member)
 {
     const struct definition_member *m = &l->definition->members[member];
     l->peers[member].heard = false;
+    leader_pace_forget_member(l, member); /* it was not slow: it was not there */
     for (unsigned i = 0; i < m->disk_count; i++) {
         l->taps[m->disk_first + i].incarnation = 0;
         l->taps[m->disk_first + i].whole = false;
@@ -191,6 +197,8 @@ static void on_heartbeat(struct leader *l, unsigned member, const struct msg *ms
     peer->version_max = msg->head.version_max;
     peer->features = msg->head.features;
     peer->epoch = msg->head.epoch;
+    peer->lack = (struct lack){heartbeat->lack, heartbeat->lack_member};
+    peer->leave = heartbeat->alone;
     const struct definition_member *m = &l->definition->members[member];
     for (unsigned i = 0; i < m->disk_count; i++) {
         struct msg_tap *tap = &l->taps[m->disk_first + i];
@@ -214,8 +222,10 @@ static void on_sum(struct leader *l, unsigned member, const struct msg *msg)
     leader_round_told(l, true);
     l->told.own = false;
     l->told.leader = member;
+    l->told.full = msg->sum.member_count == l->definition->member_count; /* sets go by member */
     l->told.sum = msg->sum;
     leader_round_count_hold(l, &msg->sum, l->policy.hold_us_max);
+    leader_pace_ended(l, &msg->sum);
     leader_put(l, &(struct leader_effect){.type = LEADER_ROUND, .round = &l->told});
 }
 
@@ -311,12 +321,16 @@ static void on_definition(struct leader *l, const struct definition *definition,
     l->fails = 0;
     l->back_off_us = 0;
     leader_round_forget_retry(l);
+    leader_alone_forget(l);
+    leader_pace_forget(l);
+    memset(l->holds, 0, sizeof l->holds);
     l->yield_round = (struct id){{0}};
     if (l->leads >= 0) {
         l->leads = -1;
         leader_put(l, &(struct leader_effect){.type = LEADER_CHANGE, .leads = -1});
     }
     if (definition == NULL) {
+        l->lack = (struct lack){.reason = ROUND_REASON_NONE};
         leader_requests_decline(l);
         return;
     }
@@ -353,6 +367,7 @@ static void on_policy(struct leader *l, const struct policy *policy)
     l->policy = *policy;
     uint64_t latest = l->now_us + policy->interval_ms * 1000;
     l->due_us = l->due_us > latest ? latest : l->due_us;
+    l->alone_due_us = l->alone_due_us > latest ? latest : l->alone_due_us;
     l->back_off_us = 0;
 }
 
@@ -379,6 +394,7 @@ static void look_around(struct leader *l)
     leader_round_forget_retry(l);
     if (leader_leading(l)) {
         l->fails = 0;
+        leader_pace_forget(l);
         l->due_us = l->now_us + (l->policy.missing == POLICY_MISSING_STRICT ? START_STRICT_US
                                                                             : START_PARTIAL_US);
     }
@@ -389,8 +405,9 @@ static void look_around(struct leader *l)
 /* When the next round may begin; UINT64_MAX: not here, or not before this one is over. */
 static uint64_t next_round_us(const struct leader *l)
 {
-    bool busy = l->running.phase == PHASE_HOLDING ||
-                (l->running.phase == PHASE_SEALING && !PLANTED(OVERLAP));
+    bool busy =
+        l->running.phase == PHASE_HOLDING ||
+        (l->running.phase == PHASE_SEALING && !leader_alone_gives_way(l) && !PLANTED(OVERLAP));
     if (!leader_leading(l) || busy) {
         return UINT64_MAX;
     }
@@ -418,19 +435,32 @@ static void on_tick(struct leader *l, const struct id *random)
     }
     if (l->now_us >= next_round_us(l)) {
         bool due = l->now_us >= l->due_us;
-        l->due_us += due ? l->policy.interval_ms * 1000 : 0;
+        uint64_t interval_us = leader_pace_interval_us(l);
+        l->due_us += due ? interval_us : 0;
         if (leader_requests_waiting(l) ||
             l->due_us <= l->now_us) { /* a round asked for counts as one */
-            l->due_us = l->now_us + l->policy.interval_ms * 1000;
+            l->due_us = l->now_us + interval_us;
         }
         if (due) {
             l->retries = 0;
         }
         l->retry_us = 0;
+        if (leader_alone_gives_way(l)) {
+            leader_round_told(l, true);
+            leader_round_end(l);
+        }
         if (leader_requests_waiting(l) || share_allows(&l->share, l->now_us)) {
             leader_round_begin(l, random);
         } else {
-            leader_round_spare(l);
+            leader_round_spare(l, ROUND_SCOPE_GROUP);
+        }
+    }
+    if (l->now_us >= leader_alone_next_us(l)) { /* the id is free: no round is under way */
+        leader_alone_begun(l);
+        if (share_allows(&l->share, l->now_us)) {
+            leader_round_begin_alone(l, random);
+        } else {
+            leader_round_spare(l, ROUND_SCOPE_MEMBER);
         }
     }
 }
@@ -469,6 +499,9 @@ void leader_step(struct leader *l, const struct leader_event *event,
     }
     if (l->definition != NULL) {
         look_around(l);
+        if (event->type != LEADER_MESSAGE || l->running.phase != PHASE_HOLDING) {
+            leader_alone_look(l); /* not while the group is held: it goes through all taps */
+        }
         send_heartbeats(l);
     }
     l->outbox = NULL;
@@ -487,6 +520,7 @@ uint64_t leader_wake_us(const struct leader *l)
     uint64_t at = l->heartbeat_us +
                   (l->heartbeat_due ? TIDE_LEADER_HEARTBEAT_MIN_US : TIDE_LEADER_HEARTBEAT_US);
     at = sooner(at, next_round_us(l));
+    at = sooner(at, leader_alone_wake_us(l));
     if (l->running.phase != PHASE_IDLE) {
         at = sooner(at, l->running.deadline_us);
     }
@@ -507,6 +541,33 @@ int leader_leads(const struct leader *l)
 unsigned leader_reach(const struct leader *l)
 {
     return l->definition == NULL ? 0 : l->reach;
+}
+
+struct leader_holds leader_holds(const struct leader *l, unsigned member)
+{
+    if (l->definition == NULL || member >= l->definition->member_count) {
+        return (struct leader_holds){0};
+    }
+    return (struct leader_holds){.holds = spread_view(&l->holds[member]),
+                                 .answers = pace_answers(&l->pace, member),
+                                 .answer_us = pace_answer_us(&l->pace, member),
+                                 .expected_us = pace_expected_us(&l->pace, member),
+                                 .slow = leader_pace_slow(l, member)};
+}
+
+struct leader_share leader_share(const struct leader *l)
+{
+    return (struct leader_share){.held_us = share_held_us(&l->share, l->now_us),
+                                 .limit_us = TIDE_SHARE_LIMIT_US,
+                                 .interval_us = leader_pace_interval_us(l)};
+}
+
+struct leader_lack leader_lack(const struct leader *l)
+{
+    return (struct leader_lack){.reason = l->lack.reason,
+                                .member = l->lack.member,
+                                .strict = l->lack_strict,
+                                .alone = l->alone};
 }
 
 bool leader_hears(const struct leader *l, unsigned member)

@@ -1,11 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* leader_own: the leader's state and its means to speak, for leader.c (events, heartbeats, who
- * leads), leader_requests.c and leader_round.c alone. Everybody else has leader.h. */
+ * leads), leader_requests.c, leader_round.c, leader_alone.c and leader_pace.c alone. Everybody else
+ * has leader.h.
+ */
 #ifndef TIDE_PARTICIPANT_CORE_LEADER_OWN_H
 #define TIDE_PARTICIPANT_CORE_LEADER_OWN_H
 
 #include "participant/core/leader.h"
+#include "participant/core/pace.h"
 #include "participant/core/share.h"
+
+struct lack {                 /* what keeps rounds from being of all members */
+    enum round_reason reason; /* NONE: nothing */
+    struct name member;       /* where; empty: nowhere in particular */
+};
 
 struct peer {
     bool up;
@@ -18,6 +26,8 @@ struct peer {
     uint32_t version_max;
     uint64_t features;
     struct epoch epoch;
+    struct lack lack; /* as it says */
+    bool leave;       /* it lets those whom it leads go alone */
 };
 
 enum phase {
@@ -92,8 +102,29 @@ struct leader {
     unsigned retries;      /* in a row, so far */
     struct share share;    /* of time that the group was held, whoever led */
     unsigned fails;        /* rounds failed in a row */
+
+    /* leader_pace.c */
+    struct pace pace;                      /* of members, while leading */
+    uint64_t trial_us;                     /* the slow are tried again; 0: nobody is */
+    unsigned trials;                       /* of them, so far, without avail */
+    struct spread holds[TIDE_MEMBERS_MAX]; /* of members, under this definition, whoever led */
+
     uint64_t yield_until_us;
     struct id yield_round; /* zero: does not yield */
+
+    /* leader_alone.c */
+    struct lack seen;       /* a candidate's own look, as of now */
+    uint64_t seen_us;       /* since when it sees any */
+    struct lack own_lack;   /* what heartbeats tell: `seen`, once it has lasted */
+    bool own_leave;         /* likewise: those whom it leads may go alone */
+    uint64_t own_leave_us;  /* when it last ended; 0: never yet */
+    struct lack lack;       /* what counts for this member, as last given out */
+    bool lack_strict;       /* the policy was strict then */
+    uint64_t leaderless_us; /* since when nobody leads; 0: somebody does */
+    bool alone;             /* this member goes on alone */
+    uint64_t alone_due_us;
+    uint64_t group_gap_us; /* nobody goes alone before: a round of the group has just ended */
+    unsigned alone_retries;
 
     struct running running;
     struct request requests[TIDE_LEADER_TAKES_MAX];

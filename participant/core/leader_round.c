@@ -5,6 +5,8 @@
 #include "common/core/planted.h"
 #include "common/hrl/record.h"
 #include "participant/core/gate.h"
+#include "participant/core/leader_alone.h"
+#include "participant/core/leader_pace.h"
 #include "participant/core/leader_requests.h"
 
 #include <stdio.h>
@@ -31,7 +33,9 @@ static void tell_round(struct leader *l)
 {
     struct leader_round *told = &l->told;
     leader_put(l, &(struct leader_effect){.type = LEADER_ROUND, .round = told});
-    leader_requests_settle(l);
+    if (told->scope == ROUND_SCOPE_GROUP) {
+        leader_requests_settle(l);
+    }
 }
 
 static void set_wrong(struct leader *l, enum round_reason reason, unsigned member, const char *text)
@@ -48,6 +52,7 @@ void leader_round_told(struct leader *l, bool began)
     memset(told, 0, sizeof *told);
     told->began = began;
     told->own = true;
+    told->scope = ROUND_SCOPE_GROUP;
     told->leader = l->self;
 }
 
@@ -70,8 +75,10 @@ static void learn_from(struct leader *l)
         l->retries = 0;
         return;
     }
-    l->fails++;
-    bool contended = sum->reason == ROUND_REASON_BUSY || sum->reason == ROUND_REASON_DUTY;
+    bool slow = sum->reason == ROUND_REASON_TIMEOUT || sum->reason == ROUND_REASON_EXPIRED;
+    l->fails += slow && leader_pace_blameless(l) ? 0 : 1;
+    bool contended = (sum->reason == ROUND_REASON_BUSY || sum->reason == ROUND_REASON_DUTY) &&
+                     !leader_alone_lately(l);
     if (!contended && l->retries < l->config.retries) {
         l->retries++;
         l->retry_us = l->now_us + TIDE_LEADER_RETRY_US;
@@ -126,7 +133,8 @@ void leader_round_end(struct leader *l)
     sum->sealed_by_all = sum->reason == ROUND_REASON_NONE;
     told->set_disks = set_size(&r->order.set);
     told->set_members = sum->member_count;
-    told->full = set_is_full(&r->order.set);
+    told->scope = r->order.scope;
+    told->full = told->scope == ROUND_SCOPE_GROUP && set_is_full(&r->order.set);
     told->version = r->version;
     told->features = r->features;
     told->budget_us = r->budget_us;
@@ -137,7 +145,14 @@ void leader_round_end(struct leader *l)
     }
     told->total_us = l->now_us - r->began_us;
     leader_round_count_hold(l, sum, told->total_us < r->budget_us ? told->total_us : r->budget_us);
+    leader_pace_ended(l, sum);
     r->phase = PHASE_IDLE;
+    if (told->scope == ROUND_SCOPE_MEMBER) { /* nobody else's affair */
+        leader_alone_ended(l);
+        tell_round(l);
+        return;
+    }
+    l->group_gap_us = l->now_us + TIDE_LEADER_GAP_US;
     leader_compose(l, MSG_SUM)->sum = *sum;
     for (unsigned m = 0; m < l->definition->member_count; m++) {
         if (m != l->self && l->peers[m].up) {
@@ -145,6 +160,7 @@ void leader_round_end(struct leader *l)
         }
     }
     learn_from(l);
+    leader_pace_tell(l);
     tell_round(l);
 }
 
@@ -172,6 +188,10 @@ void leader_round_fail(struct leader *l, enum round_reason reason, unsigned memb
     msg->abort.round = l->running.order.round;
     msg->abort.reason = reason;
     send_to_set(l);
+    if (l->running.order.scope == ROUND_SCOPE_GROUP &&
+        (reason == ROUND_REASON_TIMEOUT || reason == ROUND_REASON_EXPIRED)) {
+        leader_pace_late(l); /* a budget ran out, here or there, while they were waited for */
+    }
     l->gap_until_us = l->now_us + TIDE_LEADER_GAP_US;
     leader_round_told(l, true);
     set_wrong(l, reason, member, text);
@@ -183,8 +203,7 @@ void leader_round_fail(struct leader *l, enum round_reason reason, unsigned memb
 
 /* ---- a round ---- */
 
-/* Why the member cannot take part; NONE where it can. */
-static enum round_reason ready(const struct leader *l, unsigned member)
+enum round_reason leader_round_ready(const struct leader *l, unsigned member)
 {
     if (!leader_heard(l, member)) {
         return ROUND_REASON_MISSING;
@@ -217,6 +236,8 @@ static const char *ready_text(enum round_reason reason)
         return "a disk of it has no tap attached";
     case ROUND_REASON_NOT_WHOLE:
         return "a disk of it is not whole"; /* tell_not_whole() says which and why */
+    case ROUND_REASON_SLOW:
+        return "it is slow"; /* leader_pace_text() says how slow */
     case ROUND_REASON_NONE:
     case ROUND_REASON_BUSY:
     case ROUND_REASON_DUTY:
@@ -289,7 +310,7 @@ static void settle_version(struct leader *l)
     }
 }
 
-void leader_round_begin(struct leader *l, const struct id *random)
+static void empty_order(struct leader *l, const struct id *random, enum round_scope scope)
 {
     struct running *r = &l->running;
     TIDE_CHECK(r->phase == PHASE_IDLE || PLANTED(OVERLAP));
@@ -298,32 +319,15 @@ void leader_round_begin(struct leader *l, const struct id *random)
     r->order = (struct round_order){.round = *random,
                                     .group = l->definition->group,
                                     .epoch = l->definition->epoch,
-                                    .scope = ROUND_SCOPE_GROUP,
+                                    .scope = scope,
                                     .kind = ROUND_KIND_CRASH};
     set_init(&r->order.set, l->definition->disk_count);
-    leader_round_told(l, false);
-    for (unsigned m = 0; m < l->definition->member_count; m++) {
-        enum round_reason reason = ready(l, m);
-        if (reason == ROUND_REASON_NONE) {
-            definition_set_member(l->definition, m, &r->order.set);
-            r->seats[m].in_set = true;
-        } else if (l->told.sum.reason == ROUND_REASON_NONE) {
-            set_wrong(l, reason, m, ready_text(reason));
-            if (reason == ROUND_REASON_NOT_WHOLE) {
-                tell_not_whole(l, m);
-            }
-        }
-    }
-    bool all = l->told.sum.reason == ROUND_REASON_NONE;
-    bool strict = l->policy.missing == POLICY_MISSING_STRICT && !PLANTED(STRICT_FORGOTTEN);
-    if (set_size(&r->order.set) == 0 || (!all && strict)) {
-        tell_round(l);
-        return;
-    }
-    for (unsigned i = 0; i < r->order.set.count && PLANTED_EITHER(WIDE_SET, SET_TOO_WIDE); i++) {
-        set_add(&r->order.set, i);
-    }
-    leader_requests_begin(l);
+}
+
+/* The set is complete. */
+static void hold_set(struct leader *l)
+{
+    struct running *r = &l->running;
     for (unsigned i = 0; i < l->definition->disk_count; i++) {
         r->incarnations[i] = l->taps[i].incarnation;
     }
@@ -333,6 +337,52 @@ void leader_round_begin(struct leader *l, const struct id *random)
     r->began_us = l->now_us;
     r->deadline_us = l->now_us + 2 * (uint64_t)r->budget_us; /* until the first HELD */
     send_holds(l);
+}
+
+void leader_round_begin_alone(struct leader *l, const struct id *random)
+{
+    empty_order(l, random, ROUND_SCOPE_MEMBER);
+    definition_set_member(l->definition, l->self, &l->running.order.set);
+    l->running.seats[l->self].in_set = true;
+    hold_set(l);
+}
+
+void leader_round_begin(struct leader *l, const struct id *random)
+{
+    struct running *r = &l->running;
+    bool trial = leader_pace_trial(l);
+    empty_order(l, random, ROUND_SCOPE_GROUP);
+    leader_round_told(l, false);
+    for (unsigned m = 0; m < l->definition->member_count; m++) {
+        enum round_reason reason = leader_round_ready(l, m);
+        if (reason == ROUND_REASON_NONE && !trial && leader_pace_slow(l, m)) {
+            reason = ROUND_REASON_SLOW;
+        }
+        if (reason == ROUND_REASON_NONE) {
+            definition_set_member(l->definition, m, &r->order.set);
+            r->seats[m].in_set = true;
+        } else if (l->told.sum.reason == ROUND_REASON_NONE) {
+            set_wrong(l, reason, m, ready_text(reason));
+            if (reason == ROUND_REASON_NOT_WHOLE) {
+                tell_not_whole(l, m);
+            } else if (reason == ROUND_REASON_SLOW) {
+                leader_pace_text(l, m, l->told.sum.text, sizeof l->told.sum.text);
+            }
+        }
+    }
+    bool all = l->told.sum.reason == ROUND_REASON_NONE;
+    bool strict = l->policy.missing == POLICY_MISSING_STRICT && !PLANTED(STRICT_FORGOTTEN);
+    if (set_size(&r->order.set) == 0 || (!all && strict)) {
+        leader_pace_tell(l);
+        tell_round(l);
+        return;
+    }
+    for (unsigned i = 0; i < r->order.set.count && PLANTED_EITHER(WIDE_SET, SET_TOO_WIDE); i++) {
+        set_add(&r->order.set, i);
+    }
+    leader_pace_tried(l);
+    leader_requests_begin(l);
+    hold_set(l);
 }
 
 static void release(struct leader *l)
@@ -411,6 +461,9 @@ void leader_round_held(struct leader *l, unsigned member, const struct msg *msg)
     }
     bool first = true;
     seat->held = true;
+    if (r->order.scope == ROUND_SCOPE_GROUP) {
+        leader_pace_held(l, member);
+    }
     r->slowest = member;
     r->slowest_us = l->now_us - r->began_us;
     bool all = true;
@@ -518,8 +571,7 @@ void leader_round_deadline(struct leader *l)
     }
 }
 
-/* Says that a round of the interval is skipped, and why. */
-void leader_round_spare(struct leader *l)
+void leader_round_spare(struct leader *l, enum round_scope scope)
 {
     char text[TIDE_MSG_TEXT_MAX + 1];
     snprintf(text, sizeof text,
@@ -528,6 +580,7 @@ void leader_round_spare(struct leader *l)
              (unsigned long long)share_held_us(&l->share, l->now_us) / 1000, TIDE_SHARE_WINDOW_S,
              (unsigned long long)share_expected_us(&l->share) / 1000, TIDE_SHARE_LIMIT_US / 1000);
     leader_round_told(l, false);
+    l->told.scope = scope;
     set_wrong(l, ROUND_REASON_DUTY, l->self, text);
     tell_round(l);
 }

@@ -7,7 +7,11 @@
 #include "participant/core/leader_own.h"
 
 void leader_round_begin(struct leader *l, const struct id *random);
-void leader_round_spare(struct leader *l); /* says that one is skipped, and why (share.h) */
+void leader_round_begin_alone(struct leader *l, const struct id *random); /* of its own disks */
+/* Why the member cannot take part; NONE where it can. */
+enum round_reason leader_round_ready(const struct leader *l, unsigned member);
+/* Says that one is skipped, and why (share.h). */
+void leader_round_spare(struct leader *l, enum round_scope scope);
 void leader_round_held(struct leader *l, unsigned member, const struct msg *msg);
 void leader_round_refused(struct leader *l, unsigned member, const struct msg *msg);
 void leader_round_sealed(struct leader *l, unsigned member, const struct msg *msg);

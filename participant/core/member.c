@@ -357,7 +357,35 @@ static bool judge_tap(const struct member *m, unsigned disk, uint64_t seen, stru
     return true;
 }
 
-static bool judge_hold(const struct member *m, const struct msg *msg, struct refusal *ret)
+/* Whether it is a set of this definition, and of a leader who may ask for it. */
+static bool judge_set(const struct member *m, const struct msg_hold *hold, int leader,
+                      struct refusal *ret)
+{
+    if (hold->set.count != m->definition->disk_count) {
+        return refuse(ret, ROUND_REASON_DISK_SET, NULL, "the set is not one of this definition");
+    }
+    bool own = leader == (int)m->self;
+    if (hold->scope == ROUND_SCOPE_MEMBER && (!own || set_size(&hold->set) != disk_count(m))) {
+        return refuse(ret, ROUND_REASON_DISK_SET, NULL,
+                      "a round of scope member is of all disks of who asks for it, and no others");
+    }
+    if (hold->scope == ROUND_SCOPE_GROUP && leader >= (int)definition_candidates(m->definition)) {
+        return refuse(ret, ROUND_REASON_DISK_SET, NULL,
+                      "this member may lead rounds of its own only");
+    }
+    return true;
+}
+
+/* A round of its own that is let go, and waits for no more than its seals to be synced, is no
+ * reason to refuse the group's: whether it is a point is in the streams; it is not attested. */
+static bool gives_way(const struct member *m, const struct msg_hold *hold)
+{
+    return m->state == MEMBER_RELEASED && m->order.scope == ROUND_SCOPE_MEMBER &&
+           hold->scope == ROUND_SCOPE_GROUP;
+}
+
+static bool judge_hold(const struct member *m, const struct msg *msg, int leader,
+                       struct refusal *ret)
 {
     const struct msg_hold *hold = &msg->hold;
     if (m->definition == NULL) {
@@ -369,7 +397,8 @@ static bool judge_hold(const struct member *m, const struct msg *msg, struct ref
         ret->outcome = ended->outcome;
         return refuse(ret, ROUND_REASON_ENDED, NULL, "this round has ended here");
     }
-    if (m->state != MEMBER_IDLE && !PLANTED_EITHER(MEMBER_BUSY, BUSY_IGNORED)) {
+    if (m->state != MEMBER_IDLE && !gives_way(m, hold) &&
+        !PLANTED_EITHER(MEMBER_BUSY, BUSY_IGNORED)) {
         return refuse(ret, ROUND_REASON_BUSY, NULL, "another round is not over here");
     }
     if (!epoch_equal(&msg->head.epoch, &m->definition->epoch) &&
@@ -388,8 +417,8 @@ static bool judge_hold(const struct member *m, const struct msg *msg, struct ref
         return refuse(ret, ROUND_REASON_KIND, NULL,
                       "the round uses features of the wire that this build does not have");
     }
-    if (hold->set.count != m->definition->disk_count || hold->scope != ROUND_SCOPE_GROUP) {
-        return refuse(ret, ROUND_REASON_DISK_SET, NULL, "the set is not one of this definition");
+    if (!judge_set(m, hold, leader, ret)) {
+        return false;
     }
     unsigned first = m->definition->members[m->self].disk_first;
     for (unsigned i = 0; i < disk_count(m); i++) {
@@ -495,7 +524,10 @@ static void on_hold(struct member *m, const struct msg *msg, int leader)
     }
     struct refusal why;
     memset(&why, 0, sizeof why);
-    if (judge_hold(m, msg, &why)) {
+    if (judge_hold(m, msg, leader, &why)) {
+        if (m->state != MEMBER_IDLE) { /* it gives way */
+            remember_ended(m, &m->order.round, worst_outcome(m));
+        }
         accept_hold(m, msg, (unsigned)leader);
         return;
     }
@@ -547,8 +579,8 @@ static void on_abort(struct member *m, const struct msg *msg, unsigned leader)
     }
 }
 
-/* Whether it is for this member, of its group, from a candidate; *ret_leader is its index, or -1
- * where no definition can tell. */
+/* Whether it is for this member, of its group, from a candidate or from itself; *ret_leader is the
+ * index of who says so, or -1 where no definition can tell. */
 static bool admit(struct member *m, const struct msg *msg, const struct id *round, int *ret_leader)
 {
     if (!name_equal(&msg->head.to, &m->config.name)) {
@@ -564,7 +596,8 @@ static bool admit(struct member *m, const struct msg *msg, const struct id *roun
         return false;
     }
     int from = definition_find_member(m->definition, &msg->head.from);
-    if (from < 0 || (unsigned)from >= definition_candidates(m->definition)) {
+    if (from < 0 ||
+        ((unsigned)from >= definition_candidates(m->definition) && (unsigned)from != m->self)) {
         note(m, "order by a member that is no candidate ignored", round);
         return false;
     }

@@ -10,6 +10,8 @@
  *                    |  (never held)               v        all taps ended, or 5 s
  *                    +-----------------------> LETTING_GO --------------------------> IDLE
  *
+ * A round of the group's scope takes the place of one of the member's own that is RELEASED.
+ *
  * Modelled: proto/model/round.pml, proctype member, with the state names of enum member_state.
  *
  * How to drive it. Feed every event through member_step() from one thread. Effects come out through

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "common/core/check.h"
 #include "common/hrl/record.h"
@@ -105,4 +106,40 @@ unsigned news_of_state(const struct tapctl_state *before, const struct tapctl_st
     tell_gap(&list, before, now);
     tell_copy(&list, before, now);
     return list.count;
+}
+
+const char *news_points(const struct leader_lack *lack)
+{
+    if (lack->reason == ROUND_REASON_NONE) {
+        return "group";
+    }
+    if (!lack->strict) {
+        return lack->reason == ROUND_REASON_NO_LEADER ? "none" : "partial";
+    }
+    return lack->alone ? "single-vm" : "none";
+}
+
+struct news news_of_lack(const struct leader_lack *lack)
+{
+    struct news news = {.type = NEWS_POINTS_BACK};
+    char why[TIDE_NEWS_TEXT_MAX + 1];
+    if (lack->reason == ROUND_REASON_NONE) {
+        snprintf(news.text, sizeof news.text, "points of the whole group are taken again");
+        return news;
+    }
+    if (lack->reason == ROUND_REASON_NO_LEADER) {
+        snprintf(why, sizeof why, "no member that may lead is reached");
+    } else {
+        snprintf(why, sizeof why, "%s at member %s", round_reason_name(lack->reason),
+                 lack->member.s);
+    }
+    const char *points = news_points(lack);
+    bool partial = strcmp(points, "partial") == 0;
+    news.type = partial ? NEWS_POINTS_PARTIAL : NEWS_POINTS_LOST;
+    snprintf(news.text, sizeof news.text, "%s: %s%s",
+             partial ? "points are partial" : "no points of the group", why,
+             !lack->strict ? ""
+             : lack->alone ? "; single-VM points go on"
+                           : "; nor of this VM");
+    return news;
 }

@@ -42,6 +42,19 @@ uint64_t share_expected_us(const struct share *share)
     return longest;
 }
 
+uint64_t share_interval_us(const struct share *share, uint64_t now_us, uint64_t interval_us)
+{
+    if (share_held_us(share, now_us) <= TIDE_SHARE_LIMIT_US / 2) {
+        return interval_us;
+    }
+    /* At most (limit - 2 holds) / hold + 1 of them are in a window, and the next one fits. */
+    uint64_t expected_us = share_expected_us(share);
+    uint64_t room_us =
+        TIDE_SHARE_LIMIT_US > 3 * expected_us ? TIDE_SHARE_LIMIT_US - 2 * expected_us : expected_us;
+    uint64_t least_us = expected_us * SECOND_US * TIDE_SHARE_WINDOW_S / room_us;
+    return least_us > interval_us ? least_us : interval_us;
+}
+
 bool share_allows(const struct share *share, uint64_t now_us)
 {
     return share_held_us(share, now_us) + share_expected_us(share) <= TIDE_SHARE_LIMIT_US;

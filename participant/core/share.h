@@ -34,6 +34,10 @@ uint64_t share_held_us(const struct share *share, uint64_t now_us);
 /* How long the next hold will be, going by the last rounds: the longest of them; 0: none yet. */
 uint64_t share_expected_us(const struct share *share);
 
+/* The interval to keep: the one asked for, or, where more than half of the limit is used up, so
+ * long that holds as long as is expected stay under it. */
+uint64_t share_interval_us(const struct share *share, uint64_t now_us, uint64_t interval_us);
+
 /* Whether a round fits under the limit. */
 bool share_allows(const struct share *share, uint64_t now_us);
 

@@ -5,5 +5,8 @@ if(TARGET tidemark-coordinator)
     add_dependencies(${name} tidemark-coordinator)
   endforeach()
 endif()
+if(TARGET coordinator_catalog)
+  tide_test(test_catalog SOURCES test_catalog.c LABELS contract DEPS coordinator_catalog)
+endif()
 tide_test(test_keyring SOURCES test_keyring.c LABELS contract
   DEPS coordinator_store coordinator_core common_io common_hrl common_core)

@@ -103,8 +103,9 @@ void nth_sql_contents(char *to, size_t room)
     json_t *points = NULL;
     json_t *rounds = NULL;
     struct err err = {0};
-    if (catalog_points(nth_sql_catalog, NULL, 0, &points, &err) != 0 ||
-        catalog_rounds(nth_sql_catalog, NULL, 0, &rounds, &err) != 0) {
+    const struct catalog_query all = {.group = NULL};
+    if (catalog_points(nth_sql_catalog, &all, &points, &err) != 0 ||
+        catalog_rounds(nth_sql_catalog, &all, &rounds, &err) != 0) {
         fail_msg("%s", err.text);
     }
     char *a = text_of(points);

@@ -443,7 +443,7 @@ static void attest_all(struct point_lab *lab)
         attest(lab, first, 0, SIGNATURE_BIT);
     }
     attest(lab, first, 0, lab->spoil == BAD_BEFORE_GOOD ? NOTHING : lab->spoil);
-    if (lab->spoil != PARTIAL) {
+    if (set_has(&lab->order.set, 2)) {
         attest(lab, &lab->streams[2], 1, lab->spoil);
     }
 }
@@ -474,7 +474,11 @@ void point_lab_make(struct point_lab *lab, enum spoil spoil)
                                       .kind = ROUND_KIND_CRASH};
     set_init(&lab->order.set, POINT_STREAMS);
     struct round_mark marks[POINT_STREAMS];
-    unsigned count = spoil == PARTIAL ? 2 : POINT_STREAMS; /* without app */
+    bool alone = spoil == PARTIAL || spoil == SINGLE_VM || spoil == OTHER_SCOPE;
+    unsigned count = alone ? 2 : POINT_STREAMS; /* without app */
+    if (spoil == SINGLE_VM || spoil == SINGLE_VM_OF_TWO || spoil == OTHER_SCOPE) {
+        lab->order.scope = ROUND_SCOPE_MEMBER;
+    }
     for (unsigned k = 0; k < count; k++) {
         set_add(&lab->order.set, k);
     }
@@ -489,7 +493,9 @@ void point_lab_make(struct point_lab *lab, enum spoil spoil)
         cut(lab, s);
         marks[k] = s->mark;
     }
-    lab->cut = round_cut_hash(&lab->order, marks, count);
+    struct round_order of_cut = lab->order;
+    of_cut.scope = spoil == OTHER_SCOPE ? ROUND_SCOPE_GROUP : of_cut.scope;
+    lab->cut = round_cut_hash(&of_cut, marks, count);
     for (unsigned k = 0; k < count; k++) {
         seal(lab, &lab->streams[k], k);
     }

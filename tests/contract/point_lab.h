@@ -58,6 +58,9 @@ enum spoil {
     BAD_BEFORE_GOOD,
     STRANGE_STREAM,
     PARTIAL,
+    SINGLE_VM,        /* web's alone, of scope member */
+    SINGLE_VM_OF_TWO, /* of scope member, over both */
+    OTHER_SCOPE,      /* web's alone; H is of scope group */
     SECOND_COPY,
 };
 

@@ -59,12 +59,12 @@ static void was_made(void)
 
 #define POINT(k) "{\"point\":\"" k "\"}"
 
-static const struct catalog_point one = {"0a01", "shop", "full", 5, POINT("0a01")};
-static const struct catalog_point two = {"0b02", "shop", "full", 6, POINT("0b02")};
+static const struct catalog_point one = {"0a01", "shop", "full", 5, POINT("0a01"), NULL};
+static const struct catalog_point two = {"0b02", "shop", "full", 6, POINT("0b02"), NULL};
 
 static int fills(struct err *err)
 {
-    struct catalog_round round = {"0c03", "shop", 7, "{\"round\":\"0c03\"}"};
+    struct catalog_round round = {"0c03", "shop", 7, "{\"round\":\"0c03\"}", NULL};
     if (catalog_begin(nth_sql_catalog, err) < 0) {
         return -1;
     }
@@ -135,7 +135,8 @@ static void no_preparation(void)
 static int asks(struct err *err)
 {
     json_t *o = NULL;
-    if (catalog_points(nth_sql_catalog, "shop", 1, &o, err) != 0) {
+    const struct catalog_query newest = {.group = "shop", .limit = 1};
+    if (catalog_points(nth_sql_catalog, &newest, &o, err) != 0) {
         assert_null(o);
         return -1;
     }

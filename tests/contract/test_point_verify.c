@@ -99,6 +99,8 @@ static const struct row rows[] = {
      "disk \"web/log\" (stream 0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b): the hold "
      "ran out of its budget"},
     {UNHELD, EVIDENCE_NO, "with the hold switched off"},
+    {SINGLE_VM_OF_TWO, EVIDENCE_NO, "has scope member, and its set is not all disks of one member"},
+    {OTHER_SCOPE, EVIDENCE_NO, "is not the hash of the bookmarks"},
     {NOT_WHOLE, EVIDENCE_NO, "the stream was not whole at its bookmark"},
     {NOTHING, EVIDENCE_YES, ""},
     {BAD_BEFORE_GOOD, EVIDENCE_YES, ""},
@@ -148,6 +150,22 @@ static void a_partial_point_is_said_to_be_one(void **state)
     assert_true(e.members[0].counted);
     assert_false(e.members[1].counted);
     assert_int_equal(e.streams, 2);
+    evidence_close(&e);
+    point_lab_remove(&lab);
+}
+
+static void a_single_vms_point_is_none_of_the_group(void **state)
+{
+    (void)state;
+    static struct point_lab lab;
+    struct evidence e;
+    struct err err = {0};
+    point_lab_make(&lab, SINGLE_VM);
+    assert_int_equal(judge(&lab, POINT, "pki", &e, &err), 0);
+    assert_int_equal(e.verdict, EVIDENCE_YES);
+    assert_int_equal(align_label(e.round, e.definition), ALIGN_LABEL_SINGLE_VM);
+    assert_true(e.members[0].counted);
+    assert_false(e.members[1].counted);
     evidence_close(&e);
     point_lab_remove(&lab);
 }
@@ -232,6 +250,19 @@ static void the_command_says_it_by_its_status(void **state)
     assert_non_null(strstr(text, "the chain does not end at the CA given"));
     snprintf(ca, sizeof ca, "--ca %s/pki/ca.crt", point_folder);
     point_lab_remove(&lab);
+    point_lab_make(&lab, SINGLE_VM);
+    assert_int_equal(run(ca, text, sizeof text), 0);
+    assert_non_null(
+        strstr(text, "label     single-vm, 1 of 2 members: it is no point of the group\n"));
+    assert_non_null(strstr(text, "not in it"));
+    assert_null(strstr(text, "missing"));
+    assert_int_equal(run(json, text, sizeof text), 0);
+    o = json_loads(text, 0, NULL);
+    assert_non_null(o);
+    assert_string_equal(json_string_value(json_object_get(o, "scope")), "member");
+    assert_string_equal(json_string_value(json_object_get(o, "label")), "single-vm");
+    json_decref(o);
+    point_lab_remove(&lab);
     point_lab_make(&lab, NO_ATTESTATION);
     assert_int_equal(run(ca, text, sizeof text), 1);
     assert_non_null(strstr(text, "verdict   not attested\n"));
@@ -251,6 +282,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_spoilt_place_is_found_out),
         cmocka_unit_test(a_partial_point_is_said_to_be_one),
+        cmocka_unit_test(a_single_vms_point_is_none_of_the_group),
         cmocka_unit_test(what_cannot_be_read_is_no_verdict),
         cmocka_unit_test(the_command_says_it_by_its_status),
     };

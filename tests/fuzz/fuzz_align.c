@@ -313,6 +313,23 @@ static void check_undefined(const struct align_round *r)
     TIDE_CHECK(answer == r->answer && unaligned == r->unaligned);
 }
 
+/* What is no yes has no label of a point; one member's round none of the group; here is but one
+ * member, so a set without all disks is no single VM's. */
+static void check_label(const struct align_round *r)
+{
+    enum align_label label = align_label(r, &definition);
+    bool all = set_is_full(&r->order.set) && r->order.set.count == definition.disk_count;
+    bool single = r->order.scope == ROUND_SCOPE_MEMBER;
+    enum align_label due = r->unaligned                    ? ALIGN_LABEL_UNALIGNED
+                           : r->answer != ROUND_ANSWER_YES ? ALIGN_LABEL_NONE
+                           : single && all                 ? ALIGN_LABEL_SINGLE_VM
+                           : single                        ? ALIGN_LABEL_NONE
+                           : r->partial                    ? ALIGN_LABEL_PARTIAL
+                                                           : ALIGN_LABEL_FULL;
+    TIDE_CHECK(label == due);
+    TIDE_CHECK(r->partial == !set_is_full(&r->order.set));
+}
+
 static void check_round(const struct align_round *r)
 {
     unsigned id = 0;
@@ -326,6 +343,7 @@ static void check_round(const struct align_round *r)
         return; /* decided: what was said then was compared then */
     }
     TIDE_CHECK(align_why_text(r->why) != NULL);
+    check_label(r);
     bool unaligned = false;
     struct epoch known = definition.epoch;
     if (lab.defined && epoch_equal(&r->order.epoch, &known)) {

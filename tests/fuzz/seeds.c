@@ -293,6 +293,9 @@ static void seed_envelopes(void)
             m.heartbeat.reach = 3;
             m.heartbeat.sequence = 9;
             m.heartbeat.yield_round = make_id(3);
+            m.heartbeat.lack = ROUND_REASON_MISSING;
+            m.heartbeat.lack_member = name_of("db");
+            m.heartbeat.alone = true;
             m.heartbeat.tap_count = 1;
             m.heartbeat.taps[0] = tap;
         } else if (type == MSG_HOLD) {

@@ -320,6 +320,7 @@ class Cluster:
         self.undo = []  # what close() calls once the processes have ended, the last first
         self.wraps = {}  # name of a process -> what its command line begins with
         self.interval = interval
+        self.missing = "strict"
         a, b = os.getpid() // 250 % 120 + 100, os.getpid() % 250 + 1
         self.net = net or f"127.{a}.{b}"
         self.coordinator_address = f"{self.net}.10:9443"
@@ -425,7 +426,7 @@ local = {self.coordinator_local}
             for p in self.participants for m in p.members)
         path = self.path("group.yaml")
         self.write(path, f"group: {GROUP}\ninterval: {self.interval}\nhold-max: {HOLD_MAX_MS}ms\n"
-                         f"missing: strict\nmembers:\n{members}")
+                         f"missing: {self.missing}\nmembers:\n{members}")
         done = self.tidemark("group", "apply", "-f", path, "--local", self.coordinator_local)
         if done.returncode != 0:
             raise Failed(f"group apply: {done.stderr}")
@@ -455,9 +456,11 @@ local = {self.coordinator_local}
         def ask(*arguments):
             return self.command(*arguments, "--local", self.coordinator_local)
         failed = [{k: r[k] for k in ("round", "group", "epoch", "kind", "scope")}
-                  for r in ask("point", "list", "--failed")["rounds"]]
+                  for more in ((), ("--single-vm",))
+                  for r in ask("point", "list", "--failed", *more)["rounds"]]
         groups = ask("group", "list")["groups"]  # as they were applied; after a start by name
-        return {"points": ask("point", "list"), "groups": sorted(groups, key=lambda g: g["group"]),
+        return {"points": ask("point", "list"), "single": ask("point", "list", "--single-vm"),
+                "groups": sorted(groups, key=lambda g: g["group"]),
                 "failed": sorted(failed, key=lambda r: r["round"])}
 
     def catalog_is_remade(self):
@@ -478,6 +481,7 @@ local = {self.coordinator_local}
             check(f"{what}: the catalog made from the store says what the kept one said",
                   made[what] == kept, f"{json.dumps(made[what])[-3000:]} {json.dumps(kept)[-3000:]}")
         step(f"the catalog made anew is the kept one: {len(made['points']['points'])} points, "
+             f"{len(made['single']['points'])} of single VMs, "
              f"{len(made['failed'])} rounds that became none")
 
     def wait_points(self, what, more, seconds, before=None):

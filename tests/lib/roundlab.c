@@ -119,13 +119,23 @@ static void leader_put(void *context, const struct leader_effect *effect)
             roundlab_say(lab, self, -1,
                          "round %s is sealed by all of %u (%s), longest hold %" PRIu64 " us%s%s",
                          roundlab_say_round(lab, &sum->round, r), effect->round->set_members,
-                         effect->round->full ? "full" : "partial", sum->hold_us_max,
-                         waited ? ", last " : "", waited ? effect->round->slowest.s : "");
+                         effect->round->scope == ROUND_SCOPE_MEMBER ? "single VM"
+                         : effect->round->full                      ? "full"
+                                                                    : "partial",
+                         sum->hold_us_max, waited ? ", last " : "",
+                         waited ? effect->round->slowest.s : "");
         } else {
             roundlab_say(lab, self, -1, "round %s failed: %s at %s: %s",
                          roundlab_say_round(lab, &sum->round, r),
                          round_reason_name((unsigned)sum->reason), sum->member.s, sum->text);
         }
+    } else if (effect->type == LEADER_LACK) {
+        const struct leader_lack *lack = effect->lack;
+        roundlab_say(lab, self, -1, "the group lacks %s%s%s%s",
+                     lack->reason == ROUND_REASON_NONE ? "nothing"
+                                                       : round_reason_name((unsigned)lack->reason),
+                     lack->member.s[0] == '\0' ? "" : " at ", lack->member.s,
+                     lack->alone ? ": it goes on alone" : "");
     } else if (effect->type == LEADER_TAKEN) {
         roundlab_say(lab, self, -1, "its request is answered: %s",
                      effect->taken->sealed ? "sealed" : effect->taken->text);

@@ -189,9 +189,11 @@ const char *roundlab_text(const struct roundlab *lab);
 
 struct roundlab_verdict {
     unsigned rounds; /* seen in the streams */
-    unsigned points; /* that the reader's rule accepts (with unsafe_no_hold: unaligned ones) */
-    unsigned full;   /* of them with all disks */
-    unsigned torn;   /* of them with an effect whose cause is missing */
+    unsigned points; /* of the group, that the reader's rule accepts (with unsafe_no_hold: unaligned
+                        ones) */
+    unsigned single; /* likewise, of single VMs */
+    unsigned full;   /* of `points` with all disks */
+    unsigned torn;   /* of either with an effect whose cause is missing */
     unsigned held;   /* writes acknowledged late */
     unsigned writes;
     uint64_t hold_us_max; /* of any hold */

@@ -58,8 +58,10 @@ struct roundlab_verdict roundlab_judge(struct roundlab *lab)
         bool point =
             round->answer == ROUND_ANSWER_YES || (lab->config.unsafe_no_hold && round->unaligned);
         verdict.rounds++;
-        verdict.points += point;
-        verdict.full += point && !round->partial;
+        bool group = round->order.scope == ROUND_SCOPE_GROUP;
+        verdict.points += point && group;
+        verdict.single += point && !group;
+        verdict.full += point && group && !round->partial;
         verdict.torn += point && is_torn(lab, round);
     }
     align_free(align);

@@ -283,6 +283,13 @@ static void seat_round(void *arg, struct seat *seat, const struct leader_round *
     }
 }
 
+static void seat_lacks(void *arg, struct seat *seat, const struct leader_lack *lack)
+{
+    (void)arg;
+    (void)seat;
+    (void)lack;
+}
+
 static void seat_taken(void *arg, struct seat *seat, const struct msg_taken *taken)
 {
     struct light_member *m = arg;
@@ -356,7 +363,7 @@ struct light_member *light_member_new(const struct light_group *group, unsigned 
         .unsafe_no_hold = plan->unsafe_no_hold,
         .hold_skew_us = plan->hold_skew_us,
         .hold_skew_seed = plan->seed,
-        .calls = {seat_send, seat_order, seat_attest, seat_round, seat_taken},
+        .calls = {seat_send, seat_order, seat_attest, seat_round, seat_lacks, seat_taken},
         .arg = m};
     while (seat.incarnation == 0) {
         file_random(&seat.incarnation, sizeof seat.incarnation);

@@ -147,7 +147,7 @@ def cut_hash(bookmarks):
 
 
 class Round:
-    """round, answer, label ("", full, partial, unaligned), why, bookmarks."""
+    """round, answer, label ("", full, partial, single-vm, unaligned), why, bookmarks."""
 
     def __init__(self, identity, order, answers, definition):
         self.round, self.order, self.label, self.bookmarks = identity, order, "", []
@@ -183,8 +183,16 @@ class Round:
         if parts[0][3]:
             self.label = "unaligned"
             return NO, "unheld"
-        self.label = "full" if len(parts) == count else "partial"
+        self.label = self._label(streams)
         return YES, ""
+
+    def _label(self, streams):
+        disks = self.definition.disks
+        if self.order[3] == 1:
+            return "full" if len(streams) == len(disks) else "partial"
+        members = {d[0] for d in disks if d[2] in streams}
+        theirs = [d for d in disks if d[0] in members]
+        return "single-vm" if len(members) == 1 and len(theirs) == len(streams) else ""
 
 
 class Folder:

@@ -238,8 +238,8 @@ def groups(base):
             for key in several:
                 counts[key] = counts.get(key, 0) + 1
     step(f"agree on {sum(counts.values())} rounds: {counts}")
-    for key in (("yes", "full"), ("yes", "partial"), ("no", ""), ("no", "unaligned"),
-                ("unknown", "")):
+    for key in (("yes", "full"), ("yes", "partial"), ("yes", "single-vm"), ("yes", ""), ("no", ""),
+                ("no", "unaligned"), ("unknown", "")):
         check(f"some are {key}", counts.get(key, 0) > 2, str(counts))
 
 
@@ -397,6 +397,7 @@ def _spoilt_rounds():
     """(what, where, name, the wrong one): found out by rounds."""
     stream = align.Stream
     good_hash, good_sealed, good_known = align.cut_hash, stream._sealed, stream.wholeness
+    good_label = align.Round._label
 
     def any_outcome(bookmark, known, seal):
         seal.outcome = hrl.UNHELD if bookmark.unheld else hrl.HELD
@@ -406,7 +407,11 @@ def _spoilt_rounds():
         ("a mark is missing in H", align, "cut_hash", lambda b: good_hash(b[:-1] or b)),
         ("any outcome is held", stream, "_sealed", staticmethod(any_outcome)),
         ("a gap is passed over", stream, "wholeness",
-         lambda self: ((r, True) for r, _ in good_known(self))))
+         lambda self: ((r, True) for r, _ in good_known(self))),
+        ("a single VM's round is one of the group", align.Round, "_label",
+         lambda self, s: "full" if len(s) == len(self.definition.disks) else "partial"),
+        ("any set is a single VM's", align.Round, "_label",
+         lambda self, s: "single-vm" if self.order[3] == 2 else good_label(self, s)))
 
 
 def _spoilt_files():
@@ -589,7 +594,7 @@ def fires(base):
     sees the corpus as it is."""
     path, other = os.path.join(base, "rounds"), os.path.join(base, "files")
     os.makedirs(other)
-    invent(path, 0, 40)
+    invent(path, 0, 60)
     compare(path)
     told = tales_of_corpus(base)
     told_alike(told)
@@ -759,14 +764,17 @@ def live_run(c):
     for p in c.participants:
         check("a daemon ends", p.process.stop() == 0)
     points = sorted(c.points().values(), key=lambda p: p["time"])
+    alone = c.command("point", "list", "--single-vm", "--local", c.coordinator_local)["points"]
     c.coordinator.stop()
     store = c.path("store")
-    step(f"{len(points)} points")
+    step(f"{len(points)} points, {len(alone)} of single VMs")
 
     folder, said = compare(store)
-    yes = {i.hex() for i, several in folder.rounds.items() for r in several if r.answer == "yes"}
-    check("the points listed are those of the rule", yes == {p["point"] for p in points},
-          f"{sorted(yes)}, listed {sorted(p['point'] for p in points)}")
+    for label, listed in (("full", points), ("single-vm", alone)):
+        yes = {i.hex() for i, several in folder.rounds.items() for r in several
+               if (r.answer, r.label) == ("yes", label)}
+        check("the points listed are those of the rule", yes == {p["point"] for p in listed},
+              f"{label}: {sorted(yes)}, listed {sorted(p['point'] for p in listed)}")
     for point in points:
         mine = judged(folder, point)
         check("label", mine.label == point["label"] == "full", point)

@@ -51,7 +51,8 @@ class Group:
         self.rounds = [rng.randbytes(16) for _ in range(3)]
         self.hash = align.Definition(self.definition).hash
         self.count = STREAMS if rng.random() < 0.96 else STREAMS + 1
-        self.set = bytes([rng.choice([7, 7, 7, 7, 3, 5])])
+        self.scope = 1 if rng.random() < 0.7 else 2
+        self.set = bytes([rng.choice([7, 7, 7, 7, 3, 5] if self.scope == 1 else [1, 2, 4, 3, 7])])
         chance = rng.choice([0.0, 0.05, 0.15, 0.4])
         unheld = rng.random() < 0.15
         self.lacks_start = rng.random() < chance / 2
@@ -60,10 +61,10 @@ class Group:
 
     def _order(self, other):
         order = {"epoch": self.epoch, "epoch_hash": self.hash, "count": self.count,
-                 "members": self.set, "scope": 1, "kind": 1}
+                 "members": self.set, "scope": self.scope, "kind": 1}
         if other:
             order.update(self.rng.choice([
-                {"scope": 2}, {"kind": 2}, {"group": b"\x78" * 16}, {"members": b"\6"},
+                {"scope": 3 - self.scope}, {"kind": 2}, {"group": b"\x78" * 16}, {"members": b"\6"},
                 {"epoch": self.epoch + 1}, {"epoch_hash": b"\x89" * 32}]))
         return order
 

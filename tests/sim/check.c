@@ -276,6 +276,33 @@ bool check_is_all(const struct check *check, const struct round_order *order)
     return all;
 }
 
+int check_of_one(const struct check *check, const struct round_order *order)
+{
+    const struct issued *issued = check_issued(check, &order->epoch);
+    int member = -1;
+    if (issued == NULL || order->set.count != issued->definition->disk_count) {
+        return -1;
+    }
+    const struct definition *definition = issued->definition;
+    for (unsigned d = 0; d < definition->disk_count; d++) {
+        member = set_has(&order->set, d) ? (int)definition->disks[d].member : member;
+    }
+    for (unsigned d = 0; d < definition->disk_count; d++) {
+        if (set_has(&order->set, d) != ((int)definition->disks[d].member == member)) {
+            return -1;
+        }
+    }
+    return member;
+}
+
+static enum align_label due_label(const struct check *check, const struct round_order *order)
+{
+    if (order->scope != ROUND_SCOPE_GROUP) {
+        return check_of_one(check, order) >= 0 ? ALIGN_LABEL_SINGLE_VM : ALIGN_LABEL_NONE;
+    }
+    return check_is_all(check, order) ? ALIGN_LABEL_FULL : ALIGN_LABEL_PARTIAL;
+}
+
 static bool any_unheld(const struct check *check, const struct round_order *order)
 {
     const struct issued *issued = check_issued(check, &order->epoch);
@@ -306,9 +333,11 @@ static void check_answer(struct check *check, uint64_t now_us, const struct alig
 {
     char hex[TIDE_ID_HEX];
     if (round->answer == ROUND_ANSWER_YES) {
-        if (round->defined && round->partial == check_is_all(check, &round->order)) {
-            check_breach(check, now_us, "label", "round %.8s is called %s and is not",
-                         id_hex(&round->order.round, hex), round->partial ? "partial" : "full");
+        const struct issued *issued = check_issued(check, &round->order.epoch);
+        enum align_label label = align_label(round, issued == NULL ? NULL : issued->definition);
+        if (round->defined && label != due_label(check, &round->order)) {
+            check_breach(check, now_us, "label", "round %.8s is called \"%s\" and is not",
+                         id_hex(&round->order.round, hex), align_label_name(label));
         }
     }
     const struct answer *before = answered(check, &round->order);
@@ -488,8 +517,10 @@ struct check_count check_end(struct check *check, uint64_t now_us, const struct 
         count.rounds++;
         /* Either reader's word is enough to look: a point that should be none is the worst. */
         if (round->answer == ROUND_ANSWER_YES || own == ROUND_ANSWER_YES) {
+            bool group = round->order.scope == ROUND_SCOPE_GROUP;
             count.points++;
-            count.full += check_is_all(check, &round->order);
+            count.full += group && check_is_all(check, &round->order);
+            count.single += !group;
             check_causes(check, now_us, &round->order);
         }
     }
@@ -514,7 +545,9 @@ static size_t records_before(const struct check_stream *stream, uint64_t at_us)
     return i;
 }
 
-unsigned check_points(struct check *check, uint64_t from_us, uint64_t to_us, bool full)
+/* member -1: whichever it is of. */
+static unsigned points_called(struct check *check, uint64_t from_us, uint64_t to_us,
+                              enum align_label label, int member)
 {
     unsigned points = 0;
     for (unsigned d = 0; d < check->definition->disk_count; d++) {
@@ -527,11 +560,47 @@ unsigned check_points(struct check *check, uint64_t from_us, uint64_t to_us, boo
             const struct issued *issued = check_issued(check, &order->epoch);
             points += issued != NULL && first_of(&order->set) < order->set.count &&
                       issued->streams[first_of(&order->set)] == s &&
-                      full == check_is_all(check, order) &&
+                      due_label(check, order) == label &&
+                      (member < 0 || check_of_one(check, order) == member) &&
                       rule_of(check, order) == ROUND_ANSWER_YES;
         }
     }
     return points;
+}
+
+unsigned check_points(struct check *check, uint64_t from_us, uint64_t to_us, bool full)
+{
+    return points_called(check, from_us, to_us, full ? ALIGN_LABEL_FULL : ALIGN_LABEL_PARTIAL, -1);
+}
+
+unsigned check_single(struct check *check, uint64_t from_us, uint64_t to_us, int member)
+{
+    return points_called(check, from_us, to_us, ALIGN_LABEL_SINGLE_VM, member);
+}
+
+static bool named_before(const struct check *check, unsigned disk, const struct id *round)
+{
+    for (unsigned d = 0; d < disk; d++) {
+        if (rule_bookmark(&check->disks[d].stream, round) >= 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+unsigned check_lost(struct check *check, uint64_t from_us, uint64_t to_us)
+{
+    unsigned rounds = 0;
+    for (unsigned d = 0; d < check->definition->disk_count; d++) {
+        const struct check_stream *s = &check->disks[d].stream;
+        for (size_t i = records_before(s, from_us); i < s->count && s->at_us[i] <= to_us; i++) {
+            const struct round_order *order = &s->records[i].bookmark.order;
+            rounds += s->records[i].type == RECORD_BOOKMARK &&
+                      !named_before(check, d, &order->round) &&
+                      rule_of(check, order) != ROUND_ANSWER_YES;
+        }
+    }
+    return rounds;
 }
 
 const struct check_stream *check_streams(const struct check *check, unsigned disk)

@@ -9,7 +9,8 @@
  *   final     an answer yes or no never changes, whichever reader gives it
  *   budget    no hold outlives its budget
  *   duty      no second of a disk is held beyond the duty limit, no pause is too short
- *   label     full is what has all disks of the definition; what was not held is no point
+ *   label     full is what has all disks of the definition; what was not held is no point; what one
+ *             VM took by itself is never called a point of the group
  *   stale     an order of another epoch or tap incarnation places no bookmark
  *   order     a tap seals `held` only what a RELEASE of that round, with that H, told its member,
  *             and places one bookmark of a round at most
@@ -45,7 +46,7 @@ void check_free(struct check *check);
 void check_define(struct check *check, const struct definition *definition);
 void check_defined(struct check *check, uint64_t now_us, unsigned member,
                    const struct definition *definition);
-/* No leader takes a partial round: policy `strict`. */
+/* No leader takes a partial round, and only now may single VMs take theirs: policy `strict`. */
 void check_strict(struct check *check);
 /* What a disk's own clock shows; budget, pause and duty limit go by it. */
 void check_clock(struct check *check, unsigned disk, uint64_t clock_us);
@@ -86,6 +87,7 @@ struct check_count {
     unsigned rounds;
     unsigned points;
     unsigned full;
+    unsigned single; /* of `points`: of single VMs */
     unsigned writes;
     unsigned late; /* writes that came while their disk held */
     uint64_t hold_us_max;
@@ -93,10 +95,15 @@ struct check_count {
 /* At the end: all rounds, by a reader that was fed everything (rule, cause, budget). */
 struct check_count check_end(struct check *check, uint64_t now_us, const struct align *align);
 
-/* Points, full or partial, by the rule computed here, whose bookmark in the first disk of their set
- * came within that time. */
+/* Points of the group, full or partial, by the rule computed here, whose bookmark in the first disk
+ * of their set came within that time. */
 unsigned check_points(struct check *check, uint64_t from_us, uint64_t to_us, bool full);
 
+/* Likewise of single VMs; member -1: of any. */
+unsigned check_single(struct check *check, uint64_t from_us, uint64_t to_us, int member);
+
+/* Rounds of which a disk has a bookmark of that time, and which are no point. */
+unsigned check_lost(struct check *check, uint64_t from_us, uint64_t to_us);
 /* By the rule computed here, for the first order of that id. */
 enum round_answer check_rule_of(const struct check *check, const struct id *round);
 

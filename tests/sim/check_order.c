@@ -61,7 +61,16 @@ void check_bookmark(struct check *check, uint64_t now_us, unsigned disk,
         check_breach(check, now_us, "order", "%s has a second bookmark of the same round",
                      check_disk_name(check, disk));
     }
-    if (check->strict && !is_hostile(check, &order->round) && !check_is_all(check, order)) {
+    bool group = order->scope == ROUND_SCOPE_GROUP;
+    if (!is_hostile(check, &order->round) && !group &&
+        (!check->strict || check_of_one(check, order) < 0)) {
+        check_breach(check, now_us, "label",
+                     "%s is in a round of one VM: the policy is %s, and its set %s of one",
+                     check_disk_name(check, disk), check->strict ? "strict" : "partial",
+                     check_of_one(check, order) < 0 ? "is not" : "is");
+    }
+    if (check->strict && group && !is_hostile(check, &order->round) &&
+        !check_is_all(check, order)) {
         check_breach(check, now_us, "label", "%s is in a partial round, the policy is strict",
                      check_disk_name(check, disk));
     }

@@ -107,6 +107,8 @@ const char *check_disk_name(const struct check *check, unsigned disk);
 const struct issued *check_issued(const struct check *check, const struct epoch *epoch);
 /* Whether the set of that order is all disks of its definition. */
 bool check_is_all(const struct check *check, const struct round_order *order);
+/* The member of whom the set is all disks, and no others; -1: there is none. */
+int check_of_one(const struct check *check, const struct round_order *order);
 
 /* ---- check_order.c ---- */
 

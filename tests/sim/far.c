@@ -164,6 +164,11 @@ static struct catalog *new_catalog(void)
     return catalog;
 }
 
+static const char *label_of(const struct far *far, const struct align_round *round)
+{
+    return align_label_name(align_label(round, definition_of(far, &round->order.epoch)));
+}
+
 static json_t *object_of(const struct far *far, const struct align_round *round,
                          uint64_t *ret_wall_ns)
 {
@@ -185,9 +190,9 @@ static json_t *object_of(const struct far *far, const struct align_round *round,
     }
     *ret_wall_ns = wall_ns;
     return json_pack("{s:s, s:s, s:s, s:I, s:I, s:o}", "point", id_hex(&round->order.round, id),
-                     "label", round->partial ? "partial" : "full", "cut",
-                     hash_hex(&round->cut, cut), "epoch", (json_int_t)round->order.epoch.number,
-                     "wall_ns", (json_int_t)wall_ns, "disks", disks);
+                     "label", label_of(far, round), "cut", hash_hex(&round->cut, cut), "epoch",
+                     (json_int_t)round->order.epoch.number, "wall_ns", (json_int_t)wall_ns, "disks",
+                     disks);
 }
 
 static void publish(const struct far *far, struct align *align, struct catalog *catalog)
@@ -201,7 +206,10 @@ static void publish(const struct far *far, struct align *align, struct catalog *
         struct err err;
         struct catalog_point point = {.point = id_hex(&round->order.round, id),
                                       .group = "shop",
-                                      .label = round->partial ? "partial" : "full"};
+                                      .label = label_of(far, round)};
+        const struct definition *definition = definition_of(far, &round->order.epoch);
+        int single = definition == NULL ? -1 : align_single(&round->order, definition);
+        point.vm = single < 0 ? NULL : definition->members[single].name.s;
         json_t *object = object_of(far, round, &point.wall_ns);
         char *text = json_dumps(object, JSON_COMPACT);
         TIDE_CHECK(text != NULL);
@@ -218,9 +226,15 @@ static json_t *points_of(struct catalog *catalog)
 {
     struct err err;
     json_t *points = NULL;
-    if (catalog_points(catalog, NULL, TIDE_CATALOG_LIST_MAX, &points, &err) != 0) {
+    json_t *single = NULL; /* of single VMs */
+    const struct catalog_query of_group = {.limit = TIDE_CATALOG_LIST_MAX};
+    const struct catalog_query of_vms = {.limit = TIDE_CATALOG_LIST_MAX, .single_vm = true};
+    if (catalog_points(catalog, &of_group, &points, &err) != 0 ||
+        catalog_points(catalog, &of_vms, &single, &err) != 0) {
         check_failed(err.text, __FILE__, __LINE__);
     }
+    json_array_extend(points, single);
+    json_decref(single);
     return points;
 }
 

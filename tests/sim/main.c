@@ -221,6 +221,7 @@ static void add(struct check_count *sum, const struct check_count *one)
     sum->rounds += one->rounds;
     sum->points += one->points;
     sum->full += one->full;
+    sum->single += one->single;
     sum->writes += one->writes;
     sum->late += one->late;
     sum->hold_us_max = one->hold_us_max > sum->hold_us_max ? one->hold_us_max : sum->hold_us_max;
@@ -241,10 +242,11 @@ static void tell_failure(const struct sim_options *used, const struct sim_result
 
 static void tell_sum(unsigned runs, const struct check_count *sum, uint64_t live_us)
 {
-    printf("%u seeds: %u rounds, %u points (%u full), %u writes, %u of them held, longest hold "
+    printf("%u seeds: %u rounds, %u points (%u full, %u of single VMs), %u writes, %u of them "
+           "held, longest hold "
            "%" PRIu64 " us, slowest recovery %" PRIu64 " ms\n",
-           runs, sum->rounds, sum->points, sum->full, sum->writes, sum->late, sum->hold_us_max,
-           live_us / 1000);
+           runs, sum->rounds, sum->points, sum->full, sum->single, sum->writes, sum->late,
+           sum->hold_us_max, live_us / 1000);
 }
 
 static char *read_file(const char *path)
@@ -286,8 +288,9 @@ static int run_scenario(const struct args *args)
                args->file, TIDE_VERSION, args->file);
         return result.verdict == SIM_UNSAFE ? EXIT_UNSAFE : EXIT_NOT_LIVE;
     }
-    printf("%u rounds, %u points (%u full), trace %016" PRIx64 "\n", result.count.rounds,
-           result.count.points, result.count.full, result.digest);
+    printf("%u rounds, %u points (%u full, %u of single VMs), trace %016" PRIx64 "\n",
+           result.count.rounds, result.count.points, result.count.full, result.count.single,
+           result.digest);
     return EXIT_GOOD;
 }
 

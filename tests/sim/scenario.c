@@ -18,6 +18,7 @@
 #define LOG_FILE    131072U /* bytes: room for what is written within an hour */
 #define JUMP_US     10000000U
 #define LOOK_US     1000000U /* between two looks of the far side */
+#define SLOW_US     40000U   /* later, each message from or to a slow member */
 
 enum verb {
     KILL,
@@ -31,6 +32,8 @@ enum verb {
     TAKE,
     FAR_DOWN,
     FAR_UP,
+    SLOW,
+    SWIFT,
     PAUSE,
     CONTINUE,
     LEAVE,
@@ -62,6 +65,8 @@ static const struct {
     [TAKE] = {"take", 1, false},
     [FAR_DOWN] = {"far-down", 0, false},
     [FAR_UP] = {"far-up", 0, false},
+    [SLOW] = {"slow", 1, false},
+    [SWIFT] = {"swift", 1, false},
     [PAUSE] = {"pause", 1, false},
     [CONTINUE] = {"continue", 1, false},
     [LEAVE] = {"leave", 1, false},
@@ -97,7 +102,7 @@ struct action {
     unsigned to;
     uint64_t after_us;
     /* EXPECT */
-    enum { FULL, PARTIAL, FAR } what;
+    enum { FULL, PARTIAL, FAR, SINGLE, FAILED } what;
     uint64_t until_us;
     unsigned least;
     unsigned most;
@@ -109,6 +114,7 @@ struct scenario {
     unsigned tokens;
     uint64_t think_us;
     uint64_t end_us;
+    bool slow[SIM_MEMBERS_MAX];
     struct action actions[ACTIONS_MAX];
     unsigned count;
     unsigned line;
@@ -184,8 +190,8 @@ static bool get_action(struct scenario *s, unsigned word, struct action *ret)
     if (i == EXPECT) {
         return wrong(s,
                      "\"%s\" is no action: kill, start, kill-tap, start-tap, cut, join, gap, "
-                     "copy, take, far-down, far-up, pause, continue, leave, enter, drop-disk, "
-                     "add-disk, tell, jump, power, fail-log or mend-log",
+                     "copy, take, far-down, far-up, slow, swift, pause, continue, leave, enter, "
+                     "drop-disk, add-disk, tell, jump, power, fail-log or mend-log",
                      text);
     }
     ret->verb = (enum verb)i;
@@ -225,18 +231,19 @@ static bool get_when(struct scenario *s, struct action *ret)
 
 static bool get_expect(struct scenario *s, struct action *ret)
 {
-    static const char *const whats[] = {"full", "partial", "far"};
+    static const char *const whats[] = {"full", "partial", "far", "single", "failed"};
     uint64_t least = 0;
     uint64_t most = 0;
     unsigned i = 0;
-    while (i < 3 && strcmp(whats[i], s->words[1]) != 0) {
+    while (i < 5 && strcmp(whats[i], s->words[1]) != 0) {
         i++;
     }
-    if (i == 3) {
-        return wrong(s, "\"%s\" cannot be expected: full, partial or far", s->words[1]);
+    if (i == 5) {
+        return wrong(s, "\"%s\" cannot be expected: full, partial, far, single or failed",
+                     s->words[1]);
     }
     ret->verb = EXPECT;
-    ret->what = i == 0 ? FULL : i == 1 ? PARTIAL : FAR;
+    ret->what = i == 0 ? FULL : i == 1 ? PARTIAL : i == 2 ? FAR : i == 3 ? SINGLE : FAILED;
     if (!get_number(s, 2, 100000, &least) || !get_number(s, 3, 100000, &most) ||
         !get_time(s, 4, &ret->at_us) || !get_time(s, 5, &ret->until_us)) {
         return false;
@@ -397,6 +404,10 @@ static void act(struct scenario *s, const struct action *action)
     case FAR_UP:
         sim->far_back_us = 0;
         break;
+    case SLOW:
+    case SWIFT:
+        s->slow[action->a] = action->verb == SLOW;
+        break;
     case POWER:
         sim_power(sim, action->a);
         break;
@@ -433,6 +444,7 @@ static void fate(struct roundlab *lab, unsigned from, unsigned to, struct msg *m
                  struct roundlab_fate *ret, void *context)
 {
     struct scenario *s = context;
+    ret->delay_us += s->slow[from] || s->slow[to] ? SLOW_US : 0;
     for (unsigned i = 0; i < s->count; i++) {
         struct action *a = &s->actions[i];
         if (a->when && a->at_us == UINT64_MAX && msg->type == a->type && from == a->from &&
@@ -449,7 +461,8 @@ static unsigned far_points(const struct sim *sim)
     unsigned points = 0;
     const struct align *far = data_align(sim->data);
     for (size_t i = 0; far != NULL && i < align_count(far); i++) {
-        points += align_at(far, i)->answer == ROUND_ANSWER_YES;
+        points += align_at(far, i)->answer == ROUND_ANSWER_YES &&
+                  align_at(far, i)->order.scope == ROUND_SCOPE_GROUP;
     }
     return points;
 }
@@ -457,10 +470,14 @@ static unsigned far_points(const struct sim *sim)
 static void expect(struct scenario *s, const struct action *a, struct sim_result *ret)
 {
     static const char *const whats[] = {"full points", "partial points",
-                                        "points known to the far side"};
-    unsigned got = a->what == FAR
-                       ? far_points(s->sim)
-                       : check_points(s->sim->check, a->at_us, a->until_us, a->what == FULL);
+                                        "points known to the far side", "single-VM points",
+                                        "failed rounds"};
+    struct check *check = s->sim->check;
+    unsigned got = a->what == FAR      ? far_points(s->sim)
+                   : a->what == SINGLE ? check_single(check, a->at_us, a->until_us, -1)
+                   : a->what == FAILED
+                       ? check_lost(check, a->at_us, a->until_us)
+                       : check_points(check, a->at_us, a->until_us, a->what == FULL);
     if ((got < a->least || got > a->most) && ret->verdict == SIM_GOOD) {
         ret->verdict = SIM_NOT_LIVE;
         snprintf(ret->failure, sizeof ret->failure,

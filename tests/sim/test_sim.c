@@ -345,6 +345,37 @@ static void label_fires(void **state)
     align_free(align);
 }
 
+/* A point of one VM counts as that and as nothing else; that the checker fires is shown by the
+ * planted bug SINGLE_AS_GROUP. */
+static void single_is_known(void **state)
+{
+    (void)state;
+    define();
+    check_strict(check);
+    feed(0, 0, attach(1));
+    struct record mark = bookmark(10, 1);
+    mark.bookmark.order.scope = ROUND_SCOPE_MEMBER;
+    set_init(&mark.bookmark.order.set, 2);
+    set_add(&mark.bookmark.order.set, 0);
+    struct round_mark one = {definition.disks[0].stream, 5, 10, mark.bookmark.nonce};
+    feed(1000, 0, mark);
+    check_let_go(check, 2000, 0);
+    feed(2100, 0, seal(12, 10, 1, round_cut_hash(&mark.bookmark.order, &one, 1)));
+    struct align *align = reader();
+    feed_reader(align, 0, 1);
+    struct check_count count = check_end(check, 10000, align);
+    assert_null(check_failure(check));
+    assert_int_equal(count.points, 1);
+    assert_int_equal(count.single, 1);
+    assert_int_equal(count.full, 0);
+    assert_int_equal(check_single(check, 0, 10000, -1), 1);
+    assert_int_equal(check_single(check, 0, 10000, 0), 1);
+    assert_int_equal(check_single(check, 0, 10000, 1), 0);
+    assert_int_equal(check_points(check, 0, 10000, true), 0);
+    assert_int_equal(check_points(check, 0, 10000, false), 0);
+    align_free(align);
+}
+
 static void stale_fires(void **state)
 {
     (void)state;
@@ -534,6 +565,7 @@ int main(void)
         cmocka_unit_test_teardown(duty_fires, tear_down),
         cmocka_unit_test_teardown(pause_fires, tear_down),
         cmocka_unit_test_teardown(label_fires, tear_down),
+        cmocka_unit_test_teardown(single_is_known, tear_down),
         cmocka_unit_test_teardown(stale_fires, tear_down),
         cmocka_unit_test_teardown(order_fires, tear_down),
         cmocka_unit_test_teardown(order_fires_on_a_second_bookmark, tear_down),

@@ -13,6 +13,13 @@ foreach(store IN ITEMS encrypted plain)
   set_tests_properties(system_point_verify_${store} PROPERTIES LABELS system TIMEOUT 120
     ENVIRONMENT "TIDE_SOURCE=${CMAKE_SOURCE_DIR};TIDE_BUILD=${CMAKE_BINARY_DIR}")
 endforeach()
+# A group that lacks a member, or has a slow one.
+foreach(part IN ITEMS missing partial slow)
+  add_test(NAME system_alone_${part}
+    COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/alone.py ${part})
+  set_tests_properties(system_alone_${part} PROPERTIES LABELS system TIMEOUT 120
+    ENVIRONMENT "TIDE_SOURCE=${CMAKE_SOURCE_DIR};TIDE_BUILD=${CMAKE_BINARY_DIR}")
+endforeach()
 # Disks that become whole again by themselves, end to end.
 foreach(part IN ITEMS overload power fork resize orders)
   add_test(NAME system_resync_${part}

@@ -1,6 +1,6 @@
 # Machines in network namespaces, under one nemesis each.
 find_package(Python3 REQUIRED COMPONENTS Interpreter)
-foreach(part IN ITEMS leader half one-way ring pause coordinator torn delay slow-disk failing-disk
+foreach(part IN ITEMS leader half one-way ring pause coordinator alone torn delay slow-disk failing-disk
     full-disk kill-member kill-leader kill-coordinator kill-tap memory clock certificates mounted)
   add_test(NAME system_nemesis_${part}
     COMMAND ${Python3_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/nemesis.py ${part})

@@ -8,6 +8,8 @@
   nemesis.py ring         each member reaches its two neighbours only
   nemesis.py pause        the leader's daemon, then another one, is stopped for a while and goes on
   nemesis.py coordinator  the coordinator cannot be reached: rounds go on, and become points later
+  nemesis.py alone        a member that may not lead is cut off from all others, which the group needs:
+                          each goes on with points of its own
   nemesis.py torn         hold switched off: the judge of the other parts must find points torn
   nemesis.py delay        one member is far away, either way, then too far for the budget
   nemesis.py slow-disk    log, then image of one disk take their time

@@ -5,7 +5,7 @@ tide_test(test_restream SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_restream.c DEPS p
 tide_test(test_standing SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_standing.c DEPS participant_core)
 tide_test(test_news SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_news.c DEPS participant_core)
 tide_test(test_events SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_events.c DEPS participant)
-foreach(name IN ITEMS window bandwidth share)
+foreach(name IN ITEMS window bandwidth share pace)
   tide_test(test_${name} SOURCES ${CMAKE_CURRENT_LIST_DIR}/test_${name}.c
     DEPS participant_core common_core)
 endforeach()

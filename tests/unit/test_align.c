@@ -235,6 +235,57 @@ static void partial_rounds(void **state)
     expect(&order, ROUND_ANSWER_YES, ALIGN_WHY_HELD);
 }
 
+/* What a round of scope member is called, by its set: disks 0 and 1 are of one member, 2 of
+ * another. Whatever its set is, it is never full and never partial. */
+static void single_vms(void **state)
+{
+    (void)state;
+    static const struct {
+        unsigned set; /* bits */
+        enum align_label label;
+        int member;
+    } rows[] = {{3, ALIGN_LABEL_SINGLE_VM, 0}, {4, ALIGN_LABEL_SINGLE_VM, 1},
+                {1, ALIGN_LABEL_NONE, -1},     {6, ALIGN_LABEL_NONE, -1},
+                {7, ALIGN_LABEL_NONE, -1},     {5, ALIGN_LABEL_NONE, -1}};
+    static struct definition two;
+    two = definition;
+    two.member_count = 2;
+    two.members[0].disk_count = 2;
+    two.members[1].disk_first = 2;
+    two.members[1].disk_count = 1;
+    for (size_t i = 0; i < 2 * sizeof rows / sizeof rows[0]; i++) {
+        bool single = i % 2 != 0;
+        unsigned set = rows[i / 2].set;
+        start(true, 16);
+        struct round_order order = make_order(3, DISKS);
+        order.scope = single ? ROUND_SCOPE_MEMBER : ROUND_SCOPE_GROUP;
+        set_init(&order.set, DISKS);
+        for (unsigned k = 0; k < DISKS; k++) {
+            if ((set & 1U << k) != 0) {
+                set_add(&order.set, k);
+            }
+        }
+        for (unsigned k = 0; k < 2 * DISKS; k++) { /* all bookmarks, then all seals */
+            if (!set_has(&order.set, k % DISKS)) {
+                continue;
+            }
+            if (k < DISKS) {
+                attach(k, true);
+                mark(k, &order, false);
+            } else {
+                seal(k - DISKS, &order, ROUND_OUTCOME_HELD, CUT_OF_BOOKMARKS);
+            }
+        }
+        expect(&order, ROUND_ANSWER_YES, ALIGN_WHY_HELD); /* the rule asks for no more */
+        const struct align_round *round = align_find(align, &order.round);
+        enum align_label group = set == 7 ? ALIGN_LABEL_FULL : ALIGN_LABEL_PARTIAL;
+        assert_int_equal(align_label(round, &two), single ? rows[i / 2].label : group);
+        assert_int_equal(align_single(&order, &two), single ? rows[i / 2].member : -1);
+        assert_int_equal(align_label(round, NULL), single ? ALIGN_LABEL_SINGLE_VM : group);
+    }
+    assert_string_equal(align_label_name(ALIGN_LABEL_SINGLE_VM), "single-vm");
+}
+
 static void alien_streams(void **state)
 {
     (void)state;
@@ -891,13 +942,13 @@ int main(void)
 {
     define();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(good_round),     cmocka_unit_test(partial_rounds),
-        cmocka_unit_test(alien_streams),  cmocka_unit_test(unheld_rounds),
-        cmocka_unit_test(broken_streams), cmocka_unit_test(not_whole),
-        cmocka_unit_test(other_orders),   cmocka_unit_test(cut_hashes),
-        cmocka_unit_test(definitions),    cmocka_unit_test(bounded),
-        cmocka_unit_test(interleavings),  cmocka_unit_test(large_group),
-        cmocka_unit_test(copied),
+        cmocka_unit_test(good_round),    cmocka_unit_test(partial_rounds),
+        cmocka_unit_test(single_vms),    cmocka_unit_test(alien_streams),
+        cmocka_unit_test(unheld_rounds), cmocka_unit_test(broken_streams),
+        cmocka_unit_test(not_whole),     cmocka_unit_test(other_orders),
+        cmocka_unit_test(cut_hashes),    cmocka_unit_test(definitions),
+        cmocka_unit_test(bounded),       cmocka_unit_test(interleavings),
+        cmocka_unit_test(large_group),   cmocka_unit_test(copied),
     };
     return cmocka_run_group_tests(tests, NULL, finish);
 }

@@ -94,6 +94,9 @@ static struct msg *make_full(enum msg_type type)
         msg->heartbeat.reach = TIDE_MEMBERS_MAX;
         msg->heartbeat.sequence = UINT64_MAX;
         msg->heartbeat.yield_round = make_id(0x31);
+        msg->heartbeat.lack = ROUND_REASON_NOT_WHOLE;
+        memset(msg->heartbeat.lack_member.s, 'c', TIDE_NAME_MAX);
+        msg->heartbeat.alone = true;
     } else if (type == MSG_HOLD) {
         msg->hold.round = make_id(0x40);
         msg->hold.scope = ROUND_SCOPE_GROUP;
@@ -395,6 +398,9 @@ static void bad_rounds(void **state)
     BREAK(p, heartbeat->reach, 257, CORRUPT, "reach");
     BREAK(p, heartbeat->sequence, 0, CORRUPT, "sequence");
     BREAK(p, heartbeat->yield_round.len, 3, CORRUPT, "yield_round");
+    BREAK(p, heartbeat->lack, 0, CORRUPT, "lack"); /* but leave to go alone */
+    BREAK(p, heartbeat->lack, 999, CORRUPT, "lack");
+    BREAK(p, heartbeat->lack_member, (char[]){"a b"}, CORRUPT, "lack_member");
     BREAK(p, heartbeat->taps[0]->incarnation, 0, CORRUPT, "whole");
     BREAK(p, heartbeat->taps[0]->gap, 256, CORRUPT, "gap");
     zero_id(&p, &p.e->heartbeat->taps[63]->stream, "stream");

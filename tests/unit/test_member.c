@@ -360,6 +360,122 @@ static void whole_round(void **state)
     close_bench(&b);
 }
 
+/* A round of its own: by itself alone, of all its disks and no others; also one that may not lead.
+ */
+static void alone(void **state)
+{
+    (void)state;
+    struct bench b;
+    open_bench(&b, true);
+    struct msg own = make_hold(&b, 1);
+    own.head.from = own.head.to;
+    own.hold.scope = ROUND_SCOPE_MEMBER;
+    struct msg msg = own; /* web's disks are in its set too */
+    expect_refused(&b, &msg, ROUND_REASON_DISK_SET);
+    set_init(&own.hold.set, b.definition->disk_count);
+    definition_set_member(b.definition, 1, &own.hold.set);
+    msg = own;
+    msg.hold.round = make_id(2);
+    msg.head.from = b.definition->members[0].name; /* of another, a candidate */
+    expect_refused(&b, &msg, ROUND_REASON_DISK_SET);
+    msg = own;
+    msg.hold.round = make_id(3);
+    set_init(&msg.hold.set, b.definition->disk_count);
+    set_add(&msg.hold.set, DISKS); /* one of its two */
+    expect_refused(&b, &msg, ROUND_REASON_DISK_SET);
+    own.hold.round = make_id(4);
+    say(&b, &own);
+    assert_int_equal(b.holds, DISKS);
+    struct msg group = make_hold(&b, 5); /* meanwhile */
+    say(&b, &group);
+    assert_int_equal(b.last.refused.reason, ROUND_REASON_BUSY);
+    answer_held(&b, 0, 4);
+    answer_held(&b, 1, 4);
+    assert_int_equal(b.last.type, MSG_HELD);
+    assert_int_equal(b.to, 1);
+    struct msg release = {.type = MSG_RELEASE, .head = own.head};
+    release.release.round = make_id(4);
+    say(&b, &release);
+    assert_int_equal(b.releases, DISKS);
+    answer_sealed(&b, 0, 4, ROUND_OUTCOME_HELD);
+    answer_sealed(&b, 1, 4, ROUND_OUTCOME_HELD);
+    assert_int_equal(b.attests, 1);
+    assert_int_equal(member_state(b.member), MEMBER_IDLE);
+    close_bench(&b);
+}
+
+/* Let go and not synced yet, which a slow disk may take long for: it gives way to the group's, and
+ * what comes late of it changes nothing. */
+static void alone_gives_way(void **state)
+{
+    (void)state;
+    struct bench b;
+    open_bench(&b, true);
+    struct msg own = make_hold(&b, 1);
+    own.head.from = own.head.to;
+    own.hold.scope = ROUND_SCOPE_MEMBER;
+    set_init(&own.hold.set, b.definition->disk_count);
+    definition_set_member(b.definition, 1, &own.hold.set);
+    say(&b, &own);
+    answer_held(&b, 0, 1);
+    answer_held(&b, 1, 1);
+    struct msg release = {.type = MSG_RELEASE, .head = own.head};
+    release.release.round = make_id(1);
+    say(&b, &release);
+    answer_sealed(&b, 1, 1, ROUND_OUTCOME_HELD);
+    struct msg again = own;
+    again.hold.round = make_id(2);
+    say(&b, &again); /* for another of its own it does not */
+    assert_int_equal(b.last.refused.reason, ROUND_REASON_BUSY);
+    struct msg wrong = make_hold(&b, 3);
+    wrong.hold.taps[0].incarnation++;
+    say(&b, &wrong); /* nor for one that it cannot take */
+    assert_int_equal(b.last.refused.reason, ROUND_REASON_INCARNATION);
+    assert_int_equal(member_state(b.member), MEMBER_RELEASED);
+    struct msg group = make_hold(&b, 4);
+    say(&b, &group);
+    assert_int_equal(b.holds, DISKS);
+    assert_int_equal(member_state(b.member), MEMBER_ORDERED);
+    answer_sealed(&b, 0, 1, ROUND_OUTCOME_HELD); /* of the one that gave way */
+    assert_false(b.sent);
+    assert_int_equal(b.attests, 0);
+    answer_held(&b, 0, 4);
+    answer_held(&b, 1, 4);
+    assert_int_equal(b.last.type, MSG_HELD);
+    assert_int_equal(b.to, 0);
+    release.head = group.head;
+    release.release.round = make_id(4);
+    say(&b, &release);
+    struct msg other = make_hold(&b, 5); /* one of the group does not give way to another */
+    say(&b, &other);
+    assert_int_equal(b.last.refused.reason, ROUND_REASON_BUSY);
+    close_bench(&b);
+}
+
+/* As the last member, which may not lead: its own rounds, and none of the group. */
+static void alone_without_leave_to_lead(void **state)
+{
+    (void)state;
+    struct bench b;
+    open_bench(&b, true);
+    member_free(b.member);
+    struct member_config config = {.incarnation = 9};
+    assert_true(name_parse("mail", &config.name));
+    b.member = member_new(&config);
+    step(&b,
+         (struct member_event){.type = MEMBER_DEFINITION, .definition = b.definition, .self = 3});
+    struct msg msg = make_hold(&b, 1);
+    msg.head.from = msg.head.to = b.definition->members[3].name;
+    definition_set_member(b.definition, 3, &msg.hold.set);
+    expect_refused(&b, &msg, ROUND_REASON_DISK_SET);
+    msg.hold.round = make_id(2);
+    msg.hold.scope = ROUND_SCOPE_MEMBER;
+    set_init(&msg.hold.set, b.definition->disk_count);
+    definition_set_member(b.definition, 3, &msg.hold.set);
+    expect_refused(&b, &msg, ROUND_REASON_NOT_ATTACHED); /* no other fault than its taps */
+    close_bench(&b);
+}
+
 /* The worst of its taps is what it says; and what is not sealed held is not attested. */
 static void worst_outcome(void **state)
 {
@@ -422,10 +538,12 @@ static void definition_changes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(reasons),       cmocka_unit_test(other_stream_is_not_attached),
-        cmocka_unit_test(no_definition), cmocka_unit_test(not_for_us),
-        cmocka_unit_test(whole_round),   cmocka_unit_test(worst_outcome),
-        cmocka_unit_test(gives_up),      cmocka_unit_test(definition_changes),
+        cmocka_unit_test(reasons),         cmocka_unit_test(other_stream_is_not_attached),
+        cmocka_unit_test(no_definition),   cmocka_unit_test(not_for_us),
+        cmocka_unit_test(whole_round),     cmocka_unit_test(worst_outcome),
+        cmocka_unit_test(gives_up),        cmocka_unit_test(definition_changes),
+        cmocka_unit_test(alone),           cmocka_unit_test(alone_without_leave_to_lead),
+        cmocka_unit_test(alone_gives_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

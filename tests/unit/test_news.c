@@ -43,6 +43,36 @@ static void nothing_changed(void **state)
     between(&a, &more, "");
 }
 
+static void lack(enum round_reason reason, bool strict, bool alone, enum news_type type,
+                 const char *points, const char *text)
+{
+    struct leader_lack it = {.reason = reason, .member = {"db"}, .strict = strict, .alone = alone};
+    struct news news = news_of_lack(&it);
+    assert_int_equal(news.type, type);
+    assert_string_equal(news_points(&it), points);
+    if (strstr(news.text, text) == NULL) {
+        fail_msg("\"%s\" is not in \"%s\"", text, news.text);
+    }
+}
+
+static void what_a_group_lacks(void **state)
+{
+    (void)state;
+    lack(ROUND_REASON_NONE, true, false, NEWS_POINTS_BACK, "group", "the whole group");
+    lack(ROUND_REASON_MISSING, true, true, NEWS_POINTS_LOST, "single-vm",
+         "no points of the group: missing at member db; single-VM points go on");
+    lack(ROUND_REASON_NOT_WHOLE, true, false, NEWS_POINTS_LOST, "none", "; nor of this VM");
+    lack(ROUND_REASON_NO_LEADER, true, true, NEWS_POINTS_LOST, "single-vm",
+         "no points of the group: no member that may lead is reached; single-VM points go on");
+    lack(ROUND_REASON_MISSING, false, false, NEWS_POINTS_PARTIAL, "partial",
+         "points are partial: missing at member db");
+    lack(ROUND_REASON_NO_LEADER, false, false, NEWS_POINTS_LOST, "none",
+         "no points of the group: no member that may lead is reached");
+    assert_true(news_warns(NEWS_POINTS_LOST));
+    assert_true(news_warns(NEWS_POINTS_PARTIAL));
+    assert_false(news_warns(NEWS_POINTS_BACK));
+}
+
 static void a_gap_and_its_end(void **state)
 {
     (void)state;
@@ -129,11 +159,9 @@ static void everything_at_once_fits(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nothing_changed),
-        cmocka_unit_test(a_gap_and_its_end),
-        cmocka_unit_test(a_copy),
-        cmocka_unit_test(another_size),
-        cmocka_unit_test(everything_at_once_fits),
+        cmocka_unit_test(nothing_changed),   cmocka_unit_test(what_a_group_lacks),
+        cmocka_unit_test(a_gap_and_its_end), cmocka_unit_test(a_copy),
+        cmocka_unit_test(another_size),      cmocka_unit_test(everything_at_once_fits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -67,10 +67,42 @@ static void never_more_than_the_limit(void **state)
     assert_true(skipped > 100 && skipped < 560);
 }
 
+/* Far from the limit nothing changes; near it the interval is such that, but for what was held before
+ * it grew, the limit is not met. */
+static void interval_grows_near_the_limit(void **state)
+{
+    (void)state;
+    struct share share;
+    share_init(&share);
+    unsigned rounds = 0;
+    unsigned spared = 0; /* later than a minute and a half */
+    for (uint64_t now = 0; now < 600 * SECOND;) {
+        assert_true(share_held_us(&share, now) > TIDE_SHARE_LIMIT_US / 2 ||
+                    share_interval_us(&share, now, SECOND) == SECOND);
+        if (share_allows(&share, now)) {
+            share_add(&share, now, 50000);
+            rounds++;
+        } else {
+            spared += now > 90 * SECOND;
+        }
+        now += share_interval_us(&share, now, SECOND);
+    }
+    assert_int_equal(spared, 0);
+    assert_in_range(rounds, 270, 300); /* 1.4 s of each minute */
+    uint64_t now = 600 * SECOND;
+    assert_int_equal(share_interval_us(&share, now, SECOND), 2142857);
+    assert_int_equal(share_interval_us(&share, now, 5 * SECOND), 5 * SECOND);
+    for (unsigned i = 0; i < TIDE_SHARE_LATELY; i++) {
+        share_add(&share, now, 2000);
+    }
+    assert_int_equal(share_interval_us(&share, now, SECOND), SECOND); /* they are short again */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(sums_the_last_minute),
                                        cmocka_unit_test(expects_the_longest_of_the_last),
-                                       cmocka_unit_test(never_more_than_the_limit)};
+                                       cmocka_unit_test(never_more_than_the_limit),
+                                       cmocka_unit_test(interval_grows_near_the_limit)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
