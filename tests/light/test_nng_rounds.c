@@ -183,6 +183,12 @@ static bool round_over(const struct rig *rig)
     return rig->sealed + rig->failed > 0;
 }
 
+/* The last sum may be on its way when the leader is done. */
+static bool sums_heard(const struct rig *rig)
+{
+    return rig->heard[MSG_SUM] >= ROUNDS;
+}
+
 static void libnng_takes_part_in_rounds(void **state)
 {
     struct light_plan plan = {.members = MEMBERS, .disks = 2, .seed = 3};
@@ -217,11 +223,12 @@ static void libnng_takes_part_in_rounds(void **state)
         sealed += rig.sealed;
     }
     assert_int_equal(sealed, ROUNDS);
+    run_until(&rig, sums_heard, "a sum of each round");
     print_message("nng heard %u HOLD, %u RELEASE, %u SUM, said %u HELD, %u SEALED, %u TAKE\n",
                   rig.heard[MSG_HOLD], rig.heard[MSG_RELEASE], rig.heard[MSG_SUM],
                   rig.said[MSG_HELD], rig.said[MSG_SEALED], rig.said[MSG_TAKE]);
     assert_true(rig.heard[MSG_HOLD] >= ROUNDS && rig.heard[MSG_RELEASE] >= ROUNDS);
-    assert_true(rig.heard[MSG_SUM] >= ROUNDS && rig.said[MSG_TAKE] > 0);
+    assert_true(rig.said[MSG_TAKE] > 0);
     assert_true(rig.said[MSG_HELD] >= ROUNDS && rig.said[MSG_SEALED] >= ROUNDS);
 
     struct align *align = light_align(rig.group, rig.members);
