@@ -94,12 +94,47 @@ static json_t *with(const char *key, json_t *value)
     return answer;
 }
 
+static struct catalog_place place_in(const json_t *place)
+{
+    struct catalog_place ret = {
+        .wall_ns = (uint64_t)json_integer_value(json_object_get(place, "time_ns"))};
+    snprintf(ret.id, sizeof(ret.id), "%s", text_in(place, "id"));
+    return ret;
+}
+
 static struct catalog_query query_in(const json_t *request)
 {
     return (struct catalog_query){.group = text_in(request, "group"),
                                   .single_vm = json_is_true(json_object_get(request, "single_vm")),
                                   .vm = text_in(request, "vm"),
-                                  .limit = limit_in(request)};
+                                  .limit = limit_in(request),
+                                  .before = place_in(json_object_get(request, "before"))};
+}
+
+/* {"time_ns", "id"}: where the next page begins; none where there is no other. False: no memory. */
+static bool add_next(json_t *answer, const struct catalog_place *next)
+{
+    return next->id[0] == '\0' ||
+           json_object_set_new(
+               answer, "next",
+               json_pack("{s:I, s:s}", "time_ns", (json_int_t)next->wall_ns, "id", next->id)) == 0;
+}
+
+static json_t *round_list(struct service *s, const json_t *request)
+{
+    struct err e = {0};
+    json_t *found = NULL;
+    struct catalog_place next;
+    const struct catalog_query query = query_in(request);
+    if (catalog_rounds(s->catalog, &query, &found, &next, &e) < 0) {
+        return failed(&e);
+    }
+    json_t *answer = with("rounds", found);
+    if (answer != NULL && !add_next(answer, &next)) {
+        json_decref(answer);
+        answer = NULL;
+    }
+    return answer;
 }
 
 /* The group's points, or those of single VMs; and how many of the latter there are. */
@@ -108,8 +143,9 @@ static json_t *point_list(struct service *s, const json_t *request)
     struct err e = {0};
     json_t *found = NULL;
     uint64_t single = 0;
+    struct catalog_place next;
     const struct catalog_query query = query_in(request);
-    if (catalog_points(s->catalog, &query, &found, &e) < 0) {
+    if (catalog_points(s->catalog, &query, &found, &next, &e) < 0) {
         return failed(&e);
     }
     if (catalog_single_vm_count(s->catalog, query.group, &single, &e) < 0) {
@@ -118,7 +154,8 @@ static json_t *point_list(struct service *s, const json_t *request)
     }
     json_t *answer = with("points", found);
     if (answer != NULL &&
-        json_object_set_new(answer, "single_vm_points", json_integer((json_int_t)single)) < 0) {
+        (json_object_set_new(answer, "single_vm_points", json_integer((json_int_t)single)) < 0 ||
+         !add_next(answer, &next))) {
         json_decref(answer);
         answer = NULL;
     }
@@ -143,9 +180,7 @@ static json_t *run_command(struct service *s, const char *command, const json_t 
         return point_list(s, request);
     }
     if (strcmp(command, "round-list") == 0) {
-        const struct catalog_query query = query_in(request);
-        return catalog_rounds(s->catalog, &query, &found, &e) < 0 ? failed(&e)
-                                                                  : with("rounds", found);
+        return round_list(s, request);
     }
     if (strcmp(command, "point-show") == 0) {
         return catalog_point(s->catalog, text_in(request, "point"), &found, &e) < 0

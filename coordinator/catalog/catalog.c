@@ -300,85 +300,115 @@ int catalog_put_round(struct catalog *catalog, const struct catalog_round *round
 
 /* ---- asking ---- */
 
-static int collect(struct catalog *c, sqlite3_stmt *s, json_t *into, struct err *err)
+static int take_row(sqlite3_stmt *s, json_t *into, struct err *err)
 {
+    const char *text = (const char *)sqlite3_column_text(s, 0);
+    json_t *o = NULL;
+    if (text == NULL) {
+        return no_memory("read", err); /* the column is NOT NULL */
+    }
+    if (jsontext_read(text, strlen(text), 0, &o, err) < 0) {
+        return err_wrap(err, "catalog: a row");
+    }
+    return json_array_append_new(into, o) < 0 ? no_memory("read", err) : 0;
+}
+
+/* Rows of json, wall_ns, id, the newest first, as many as a page takes. */
+static int collect(struct catalog *c, sqlite3_stmt *s, json_t *into, struct catalog_place *next,
+                   struct err *err)
+{
+    struct catalog_place last = {0};
+    size_t bytes = 0;
     int rc;
     while ((rc = sqlite3_step(s)) == SQLITE_ROW) {
-        const char *text = (const char *)sqlite3_column_text(s, 0);
-        json_t *o = NULL;
-        if (text == NULL) {
-            return no_memory("read", err); /* the column is NOT NULL */
+        const char *id = (const char *)sqlite3_column_text(s, 2);
+        size_t size = (size_t)sqlite3_column_bytes(s, 0);
+        if (json_array_size(into) > 0 && bytes + size > TIDE_CATALOG_PAGE) {
+            *next = last;
+            return 0;
         }
-        if (jsontext_read(text, strlen(text), 0, &o, err) < 0) {
-            return err_wrap(err, "catalog: a row");
-        }
-        if (json_array_append_new(into, o) < 0) {
+        if (id == NULL) {
             return no_memory("read", err);
         }
+        if (take_row(s, into, err) < 0) {
+            return -1;
+        }
+        bytes += size;
+        last.wall_ns = (uint64_t)sqlite3_column_int64(s, 1);
+        snprintf(last.id, sizeof(last.id), "%s", id);
     }
     return rc == SQLITE_DONE ? 0 : fail(c, "read", err);
 }
 
-/* ?1 is the text, ?2 the limit, ?3 the vm: '' where none is meant, '*' for any. */
-static int list(struct catalog *c, const char *sql, const char *text, const char *vm,
-                unsigned limit, json_t **ret, struct err *err)
+static json_t *reversed(const json_t *rows)
 {
-    sqlite3_stmt *s = NULL;
-    json_t *rows = json_array();
-    if (rows == NULL) {
-        return err_set(err, TIDE_ERR_LIMIT, "no memory for a list");
+    json_t *ret = json_array();
+    for (size_t k = json_array_size(rows); ret != NULL && k > 0; k--) {
+        if (json_array_append(ret, json_array_get(rows, k - 1)) < 0) {
+            json_decref(ret);
+            ret = NULL;
+        }
     }
-    pthread_mutex_lock(&c->lock);
-    int rc = -1;
-    if (sqlite3_prepare_v2(c->db, sql, -1, &s, NULL) != SQLITE_OK ||
-        sqlite3_bind_text(s, 1, text, -1, SQLITE_TRANSIENT) != SQLITE_OK ||
-        sqlite3_bind_int64(s, 2, (sqlite3_int64)limit) != SQLITE_OK ||
-        (vm != NULL && sqlite3_bind_text(s, 3, vm, -1, SQLITE_TRANSIENT) != SQLITE_OK)) {
-        fail(c, "read", err);
-    } else {
-        rc = collect(c, s, rows, err);
-    }
-    sqlite3_finalize(s);
-    pthread_mutex_unlock(&c->lock);
-    if (rc < 0) {
-        json_decref(rows);
-        return -1;
-    }
-    *ret = rows;
-    return 0;
+    return ret;
 }
 
-static unsigned bounded(unsigned limit)
+/* ?1 is the group, ?2 the limit, ?3 the vm: '' where none is meant, '*' for any, ?4 and ?5 the
+ * place. */
+static bool bind_query(sqlite3_stmt *s, const struct catalog_query *q)
 {
-    return limit == 0 || limit > TIDE_CATALOG_LIST_MAX ? TIDE_CATALOG_LIST_MAX : limit;
+    const char *any = q->vm == NULL || q->vm[0] == '\0' ? "*" : q->vm;
+    unsigned limit =
+        q->limit == 0 || q->limit > TIDE_CATALOG_LIST_MAX ? TIDE_CATALOG_LIST_MAX : q->limit;
+    return sqlite3_bind_text(s, 1, q->group == NULL ? "" : q->group, -1, SQLITE_TRANSIENT) ==
+               SQLITE_OK &&
+           sqlite3_bind_int64(s, 2, (sqlite3_int64)limit) == SQLITE_OK &&
+           sqlite3_bind_text(s, 3, q->single_vm ? any : "", -1, SQLITE_TRANSIENT) == SQLITE_OK &&
+           sqlite3_bind_text(s, 4, q->before.id, -1, SQLITE_TRANSIENT) == SQLITE_OK &&
+           sqlite3_bind_int64(s, 5, (sqlite3_int64)q->before.wall_ns) == SQLITE_OK;
 }
 
 static int ask(struct catalog *c, const char *sql, const struct catalog_query *q, json_t **ret,
-               struct err *err)
+               struct catalog_place *ret_next, struct err *err)
 {
-    const char *any = q->vm == NULL || q->vm[0] == '\0' ? "*" : q->vm;
-    return list(c, sql, q->group == NULL ? "" : q->group, q->single_vm ? any : "",
-                bounded(q->limit), ret, err);
+    sqlite3_stmt *s = NULL;
+    struct catalog_place next = {0};
+    json_t *rows = json_array();
+    if (rows == NULL) {
+        return no_memory("read", err);
+    }
+    pthread_mutex_lock(&c->lock);
+    int rc = sqlite3_prepare_v2(c->db, sql, -1, &s, NULL) != SQLITE_OK || !bind_query(s, q)
+                 ? fail(c, "read", err)
+                 : collect(c, s, rows, &next, err);
+    sqlite3_finalize(s);
+    pthread_mutex_unlock(&c->lock);
+    json_t *list = rc == 0 ? reversed(rows) : NULL;
+    json_decref(rows);
+    if (list == NULL) {
+        return rc < 0 ? -1 : no_memory("read", err);
+    }
+    *ret = list;
+    *ret_next = next;
+    return 0;
 }
 
+#define OLDER(id)                                                                                  \
+    " WHERE (?1='' OR grp=?1) AND (vm=?3 OR (?3='*' AND vm<>''))"                                  \
+    " AND (?4='' OR wall_ns<?5 OR (wall_ns=?5 AND " id "<?4))"                                     \
+    " ORDER BY wall_ns DESC, " id " DESC LIMIT ?2"
+
 int catalog_points(struct catalog *catalog, const struct catalog_query *query, json_t **ret,
-                   struct err *err)
+                   struct catalog_place *ret_next, struct err *err)
 {
-    return ask(catalog,
-               "SELECT json FROM (SELECT json, wall_ns, point FROM points"
-               " WHERE (?1='' OR grp=?1) AND (vm=?3 OR (?3='*' AND vm<>''))"
-               " ORDER BY wall_ns DESC, point DESC LIMIT ?2) ORDER BY wall_ns, point",
-               query, ret, err);
+    return ask(catalog, "SELECT json, wall_ns, point FROM points" OLDER("point"), query, ret,
+               ret_next, err);
 }
 
 int catalog_rounds(struct catalog *catalog, const struct catalog_query *query, json_t **ret,
-                   struct err *err)
+                   struct catalog_place *ret_next, struct err *err)
 {
-    return ask(catalog,
-               "SELECT json FROM (SELECT json, wall_ns, round FROM rounds"
-               " WHERE (?1='' OR grp=?1) AND (vm=?3 OR (?3='*' AND vm<>''))"
-               " ORDER BY wall_ns DESC, round DESC LIMIT ?2) ORDER BY wall_ns, round",
-               query, ret, err);
+    return ask(catalog, "SELECT json, wall_ns, round FROM rounds" OLDER("round"), query, ret,
+               ret_next, err);
 }
 
 int catalog_single_vm_count(struct catalog *catalog, const char *group, uint64_t *ret,
@@ -402,6 +432,39 @@ int catalog_single_vm_count(struct catalog *catalog, const char *group, uint64_t
     return rc;
 }
 
+/* Up to two points whose id begins so; 'g' sorts after every hex digit. */
+static int begins_with(struct catalog *c, const char *low, json_t **ret, struct err *err)
+{
+    sqlite3_stmt *s = NULL;
+    json_t *rows = json_array();
+    if (rows == NULL) {
+        return no_memory("read", err);
+    }
+    pthread_mutex_lock(&c->lock);
+    int rc = 0;
+    if (sqlite3_prepare_v2(
+            c->db, "SELECT json FROM points WHERE point >= ?1 AND point < ?1 || 'g' LIMIT 2", -1,
+            &s, NULL) != SQLITE_OK ||
+        sqlite3_bind_text(s, 1, low, -1, SQLITE_TRANSIENT) != SQLITE_OK) {
+        rc = fail(c, "read", err);
+    }
+    int step = SQLITE_DONE;
+    while (rc == 0 && (step = sqlite3_step(s)) == SQLITE_ROW) {
+        rc = take_row(s, rows, err);
+    }
+    if (rc == 0 && step != SQLITE_DONE) {
+        rc = fail(c, "read", err);
+    }
+    sqlite3_finalize(s);
+    pthread_mutex_unlock(&c->lock);
+    if (rc < 0) {
+        json_decref(rows);
+        return -1;
+    }
+    *ret = rows;
+    return 0;
+}
+
 int catalog_point(struct catalog *catalog, const char *prefix, json_t **ret, struct err *err)
 {
     char low[TIDE_ID_HEX];
@@ -414,9 +477,7 @@ int catalog_point(struct catalog *catalog, const char *prefix, json_t **ret, str
     for (size_t k = 0; k <= size; k++) {
         low[k] = (char)(prefix[k] >= 'A' && prefix[k] <= 'F' ? prefix[k] + 32 : prefix[k]);
     }
-    /* 'g' sorts after every hex digit. */
-    if (list(catalog, "SELECT json FROM points WHERE point >= ?1 AND point < ?1 || 'g' LIMIT ?2",
-             low, NULL, 2, &rows, err) < 0) {
+    if (begins_with(catalog, low, &rows, err) < 0) {
         return -1;
     }
     size_t found = json_array_size(rows);

@@ -18,7 +18,8 @@
 #include "common/core/id.h"
 
 #define TIDE_CATALOG_VERSION  2
-#define TIDE_CATALOG_LIST_MAX 10000U /* rows of one answer */
+#define TIDE_CATALOG_LIST_MAX 10000U        /* rows of one answer */
+#define TIDE_CATALOG_PAGE     (512U * 1024) /* bytes of objects in one answer */
 #define TIDE_CATALOG_ROUND_MAX                                                                     \
     10000U /* failed rounds kept of each group, the newest; and so many                            \
               of its single VMs */
@@ -67,18 +68,27 @@ struct catalog_round { /* one that became no point */
 };
 int catalog_put_round(struct catalog *catalog, const struct catalog_round *round, struct err *err);
 
-struct catalog_query {
-    const char *group; /* NULL or "": all */
-    bool single_vm;    /* what is of single VMs, and not of the group */
-    const char *vm;    /* with single_vm: of that one; NULL or "": of all */
-    unsigned limit;    /* 0: TIDE_CATALOG_LIST_MAX */
+/* A row's place in lists. */
+struct catalog_place {
+    uint64_t wall_ns;
+    char id[TIDE_ID_HEX]; /* of the point or round; "": none */
 };
 
-/* Arrays of the stored objects, newest last, at most `limit` (the newest ones). */
+struct catalog_query {
+    const char *group;           /* NULL or "": all */
+    bool single_vm;              /* what is of single VMs, and not of the group */
+    const char *vm;              /* with single_vm: of that one; NULL or "": of all */
+    unsigned limit;              /* 0: TIDE_CATALOG_LIST_MAX */
+    struct catalog_place before; /* only older ones; id "": from the newest on */
+};
+
+/* Arrays of the stored objects, newest last: the newest ones, at most `limit`, and no more than fit
+ * into TIDE_CATALOG_PAGE bytes, but one at least. *ret_next is where to go on, as `before`; its id
+ * is "" where there is no older one, or the limit is reached. */
 int catalog_points(struct catalog *catalog, const struct catalog_query *query, json_t **ret,
-                   struct err *err);
+                   struct catalog_place *ret_next, struct err *err);
 int catalog_rounds(struct catalog *catalog, const struct catalog_query *query, json_t **ret,
-                   struct err *err);
+                   struct catalog_place *ret_next, struct err *err);
 
 /* Points of single VMs. group NULL or "": of all. */
 int catalog_single_vm_count(struct catalog *catalog, const char *group, uint64_t *ret,

@@ -198,6 +198,50 @@ static int print_rounds(const json_t *rounds)
     return cli_table_print(table);
 }
 
+/* One page; `before` NULL: the newest. */
+static int ask_page(const struct point_options *o, size_t limit, json_t *before, json_t **ret,
+                    struct err *err)
+{
+    json_t *request = json_pack(
+        "{s:s, s:s, s:I, s:b, s:s, s:O*}", "command", o->failed ? "round-list" : "point-list",
+        "group", o->argument == NULL ? "" : o->argument, "limit", (json_int_t)limit, "single_vm",
+        o->single_vm, "vm", o->vm == NULL ? "" : o->vm, "before", before);
+    int rc = local_call(o->local, request, CALL_MS, ret, err);
+    json_decref(request);
+    return rc;
+}
+
+/* All pages as one answer: an answer has a limit, and a list need not fit. */
+static int ask_list(const struct point_options *o, json_t **ret, struct err *err)
+{
+    const char *key = o->failed ? "rounds" : "points";
+    json_t *answer = NULL;
+    if (ask_page(o, o->limit, NULL, &answer, err) < 0) {
+        return -1;
+    }
+    json_t *before = json_incref(json_object_get(answer, "next"));
+    json_object_del(answer, "next");
+    size_t count = json_array_size(json_object_get(answer, key));
+    while (before != NULL && count < o->limit) {
+        json_t *page = NULL;
+        int rc = ask_page(o, o->limit - count, before, &page, err);
+        json_decref(before);
+        if (rc < 0) {
+            json_decref(answer);
+            return -1;
+        }
+        before = json_incref(json_object_get(page, "next"));
+        json_t *rows = json_incref(json_object_get(page, key)); /* older: they come first */
+        json_array_extend(rows, json_object_get(answer, key));
+        json_object_set_new(answer, key, rows);
+        json_decref(page);
+        count = json_array_size(rows);
+    }
+    json_decref(before);
+    *ret = answer;
+    return 0;
+}
+
 static int point_list_run(int argc, char **argv)
 {
     static const struct argp_option list[] = {
@@ -226,12 +270,7 @@ static int point_list_run(int argc, char **argv)
         err_set(&err, TIDE_ERR_USAGE, "--vm is for --single-vm: points of a group are of all VMs");
         return cli_fail(&err, NULL);
     }
-    json_t *request =
-        json_pack("{s:s, s:s, s:I, s:b, s:s}", "command", o.failed ? "round-list" : "point-list",
-                  "group", o.argument == NULL ? "" : o.argument, "limit", (json_int_t)o.limit,
-                  "single_vm", o.single_vm, "vm", o.vm == NULL ? "" : o.vm);
-    int rc = local_call(o.local, request, CALL_MS, &answer, &err);
-    json_decref(request);
+    int rc = ask_list(&o, &answer, &err);
     if (rc < 0) {
         return point_failed(&err);
     }

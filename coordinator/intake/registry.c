@@ -554,8 +554,12 @@ static int add(struct registry *r, struct group *g, struct err *err)
         return err_set(err, TIDE_ERR_LIMIT, "no room for group '%s'; %u groups are the most",
                        g->name.s, TIDE_REGISTRY_GROUPS_MAX);
     }
+    size_t at = r->count++; /* by name: lists are the same after a restart */
+    for (; at > 0 && strcmp(more[at - 1]->name.s, g->name.s) > 0; at--) {
+        more[at] = more[at - 1];
+    }
+    more[at] = g;
     r->groups = more;
-    r->groups[r->count++] = g;
     return 0;
 }
 

@@ -104,8 +104,9 @@ void nth_sql_contents(char *to, size_t room)
     json_t *rounds = NULL;
     struct err err = {0};
     const struct catalog_query all = {.group = NULL};
-    if (catalog_points(nth_sql_catalog, &all, &points, &err) != 0 ||
-        catalog_rounds(nth_sql_catalog, &all, &rounds, &err) != 0) {
+    struct catalog_place next;
+    if (catalog_points(nth_sql_catalog, &all, &points, &next, &err) != 0 ||
+        catalog_rounds(nth_sql_catalog, &all, &rounds, &next, &err) != 0) {
         fail_msg("%s", err.text);
     }
     char *a = text_of(points);

@@ -52,8 +52,9 @@ static void lists(struct catalog *c, bool rounds, struct catalog_query query, co
     char ids[256] = "";
     size_t i;
     const json_t *o;
-    int rc =
-        rounds ? catalog_rounds(c, &query, &list, &err) : catalog_points(c, &query, &list, &err);
+    struct catalog_place next;
+    int rc = rounds ? catalog_rounds(c, &query, &list, &next, &err)
+                    : catalog_points(c, &query, &list, &next, &err);
     if (rc != 0) {
         fail_msg("%s", err.text);
     }
@@ -112,6 +113,41 @@ static void single_vms_apart(void **state)
     catalog_close(c);
 }
 
+/* A list that does not fit into one answer comes in pages, each older than the one before, two of
+ * one time among them; nothing twice, nothing left out, and no page is empty. */
+static void pages(void **state)
+{
+    (void)state;
+    static char json[TIDE_CATALOG_PAGE + 1024];
+    static const char *const ids[] = {"a1", "a2", "b1", "b2", "c1"};
+    struct err err = {0};
+    struct catalog *c = open_it("there was none");
+    for (size_t k = 0; k < 5; k++) { /* two of them fit; "b2" alone is too large */
+        size_t size = k == 3 ? TIDE_CATALOG_PAGE + 100 : TIDE_CATALOG_PAGE / 2 - 100;
+        int n = snprintf(json, sizeof json, "{\"id\":\"%s\",\"x\":\"", ids[k]);
+        memset(json + n, 'x', size - (size_t)n);
+        snprintf(json + size, sizeof json - size, "\"}");
+        struct catalog_point row = {
+            .point = ids[k], .group = "shop", .label = "full", .wall_ns = 1 + k / 2, .json = json};
+        assert_int_equal(catalog_put_point(c, &row, &err), 0);
+    }
+    static const char *const expected[] = {"c1 ", "b2 ", "a2 b1 ", "a1 "};
+    struct catalog_query query = {.group = "shop"};
+    for (size_t k = 0; k < 4; k++) {
+        json_t *list = NULL;
+        lists(c, false, query, expected[k]);
+        assert_int_equal(catalog_points(c, &query, &list, &query.before, &err), 0);
+        json_decref(list);
+        assert_int_equal(query.before.id[0] == '\0', k == 3);
+    }
+    query = (struct catalog_query){.group = "shop", .limit = 1};
+    json_t *list = NULL;
+    assert_int_equal(catalog_points(c, &query, &list, &query.before, &err), 0);
+    json_decref(list);
+    assert_string_equal(query.before.id, ""); /* the limit is reached */
+    catalog_close(c);
+}
+
 /* What version 1 made, by its own words. */
 static void version_1_is_kept(void **state)
 {
@@ -154,6 +190,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(single_vms_apart, setup, teardown),
+        cmocka_unit_test_setup_teardown(pages, setup, teardown),
         cmocka_unit_test_setup_teardown(version_1_is_kept, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -136,7 +136,8 @@ static int asks(struct err *err)
 {
     json_t *o = NULL;
     const struct catalog_query newest = {.group = "shop", .limit = 1};
-    if (catalog_points(nth_sql_catalog, &newest, &o, err) != 0) {
+    struct catalog_place next;
+    if (catalog_points(nth_sql_catalog, &newest, &o, &next, err) != 0) {
         assert_null(o);
         return -1;
     }

@@ -222,19 +222,25 @@ static void publish(const struct far *far, struct align *align, struct catalog *
     }
 }
 
+static void add_points(struct catalog *catalog, bool single_vm, json_t *to)
+{
+    struct catalog_query query = {.single_vm = single_vm};
+    do {
+        struct err err;
+        json_t *page = NULL;
+        if (catalog_points(catalog, &query, &page, &query.before, &err) != 0) {
+            check_failed(err.text, __FILE__, __LINE__);
+        }
+        json_array_extend(to, page);
+        json_decref(page);
+    } while (query.before.id[0] != '\0');
+}
+
 static json_t *points_of(struct catalog *catalog)
 {
-    struct err err;
-    json_t *points = NULL;
-    json_t *single = NULL; /* of single VMs */
-    const struct catalog_query of_group = {.limit = TIDE_CATALOG_LIST_MAX};
-    const struct catalog_query of_vms = {.limit = TIDE_CATALOG_LIST_MAX, .single_vm = true};
-    if (catalog_points(catalog, &of_group, &points, &err) != 0 ||
-        catalog_points(catalog, &of_vms, &single, &err) != 0) {
-        check_failed(err.text, __FILE__, __LINE__);
-    }
-    json_array_extend(points, single);
-    json_decref(single);
+    json_t *points = json_array();
+    add_points(catalog, false, points);
+    add_points(catalog, true, points);
     return points;
 }
 
