@@ -458,9 +458,8 @@ local = {self.coordinator_local}
         failed = [{k: r[k] for k in ("round", "group", "epoch", "kind", "scope")}
                   for more in ((), ("--single-vm",))
                   for r in ask("point", "list", "--failed", *more)["rounds"]]
-        groups = ask("group", "list")["groups"]  # as they were applied; after a start by name
         return {"points": ask("point", "list"), "single": ask("point", "list", "--single-vm"),
-                "groups": sorted(groups, key=lambda g: g["group"]),
+                "groups": ask("group", "list"),
                 "failed": sorted(failed, key=lambda r: r["round"])}
 
     def catalog_is_remade(self):
