@@ -326,6 +326,15 @@ static void commit_done(void *arg)
 {
     struct commit *c = arg;
     struct points *p = c->points;
+    if (c->err.code == TIDE_ERR_CONFLICT) {
+        /* A member that used a round's id again, under another order: what was said first stays. */
+        log_error("ALARM: point %s of group '%s' (%s) is not published: another was, with the same "
+                  "id: %s",
+                  c->id, c->group.s, c->label, c->err.text);
+        p->pending--;
+        commit_free(c);
+        return;
+    }
     if (c->err.code != TIDE_ERR_OK) {
         if (log_allowed(&p->limit, 5, 60U * CLOCK_US_PER_S, clock_mono_us(), NULL)) {
             log_error("point %s of group '%s' cannot be written, tried again: %s", c->id,

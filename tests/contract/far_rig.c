@@ -539,6 +539,40 @@ void far_round(struct far *far, bool unheld, bool spoil, struct id *ret_round, u
     *ret_round = order.round;
 }
 
+void far_round_alone(struct far *far, unsigned member, const struct id *round)
+{
+    struct far_stream *s = &far->streams[member];
+    struct round_order order = {.group = far->definition->group,
+                                .epoch = far->definition->epoch,
+                                .round = *round,
+                                .scope = ROUND_SCOPE_MEMBER,
+                                .kind = ROUND_KIND_CRASH};
+    struct far_segment segment;
+    struct record r = {.type = RECORD_BOOKMARK};
+    set_init(&order.set, far->definition->disk_count);
+    set_add(&order.set, member);
+    r.bookmark.order = order;
+    r.bookmark.budget_us = 50000;
+    r.bookmark.wall_ns = clock_wall_ns();
+    r.bookmark.wall_error_us = UINT32_MAX;
+    random_id(far, &r.bookmark.nonce);
+    far_append(s, &r);
+    struct round_mark mark = {.stream = s->stream,
+                              .incarnation = s->incarnation,
+                              .lsn = s->lsn,
+                              .nonce = r.bookmark.nonce};
+    far_cut(s, &segment);
+    put_or_keep(far, member, &segment);
+    struct record seal = {.type = RECORD_SEAL};
+    seal.seal.round = *round;
+    seal.seal.bookmark_lsn = mark.lsn;
+    seal.seal.outcome = ROUND_OUTCOME_HELD;
+    seal.seal.cut = round_cut_hash(&order, &mark, 1);
+    far_append(s, &seal);
+    far_cut(s, &segment);
+    put_or_keep(far, member, &segment);
+}
+
 void far_await(struct far *far, const struct id *round, enum round_answer answer, const char *label)
 {
     char path[64];

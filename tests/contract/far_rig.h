@@ -101,6 +101,8 @@ void far_put_good(struct far *far, unsigned member, struct far_segment *segment)
 void far_round(struct far *far, bool unheld, bool spoil, struct id *ret_round, uint8_t *ret_images);
 
 /* Waits until the coordinator says YES (or `unaligned`) of the round. */
+/* A round of one member alone, with an id of the caller's. */
+void far_round_alone(struct far *far, unsigned member, const struct id *round);
 void far_await(struct far *far, const struct id *round, enum round_answer answer,
                const char *label);
 json_t *far_points(struct far *far); /* the array of point-list */

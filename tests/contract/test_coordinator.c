@@ -459,6 +459,74 @@ static void a_torn_manifest_line_is_dropped(void **state)
     far_remove(&far);
 }
 
+static json_t *single_vm_points(struct far *far)
+{
+    json_t *answer =
+        far_command(far, json_pack("{s:s, s:b}", "command", "point-list", "single_vm", true));
+    json_t *points = json_incref(json_object_get(answer, "points"));
+    json_decref(answer);
+    return points;
+}
+
+/* The coordinator's log has these words. */
+static void await_log(const struct far *far, const char *words)
+{
+    char path[PATH_MAX];
+    uint64_t end = clock_mono_us() + 20 * CLOCK_US_PER_S;
+    bool found = false;
+    snprintf(path, sizeof(path), "%s/log", far->dir);
+    while (!found && clock_mono_us() < end) {
+        uint8_t *text = NULL;
+        size_t size = 0;
+        struct err err = {0};
+        assert_int_equal(file_read(path, 64U << 20, &text, &size, &err), 0);
+        found = strstr((const char *)text, words) != NULL;
+        free(text);
+        usleep(found ? 0 : 20000);
+    }
+    if (!found) {
+        char command[PATH_MAX + 16];
+        snprintf(command, sizeof(command), "cat %s/log >&2", far->dir);
+        (void)!system(command);
+        fail_msg("'%s' is not in the log", words);
+    }
+}
+
+/* A member that was not in a round takes its id for one of its own: the point stays what it is,
+ * before and after a restart, and nothing waits for ever. */
+static void an_id_used_again_changes_nothing(void **state)
+{
+    struct far far;
+    struct id first;
+    struct id round;
+    char words[256];
+    char hex[TIDE_ID_HEX];
+    (void)state;
+    ready(&far, 11);
+    point(&far, &round, NULL);
+    memset(&first, 0x5a, sizeof(first));
+    far_round_alone(&far, 1, &first);
+    far_await(&far, &first, ROUND_ANSWER_YES, "single-vm");
+    json_t *before = single_vm_points(&far);
+    assert_int_equal(json_array_size(before), 1);
+    far_round_alone(&far, 0, &first);
+    snprintf(words, sizeof(words), "ALARM: point %s of group", id_hex(&first, hex));
+    await_log(&far, words);
+    json_t *after = single_vm_points(&far);
+    assert_true(json_equal(before, after));
+    json_decref(after);
+    point(&far, &round, NULL); /* the others go on */
+    far_stop(&far);
+    assert_int_equal(unlink(far.catalog), 0);
+    far_start(&far);
+    after = single_vm_points(&far);
+    assert_true(json_equal(before, after));
+    json_decref(after);
+    json_decref(before);
+    far_stop(&far);
+    far_remove(&far);
+}
+
 static void the_catalog_is_made_again_from_the_store(void **state)
 {
     struct far far;
@@ -553,6 +621,7 @@ int main(void)
         cmocka_unit_test(after_an_unreadable_segment_there_is_no_point),
         cmocka_unit_test(a_damaged_manifest_is_kept),
         cmocka_unit_test(a_torn_manifest_line_is_dropped),
+        cmocka_unit_test(an_id_used_again_changes_nothing),
         cmocka_unit_test(the_catalog_is_made_again_from_the_store),
         cmocka_unit_test(killed_at_any_instant_it_keeps_what_it_said),
     };
