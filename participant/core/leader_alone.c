@@ -61,7 +61,11 @@ static void look_own(struct leader *l)
     if (seen.reason != ROUND_REASON_NONE && l->seen.reason == ROUND_REASON_NONE) {
         l->seen_us = l->now_us;
     }
-    bool mended = seen.reason == ROUND_REASON_NONE && l->seen.reason != ROUND_REASON_NONE;
+    /* One that was not heard may have gone alone; one whose disks are not whole cannot have, and
+     * may be so and not so many times a second: that must not put the group's rounds off for ever.
+     */
+    bool returned = seen.reason == ROUND_REASON_NONE && (l->seen.reason == ROUND_REASON_MISSING ||
+                                                         l->seen.reason == ROUND_REASON_EPOCH);
     l->seen = seen;
     bool before = l->lack.reason != ROUND_REASON_NONE; /* one that goes on, perhaps elsewhere */
     if (seen.reason != ROUND_REASON_NONE &&
@@ -69,7 +73,7 @@ static void look_own(struct leader *l)
         own = seen;
     }
     bool leave = own.reason != ROUND_REASON_NONE && is_strict(l) && !trial_near(l);
-    if (is_strict(l) && (mended || (l->own_leave && !leave))) {
+    if (is_strict(l) && (returned || (l->own_leave && !leave))) {
         uint64_t quiet_us = l->now_us + TIDE_LEADER_QUIET_US;
         l->gap_until_us = l->gap_until_us > quiet_us ? l->gap_until_us : quiet_us;
         uint64_t return_us = l->now_us + TIDE_LEADER_RETURN_US;

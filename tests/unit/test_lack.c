@@ -130,6 +130,28 @@ static void short_lack_is_none(void **state)
     roundlab_free(lab);
 }
 
+/* A failing image: its disk is not whole, is mended, fails again, five times a second. Each
+ * interval has a round, or says why not; nobody goes alone. */
+static void comes_and_goes(void **state)
+{
+    (void)state;
+    struct roundlab_config config = every_second(3);
+    struct roundlab *lab = roundlab_new(&config);
+    roundlab_run(lab, 2500000);
+    unsigned before = roundlab_judge(lab).full;
+    for (unsigned k = 0; k < 50; k++) {
+        roundlab_tap_gap(lab, WEB, 0);
+        roundlab_run(lab, 2500000 + k * 200000 + 170000);
+        roundlab_tap_copy(lab, WEB, 0);
+        roundlab_run(lab, 2500000 + (k + 1) * 200000);
+    }
+    struct roundlab_verdict verdict = roundlab_judge(lab);
+    assert_int_equal(verdict.single, 0);
+    assert_true(verdict.full - before + said(lab, "not-whole at web") >= 9);
+    assert_true(said(lab, "not-whole at web") > 0);
+    roundlab_free(lab);
+}
+
 /* db is busy when the first round after the lack comes. */
 static void busy_once(struct roundlab *lab, unsigned from, unsigned to, struct msg *msg,
                       struct roundlab_fate *fate, void *context)
@@ -587,6 +609,7 @@ int main(void)
         cmocka_unit_test(each_goes_on_alone),
         cmocka_unit_test(partial_never_alone),
         cmocka_unit_test(short_lack_is_none),
+        cmocka_unit_test(comes_and_goes),
         cmocka_unit_test(busy_after_a_lack_is_retried),
         cmocka_unit_test(failed_alone_is_retried),
         cmocka_unit_test(lack_goes_on_under_another_leader),
