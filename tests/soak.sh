@@ -23,7 +23,7 @@ for part in "${parts[@]}"; do
     case $part in leaks | seeds | rounds | kills | fuzz) ;; *) usage ;; esac
 done
 export TIDE_SOURCE=$top TIDE_BUILD=${TIDE_BUILD:-$top/build}
-log=$TIDE_BUILD/soak.log
+log=$TIDE_BUILD/soak-$$.log
 seed=${TIDE_SEED:-$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}
 unset TIDE_SEED
 
