@@ -17,20 +17,32 @@ static void *grown(void *from, size_t count, size_t size)
     return to;
 }
 
-/* Whether base and records up to this one are the disk. The lab's copies are never interrupted:
- * begin and end stand beside each other. */
+/* The end of a copy that nothing has ended since it began; other records may stand between. */
+static bool ends_copy(const struct check_stream *stream, size_t index)
+{
+    for (size_t i = index; i-- > 0;) {
+        const struct record *r = &stream->records[i];
+        if (r->type == RECORD_COPY_BEGIN) {
+            return r->lsn == stream->records[index].copy_end.begin_lsn;
+        }
+        if (r->type == RECORD_GAP || r->type == RECORD_ATTACH || r->type == RECORD_COPY_END) {
+            return false;
+        }
+    }
+    return false;
+}
+
+/* Whether base and records up to this one are the disk. */
 static bool whole_after(const struct check_stream *stream, size_t index)
 {
     const struct record *r = &stream->records[index];
     if (r->type == RECORD_ATTACH && r->attach.first && r->attach.base_zero) {
         return true;
     }
-    if (r->type == RECORD_GAP) {
+    if (r->type == RECORD_GAP || r->type == RECORD_COPY_BEGIN) {
         return false;
     }
-    if (r->type == RECORD_COPY_END && index > 0 &&
-        stream->records[index - 1].type == RECORD_COPY_BEGIN &&
-        stream->records[index - 1].lsn == r->copy_end.begin_lsn) {
+    if (r->type == RECORD_COPY_END && ends_copy(stream, index)) {
         return true;
     }
     return stream->whole[index];
