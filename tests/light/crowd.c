@@ -342,6 +342,9 @@ struct crowd_verdict crowd_judge(const struct crowd *crowd)
     struct align *align = light_align(crowd->group, crowd->members);
     for (size_t i = 0; i < align_count(align); i++) {
         const struct align_round *round = align_at(align, i);
+        if (round->order.scope != ROUND_SCOPE_GROUP) {
+            continue; /* while not all were linked, each went alone */
+        }
         bool point = round->answer == ROUND_ANSWER_YES ||
                      (light_group_plan(crowd->group)->unsafe_no_hold && round->unaligned);
         verdict.rounds++;

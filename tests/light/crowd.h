@@ -32,7 +32,7 @@ void crowd_tokens(struct crowd *crowd, unsigned count, uint64_t think_us, uint64
 struct crowd_verdict { /* of the rounds that the records name, by the reader's rule */
     unsigned sealed;   /* by all, says the first member of those that it led */
     unsigned rounds;
-    unsigned points;    /* yes; with unsafe_no_hold: unaligned */
+    unsigned points;    /* of the group: yes; with unsafe_no_hold: unaligned */
     unsigned full;      /* of them with every disk */
     unsigned torn;      /* of them that have a token's write without the one before it */
     unsigned undecided; /* neither yes nor no */
