@@ -178,7 +178,7 @@ static void begin(struct gate *g, const struct gate_event *event, uint32_t budge
                                   .incarnation = g->incarnation,
                                   .lsn = take_lsn(g),
                                   .nonce = nonce_of(g, event)};
-    g->seal = (struct gate_seal){.round = event->hold->order.round, .bookmark_lsn = g->mark.lsn};
+    g->seal = (struct record_seal){.round = event->hold->order.round, .bookmark_lsn = g->mark.lsn};
     g->seal_lsn = 0;
     answer_held(g, ret);
     ret->lsn = g->mark.lsn;
@@ -366,4 +366,16 @@ void gate_step(struct gate *g, const struct gate_event *event, struct gate_out *
     }
     step(g, event, ret);
     check_invariants(g);
+}
+
+struct tapctl_sealed gate_told(const struct record_seal *seal, uint64_t seal_lsn)
+{
+    return (struct tapctl_sealed){.round = seal->round,
+                                  .outcome = seal->outcome,
+                                  .appended = seal_lsn != 0,
+                                  .bookmark_lsn = seal->bookmark_lsn,
+                                  .seal_lsn = seal_lsn,
+                                  .hold_us = seal->hold_us,
+                                  .writes_held = seal->writes_held,
+                                  .bytes_held = seal->bytes_held};
 }

@@ -24,6 +24,7 @@
 
 #include "common/core/round.h"
 #include "common/core/tapctl.h"
+#include "common/hrl/record.h"
 
 #define TIDE_GATE_BUDGET_FLOOR_US 5000U   /* less is not worth a hold: refused DUTY */
 #define TIDE_GATE_PAUSE_US        100000U /* from the end of a hold to the next one */
@@ -75,20 +76,10 @@ enum gate_ack {
 };
 
 /* The seal that is due, for the record and for SEALED. */
-struct gate_seal {
-    struct id round;
-    uint64_t bookmark_lsn;
-    enum round_outcome outcome;
-    struct hash cut; /* zero unless HELD or UNHELD */
-    uint64_t hold_us;
-    uint64_t writes_held;
-    uint64_t bytes_held;
-};
-
 /* What comes out of one step; the caller carries it out in this order. */
 struct gate_out {
     bool let_go;   /* wake all that wait for acknowledgement or at entry, before anything else */
-    bool seal_due; /* with let_go, but for BOOKMARK_FAILED: have gate_seal appended */
+    bool seal_due; /* with let_go, but for BOOKMARK_FAILED: have gate.seal appended */
     bool given_up; /* the due seal will never be appended: tell the controller (gate->seal) */
     uint64_t lsn;  /* of the record to append now; 0: append nothing */
     enum gate_ack ack;
@@ -129,8 +120,8 @@ struct gate {
     uint32_t budget_us;
     uint64_t start_us;
     uint64_t deadline_us;
-    struct gate_seal seal; /* SEALING: what is due; HOLDING: grows */
-    uint64_t seal_lsn;     /* given for it; 0: not yet */
+    struct record_seal seal; /* SEALING: what is due; HOLDING: grows */
+    uint64_t seal_lsn;       /* given for it; 0: not yet */
 
     struct gate_span spans[TIDE_GATE_ENDED_MAX];
     unsigned spans_next;
@@ -163,5 +154,9 @@ void gate_step(struct gate *gate, const struct gate_event *event, struct gate_ou
 /* Whether acknowledgements of that hold are still kept back (as of the last step). The caller waits
  * until then, at most to gate->deadline_us, and then steps a GATE_TICK itself. */
 bool gate_holding(const struct gate *gate, uint64_t ticket);
+
+/* What the controller is told of a hold that has ended. seal_lsn: of its seal's record; 0: it could
+ * not be appended. */
+struct tapctl_sealed gate_told(const struct record_seal *seal, uint64_t seal_lsn);
 
 #endif

@@ -111,7 +111,7 @@ struct tap {
     pthread_cond_t let_go; /* the hold ended */
     pthread_cond_t begun;  /* a hold began, or stop: for the timer */
     struct gate gate;
-    struct gate_seal lost; /* given up, not yet told */
+    struct record_seal lost; /* given up, not yet told */
     bool timer_stop;
 
     struct range range;

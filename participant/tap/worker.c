@@ -81,22 +81,15 @@ bool worker_sync(struct tap *tap, uint64_t lsn, uint32_t serial, uint64_t sessio
     return room;
 }
 
-static void tell_sealed(struct tap *tap, const struct gate_seal *seal, uint64_t lsn, bool appended)
+/* lsn 0: it could not be appended. */
+static void tell_sealed(struct tap *tap, const struct record_seal *seal, uint64_t lsn)
 {
-    struct tapctl message = {.type = TAPCTL_SEALED,
-                             .sealed = {.round = seal->round,
-                                        .outcome = seal->outcome,
-                                        .appended = appended,
-                                        .bookmark_lsn = seal->bookmark_lsn,
-                                        .seal_lsn = appended ? lsn : 0,
-                                        .hold_us = seal->hold_us,
-                                        .writes_held = seal->writes_held,
-                                        .bytes_held = seal->bytes_held}};
+    struct tapctl message = {.type = TAPCTL_SEALED, .sealed = gate_told(seal, lsn)};
     control_tell(tap, &message);
 }
 
 /* Appends the seal that is due. 0: appended; 1: nothing is due, or given up (told elsewhere). */
-static int append_seal(struct tap *tap, struct gate_seal *ret_seal, uint64_t *ret_lsn)
+static int append_seal(struct tap *tap, struct record_seal *ret_seal, uint64_t *ret_lsn)
 {
     struct gate_out out;
     struct gate_event event = {.type = append_room(tap) ? GATE_SEAL : GATE_SEAL_FAILED};
@@ -108,15 +101,7 @@ static int append_seal(struct tap *tap, struct gate_seal *ret_seal, uint64_t *re
         return 1;
     }
     uint64_t before = tap->ring.position;
-    struct record record = {.type = RECORD_SEAL,
-                            .lsn = out.lsn,
-                            .seal = {.round = ret_seal->round,
-                                     .bookmark_lsn = ret_seal->bookmark_lsn,
-                                     .outcome = ret_seal->outcome,
-                                     .cut = ret_seal->cut,
-                                     .hold_us = ret_seal->hold_us,
-                                     .writes_held = ret_seal->writes_held,
-                                     .bytes_held = ret_seal->bytes_held}};
+    struct record record = {.type = RECORD_SEAL, .lsn = out.lsn, .seal = *ret_seal};
     if (append_record(tap, &record) != 0) {
         event = (struct gate_event){.type = GATE_SEAL_FAILED};
         tap_step(tap, &event, &out);
@@ -131,7 +116,7 @@ static int append_seal(struct tap *tap, struct gate_seal *ret_seal, uint64_t *re
 
 static void do_seal(struct tap *tap)
 {
-    struct gate_seal seal;
+    struct record_seal seal;
     uint64_t lsn = 0;
     append_lock(tap, true);
     int result = append_seal(tap, &seal, &lsn);
@@ -143,15 +128,15 @@ static void do_seal(struct tap *tap)
     if (!synced) {
         append_sync_failed(tap); /* first: who hears of it may count on it after a kill */
     }
-    tell_sealed(tap, &seal, lsn, synced);
+    tell_sealed(tap, &seal, synced ? lsn : 0);
 }
 
 static void do_lost(struct tap *tap)
 {
     pthread_mutex_lock(&tap->gate_lock);
-    struct gate_seal seal = tap->lost;
+    struct record_seal seal = tap->lost;
     pthread_mutex_unlock(&tap->gate_lock);
-    tell_sealed(tap, &seal, 0, false);
+    tell_sealed(tap, &seal, 0);
 }
 
 static void do_syncs(struct tap *tap, const struct tap_sync_request *syncs, unsigned count)

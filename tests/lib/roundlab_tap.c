@@ -75,17 +75,9 @@ static void answer_sealed(struct roundlab *lab, unsigned member, unsigned index,
                           uint64_t in_us)
 {
     struct disk *disk = &lab->nodes[member].disks[index];
-    const struct gate_seal *due = &disk->gate.seal;
     memset(&disk->sealed, 0, sizeof disk->sealed);
     disk->sealed.type = TAPCTL_SEALED;
-    disk->sealed.sealed = (struct tapctl_sealed){.round = due->round,
-                                                 .outcome = due->outcome,
-                                                 .appended = seal_lsn != 0,
-                                                 .bookmark_lsn = due->bookmark_lsn,
-                                                 .seal_lsn = seal_lsn,
-                                                 .hold_us = due->hold_us,
-                                                 .writes_held = due->writes_held,
-                                                 .bytes_held = due->bytes_held};
+    disk->sealed.sealed = gate_told(&disk->gate.seal, seal_lsn);
     if (seal_lsn != 0 && has_disks(lab)) {
         lab->config.disks.sealed(lab->config.disks.context, flat_of(member, index));
         return;
@@ -226,15 +218,7 @@ void roundlab_tap_seal(struct roundlab *lab, unsigned member, unsigned index)
     if (out.lsn == 0) {
         return;
     }
-    const struct gate_seal due = disk->gate.seal;
-    struct record record = {.type = RECORD_SEAL, .lsn = out.lsn};
-    record.seal = (struct record_seal){.round = due.round,
-                                       .bookmark_lsn = due.bookmark_lsn,
-                                       .outcome = due.outcome,
-                                       .cut = due.cut,
-                                       .hold_us = due.hold_us,
-                                       .writes_held = due.writes_held,
-                                       .bytes_held = due.bytes_held};
+    struct record record = {.type = RECORD_SEAL, .lsn = out.lsn, .seal = disk->gate.seal};
     if (!append_record(lab, disk, member, index, &record, disk->gate.incarnation)) {
         roundlab_tap_step(lab, member, index, (struct gate_event){.type = GATE_SEAL_FAILED}, &out);
         lab->config.disks.failed(lab->config.disks.context, flat_of(member, index));
@@ -242,7 +226,7 @@ void roundlab_tap_seal(struct roundlab *lab, unsigned member, unsigned index)
     }
     disk->has_open = false;
     roundlab_say(lab, member, (int)index, "seals %s %s at %" PRIu64,
-                 roundlab_say_round(lab, &due.round, r), round_outcome_name((unsigned)due.outcome),
+                 roundlab_say_round(lab, &record.seal.round, r), round_outcome_name((unsigned)record.seal.outcome),
                  out.lsn);
     uint64_t seal_lsn = out.lsn;
     roundlab_tap_step(lab, member, index, (struct gate_event){.type = GATE_SEAL_APPENDED}, &out);

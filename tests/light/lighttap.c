@@ -71,27 +71,11 @@ static void seal(struct lighttap *tap, uint64_t now_us, struct tapctl *ret)
 {
     struct gate_out out;
     gate_step(&tap->gate, &(struct gate_event){.type = GATE_SEAL, .now_us = now_us}, &out);
-    const struct gate_seal due = tap->gate.seal;
-    uint64_t lsn = out.lsn;
-    struct record record = {.type = RECORD_SEAL, .lsn = lsn};
-    record.seal = (struct record_seal){.round = due.round,
-                                       .bookmark_lsn = due.bookmark_lsn,
-                                       .outcome = due.outcome,
-                                       .cut = due.cut,
-                                       .hold_us = due.hold_us,
-                                       .writes_held = due.writes_held,
-                                       .bytes_held = due.bytes_held};
+    const struct record_seal due = tap->gate.seal;
+    struct record record = {.type = RECORD_SEAL, .lsn = out.lsn, .seal = due};
     append(tap, &record);
     gate_step(&tap->gate, &(struct gate_event){.type = GATE_SEAL_APPENDED, .now_us = now_us}, &out);
-    *ret = (struct tapctl){.type = TAPCTL_SEALED};
-    ret->sealed = (struct tapctl_sealed){.round = due.round,
-                                         .outcome = due.outcome,
-                                         .appended = true,
-                                         .bookmark_lsn = due.bookmark_lsn,
-                                         .seal_lsn = lsn,
-                                         .hold_us = due.hold_us,
-                                         .writes_held = due.writes_held,
-                                         .bytes_held = due.bytes_held};
+    *ret = (struct tapctl){.type = TAPCTL_SEALED, .sealed = gate_told(&due, record.lsn)};
 }
 
 /* The answer to a HOLD; its bookmark is appended first. */
