@@ -65,8 +65,11 @@ void leader_pace_forget_member(struct leader *l, unsigned member)
 
 void leader_pace_held(struct leader *l, unsigned member)
 {
+    bool before = leader_pace_slow(l, member);
     pace_answered(&l->pace, member, l->now_us - l->running.began_us, l->running.budget_us);
-    look(l);
+    if (leader_pace_slow(l, member) != before) {
+        look(l); /* through all members, and the group is held: not for each answer */
+    }
 }
 
 void leader_pace_late(struct leader *l)
