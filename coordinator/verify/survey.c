@@ -41,10 +41,10 @@ static void note_wrong(struct err *first, const struct err *err)
     }
 }
 
-/* What says nothing of the store: lack of memory, of a key, of a device that reads. */
+/* What says nothing of the store: lack of memory, or of a key. */
 static bool ends_all(const struct err *err)
 {
-    return err->code == TIDE_ERR_LIMIT || err->code == TIDE_ERR_DENIED || err->code == TIDE_ERR_IO;
+    return err->code == TIDE_ERR_LIMIT || err->code == TIDE_ERR_DENIED;
 }
 
 /* Sleeps until what was read is no more than the rate allows. */

@@ -81,6 +81,7 @@ def store_check(c):
         done = c.tidemark("store", "check", "--store", folder, *with_key(c))
         check(what, done.returncode == status and all(w in done.stderr for w in words),
               f"{done.returncode}: {done.stdout}{done.stderr}")
+        return done.stdout
 
     for p in c.participants:
         p.process.stop()
@@ -100,6 +101,10 @@ def store_check(c):
     judged("a cut segment", 7, segments[0])
     os.unlink(segments[0])
     judged("a segment is gone", 4, segments[0], "is gone")
+    os.mkdir(segments[0])
+    out = judged("a segment that cannot be read", 11, segments[0])
+    check("all others are read all the same", "read back: 1 of them bad" in out, out)
+    os.rmdir(segments[0])
     os.rename(segments[1], segments[0])
     judged("another in its place", 7, segments[0])
     shutil.rmtree(folder)
