@@ -281,10 +281,16 @@ static int commit_point(struct commit *c, struct err *err)
                                 .vm = c->vm.s};
     uint8_t *there = NULL;
     size_t size = 0;
-    if (c->healing && object_get(root, relative, POINT_MAX, &there, &size, NULL) == 0) {
+    if (object_get(root, relative, POINT_MAX, &there, &size, NULL) == 0 && !c->healing &&
+        (size != strlen(c->json) || memcmp(there, c->json, size) != 0)) {
+        free(there);
+        return err_set(err, TIDE_ERR_CONFLICT, "'%s/%s' has another content", root, relative);
+    }
+    if (there != NULL && c->healing) {
         row.json = (const char *)there; /* what was said once stays */
     } else if (commit_tags(c, err) < 0 ||
                object_put(root, relative, c->json, strlen(c->json), false, err) < 0) {
+        free(there);
         return -1;
     }
     FAULT_POINT(true, "point-written");

@@ -484,6 +484,29 @@ static void put_or_keep(struct far *far, unsigned member, struct far_segment *se
     }
 }
 
+/* Appends the bookmark of that order to the member's stream, and sends what it ends. */
+static struct round_mark mark(struct far *far, unsigned member, const struct round_order *order,
+                              bool unheld)
+{
+    struct far_stream *s = &far->streams[member];
+    struct record r = {.type = RECORD_BOOKMARK};
+    struct far_segment segment;
+    r.bookmark.order = *order;
+    r.bookmark.unheld = unheld;
+    r.bookmark.budget_us = 50000;
+    r.bookmark.wall_ns = clock_wall_ns();
+    r.bookmark.wall_error_us = UINT32_MAX;
+    random_id(far, &r.bookmark.nonce);
+    far_append(s, &r);
+    struct round_mark ret = {.stream = s->stream,
+                             .incarnation = s->incarnation,
+                             .lsn = s->lsn,
+                             .nonce = r.bookmark.nonce};
+    far_cut(s, &segment);
+    put_or_keep(far, member, &segment);
+    return ret;
+}
+
 void far_round(struct far *far, bool unheld, bool spoil, struct id *ret_round, uint8_t *ret_images)
 {
     struct round_order order = {.group = far->definition->group,
@@ -495,27 +518,13 @@ void far_round(struct far *far, bool unheld, bool spoil, struct id *ret_round, u
     random_id(far, &order.round);
     set_init(&order.set, far->definition->disk_count);
     for (unsigned k = 0; k < FAR_MEMBERS; k++) {
-        struct far_stream *s = &far->streams[k];
-        struct record r = {.type = RECORD_BOOKMARK};
         set_add(&order.set, k);
-        r.bookmark.order = order;
-        set_add(&r.bookmark.order.set, FAR_MEMBERS - 1);
-        set_add(&r.bookmark.order.set, 0);
-        r.bookmark.unheld = unheld;
-        r.bookmark.budget_us = 50000;
-        r.bookmark.wall_ns = clock_wall_ns();
-        r.bookmark.wall_error_us = UINT32_MAX;
-        random_id(far, &r.bookmark.nonce);
-        far_append(s, &r);
-        marks[k] = (struct round_mark){.stream = s->stream,
-                                       .incarnation = s->incarnation,
-                                       .lsn = s->lsn,
-                                       .nonce = r.bookmark.nonce};
+    }
+    for (unsigned k = 0; k < FAR_MEMBERS; k++) {
         if (ret_images != NULL) {
-            memcpy(ret_images + k * (size_t)FAR_DISK_SIZE, s->image, FAR_DISK_SIZE);
+            memcpy(ret_images + k * (size_t)FAR_DISK_SIZE, far->streams[k].image, FAR_DISK_SIZE);
         }
-        far_cut(s, &segment);
-        put_or_keep(far, k, &segment);
+        marks[k] = mark(far, k, &order, unheld);
     }
     struct hash cut = round_cut_hash(&order, marks, FAR_MEMBERS);
     for (unsigned k = 0; k < FAR_MEMBERS; k++) {
@@ -548,26 +557,14 @@ void far_round_alone(struct far *far, unsigned member, const struct id *round)
                                 .scope = ROUND_SCOPE_MEMBER,
                                 .kind = ROUND_KIND_CRASH};
     struct far_segment segment;
-    struct record r = {.type = RECORD_BOOKMARK};
     set_init(&order.set, far->definition->disk_count);
     set_add(&order.set, member);
-    r.bookmark.order = order;
-    r.bookmark.budget_us = 50000;
-    r.bookmark.wall_ns = clock_wall_ns();
-    r.bookmark.wall_error_us = UINT32_MAX;
-    random_id(far, &r.bookmark.nonce);
-    far_append(s, &r);
-    struct round_mark mark = {.stream = s->stream,
-                              .incarnation = s->incarnation,
-                              .lsn = s->lsn,
-                              .nonce = r.bookmark.nonce};
-    far_cut(s, &segment);
-    put_or_keep(far, member, &segment);
+    struct round_mark one = mark(far, member, &order, false);
     struct record seal = {.type = RECORD_SEAL};
     seal.seal.round = *round;
-    seal.seal.bookmark_lsn = mark.lsn;
+    seal.seal.bookmark_lsn = one.lsn;
     seal.seal.outcome = ROUND_OUTCOME_HELD;
-    seal.seal.cut = round_cut_hash(&order, &mark, 1);
+    seal.seal.cut = round_cut_hash(&order, &one, 1);
     far_append(s, &seal);
     far_cut(s, &segment);
     put_or_keep(far, member, &segment);

@@ -468,6 +468,20 @@ static json_t *single_vm_points(struct far *far)
     return points;
 }
 
+/* How often a stream's manifest is tagged with that point. */
+static unsigned tags_of(const struct far *far, unsigned member, const struct id *point)
+{
+    struct manifest m;
+    struct err err = {0};
+    unsigned count = 0;
+    assert_int_equal(manifest_read(far->store, &far->streams[member].stream, &m, &err), 0);
+    for (size_t k = 0; k < m.tag_count; k++) {
+        count += id_equal(&m.tags[k].point, point);
+    }
+    manifest_close(&m);
+    return count;
+}
+
 /* The coordinator's log has these words. */
 static void await_log(const struct far *far, const char *words)
 {
@@ -515,6 +529,8 @@ static void an_id_used_again_changes_nothing(void **state)
     json_t *after = single_vm_points(&far);
     assert_true(json_equal(before, after));
     json_decref(after);
+    assert_int_equal(tags_of(&far, 0, &first), 0); /* of what is no point nothing is told */
+    assert_int_equal(tags_of(&far, 1, &first), 1);
     point(&far, &round, NULL); /* the others go on */
     far_stop(&far);
     assert_int_equal(unlink(far.catalog), 0);
