@@ -232,10 +232,18 @@ static int ask_list(const struct point_options *o, json_t **ret, struct err *err
         }
         before = json_incref(json_object_get(page, "next"));
         json_t *rows = json_incref(json_object_get(page, key)); /* older: they come first */
-        json_array_extend(rows, json_object_get(answer, key));
-        json_object_set_new(answer, key, rows);
-        json_decref(page);
+        bool whole = json_array_size(rows) > 0 &&
+                     json_array_extend(rows, json_object_get(answer, key)) == 0 &&
+                     json_object_set(answer, key, rows) == 0;
         count = json_array_size(rows);
+        json_decref(rows);
+        json_decref(page);
+        if (!whole) {
+            json_decref(before);
+            json_decref(answer);
+            return err_set(err, TIDE_ERR_LIMIT,
+                           "no memory for the list; ask for less with --limit");
+        }
     }
     json_decref(before);
     *ret = answer;
