@@ -74,7 +74,7 @@ static int entry(void *arg, const struct config_entry *e, struct err *err)
     if (strcmp(e->key, "compression") == 0) {
         uint64_t level;
         if (config_parse_number(e->value, 0, BOX_LEVEL_MAX, &level, err) < 0) {
-            return -1;
+            return err_wrap(err, "key \"%s\"", e->key);
         }
         s->compression = (unsigned)level;
         return 0;
