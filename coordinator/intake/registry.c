@@ -11,39 +11,9 @@
 #include "common/core/sha.h"
 #include "common/io/file.h"
 #include "common/io/jsontext.h"
+#include "coordinator/intake/group.h"
 
 #define DEFINITION_MAX (2U * 1024 * 1024)
-
-struct disk {
-    struct name name;
-    uint16_t member;
-    bool registered; /* the four below are set */
-    struct id stream;
-    struct id timeline;
-    struct id disk_id;
-    uint64_t size;
-    uint32_t block_size;
-};
-
-struct member {
-    struct name name;
-    char identity[TIDE_IDENTITY_MAX + 1];
-    char address[TIDE_ADDRESS_MAX + 1];
-};
-
-struct group {
-    struct name name;
-    struct id id;
-    struct policy policy;
-    bool dirty; /* registered since it was last saved and issued */
-    uint16_t member_count;
-    uint16_t disk_count;
-    struct member *members;
-    struct disk *disks;            /* in member order */
-    struct definition *definition; /* the last issued, or NULL */
-    uint8_t *issued;               /* its stored bytes */
-    size_t issued_size;
-};
 
 struct registry {
     struct store *store;
@@ -55,17 +25,6 @@ struct registry {
     uint64_t generation;
     struct definition *scratch; /* an older definition that was asked for */
 };
-
-static void group_free(struct group *g)
-{
-    if (g != NULL) {
-        free(g->members);
-        free(g->disks);
-        free(g->definition);
-        free(g->issued);
-        free(g);
-    }
-}
 
 static struct group *find(const struct registry *r, const struct name *name)
 {
@@ -87,240 +46,6 @@ static struct group *find_id(const struct registry *r, const struct id *id)
     return NULL;
 }
 
-static struct member *find_member(const struct group *g, const struct name *name)
-{
-    for (unsigned k = 0; k < g->member_count; k++) {
-        if (name_equal(&g->members[k].name, name)) {
-            return &g->members[k];
-        }
-    }
-    return NULL;
-}
-
-static struct disk *find_disk(const struct group *g, const struct name *member,
-                              const struct name *name)
-{
-    for (unsigned k = 0; k < g->disk_count; k++) {
-        struct disk *d = &g->disks[k];
-        if (name_equal(&d->name, name) && name_equal(&g->members[d->member].name, member)) {
-            return d;
-        }
-    }
-    return NULL;
-}
-
-/* ---- a group as JSON ---- */
-
-static const char *text_of(const json_t *o, const char *key)
-{
-    const char *text = json_string_value(json_object_get(o, key));
-    return text == NULL ? "" : text;
-}
-
-static int parse_disk(struct group *g, const json_t *from, struct err *err)
-{
-    struct disk d = {.member = (uint16_t)(g->member_count - 1)};
-    const struct name *member = &g->members[d.member].name;
-    const char *text = json_is_string(from) ? json_string_value(from) : text_of(from, "name");
-    if (!name_parse(text, &d.name)) {
-        return err_set(err, TIDE_ERR_CONFIG, "member '%s': '%.64s' is not a disk's name", member->s,
-                       text);
-    }
-    if (find_disk(g, member, &d.name) != NULL) {
-        return err_set(err, TIDE_ERR_CONFIG, "member '%s': disk '%s' is there twice", member->s,
-                       d.name.s);
-    }
-    if (g->disk_count == TIDE_DISKS_MAX) {
-        return err_set(err, TIDE_ERR_CONFIG, "more than %u disks", TIDE_DISKS_MAX);
-    }
-    if (json_object_get(from, "stream") != NULL) {
-        json_int_t block = json_integer_value(json_object_get(from, "block_size"));
-        json_int_t size = json_integer_value(json_object_get(from, "size"));
-        if (!id_parse(text_of(from, "stream"), &d.stream) ||
-            !id_parse(text_of(from, "timeline"), &d.timeline) ||
-            !id_parse(text_of(from, "disk_id"), &d.disk_id) || size < 512 || block < 512 ||
-            block > (json_int_t)TIDE_BLOCK_SIZE_MAX) {
-            return err_set(err, TIDE_ERR_CORRUPT, "member '%s': disk '%s': its stream is wrong",
-                           member->s, d.name.s);
-        }
-        d.size = (uint64_t)size;
-        d.block_size = (uint32_t)block;
-        d.registered = true;
-    }
-    g->disks[g->disk_count++] = d;
-    return 0;
-}
-
-/* Who stands for several members has one address; two participants have two. */
-static int check_address(const struct group *g, const struct member *m, struct err *err)
-{
-    for (unsigned k = 0; k < g->member_count; k++) {
-        const struct member *o = &g->members[k];
-        if ((strcmp(o->identity, m->identity) == 0) != (strcmp(o->address, m->address) == 0)) {
-            return err_set(err, TIDE_ERR_CONFIG,
-                           "members '%s' and '%s': one participant has one address, and no two "
-                           "participants share one",
-                           o->name.s, m->name.s);
-        }
-    }
-    return 0;
-}
-
-static int parse_member(struct group *g, const json_t *from, struct err *err)
-{
-    struct member m = {0};
-    const json_t *disks = json_object_get(from, "disks");
-    const char *identity = text_of(from, "participant");
-    const char *address = text_of(from, "address");
-    if (!name_parse(text_of(from, "name"), &m.name)) {
-        return err_set(err, TIDE_ERR_CONFIG, "'%.64s' is not a member's name",
-                       text_of(from, "name"));
-    }
-    if (find_member(g, &m.name) != NULL) {
-        return err_set(err, TIDE_ERR_CONFIG, "member '%s' is there twice", m.name.s);
-    }
-    if (!intake_is_participant(identity)) {
-        return err_set(err, TIDE_ERR_CONFIG,
-                       "member '%s': participant '%.64s' is not spiffe://SITE/participant/ID",
-                       m.name.s, identity);
-    }
-    if (!intake_is_address(address)) {
-        return err_set(err, TIDE_ERR_CONFIG, "member '%s': address '%.64s' is not numeric IP:port",
-                       m.name.s, address);
-    }
-    snprintf(m.identity, sizeof(m.identity), "%s", identity);
-    snprintf(m.address, sizeof(m.address), "%s", address);
-    size_t count = json_array_size(disks);
-    if (count < 1 || count > TIDE_MEMBER_DISKS_MAX) {
-        return err_set(err, TIDE_ERR_CONFIG, "member '%s': %zu disks; 1 to %d are taken", m.name.s,
-                       count, TIDE_MEMBER_DISKS_MAX);
-    }
-    if (check_address(g, &m, err) < 0) {
-        return -1;
-    }
-    g->members[g->member_count++] = m;
-    for (size_t k = 0; k < count; k++) {
-        if (parse_disk(g, json_array_get(disks, k), err) < 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
-static int parse_policy(struct group *g, const json_t *from, struct err *err)
-{
-    const char *missing = text_of(from, "missing");
-    json_int_t interval = json_integer_value(json_object_get(from, "interval_ms"));
-    json_int_t hold = json_integer_value(json_object_get(from, "hold_us_max"));
-    policy_init(&g->policy);
-    if (interval < (json_int_t)TIDE_INTERVAL_MS_MIN ||
-        interval > (json_int_t)TIDE_INTERVAL_MS_MAX) {
-        return err_set(err, TIDE_ERR_CONFIG,
-                       "interval of %" JSON_INTEGER_FORMAT " ms; 1s to 24h are taken", interval);
-    }
-    if (hold < (json_int_t)TIDE_HOLD_US_MIN || hold > (json_int_t)TIDE_HOLD_US_MAX) {
-        return err_set(err, TIDE_ERR_CONFIG,
-                       "hold-max of %" JSON_INTEGER_FORMAT " us; 5ms to 300ms are taken", hold);
-    }
-    g->policy.interval_ms = (uint64_t)interval;
-    g->policy.hold_us_max = (uint32_t)hold;
-    if (strcmp(missing, "partial") == 0) {
-        g->policy.missing = POLICY_MISSING_PARTIAL;
-    } else if (strcmp(missing, "strict") == 0) {
-        g->policy.missing = POLICY_MISSING_STRICT;
-    } else {
-        return err_set(err, TIDE_ERR_CONFIG, "missing is '%.64s'; strict or partial are taken",
-                       missing);
-    }
-    return policy_check(&g->policy, err);
-}
-
-static int group_fill(struct group *g, const json_t *from, struct err *err)
-{
-    const json_t *members = json_object_get(from, "members");
-    size_t count = json_array_size(members);
-    if (!name_parse(text_of(from, "group"), &g->name)) {
-        return err_set(err, TIDE_ERR_CONFIG, "'%.64s' is not a group's name",
-                       text_of(from, "group"));
-    }
-    if (count < 1 || count > TIDE_MEMBERS_MAX) {
-        return err_set(err, TIDE_ERR_CONFIG, "%zu members; 1 to %u are taken", count,
-                       TIDE_MEMBERS_MAX);
-    }
-    g->members = calloc(count, sizeof(*g->members));
-    g->disks = calloc(TIDE_DISKS_MAX, sizeof(*g->disks));
-    if (g->members == NULL || g->disks == NULL) {
-        return err_set(err, TIDE_ERR_LIMIT, "no memory for a group");
-    }
-    if (parse_policy(g, from, err) < 0) {
-        return -1;
-    }
-    for (size_t k = 0; k < count; k++) {
-        if (parse_member(g, json_array_get(members, k), err) < 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
-static int group_new(const json_t *from, struct group **ret, struct err *err)
-{
-    struct group *g = calloc(1, sizeof(*g));
-    if (g == NULL) {
-        return err_set(err, TIDE_ERR_LIMIT, "no memory for a group");
-    }
-    if (group_fill(g, from, err) < 0) {
-        group_free(g);
-        return err_wrap(err, "group '%.64s'", text_of(from, "group"));
-    }
-    *ret = g;
-    return 0;
-}
-
-static json_t *disk_json(const struct disk *d)
-{
-    char stream[TIDE_ID_HEX];
-    char timeline[TIDE_ID_HEX];
-    char disk_id[TIDE_ID_HEX];
-    if (!d->registered) {
-        return json_pack("{s:s}", "name", d->name.s);
-    }
-    return json_pack("{s:s, s:s, s:s, s:s, s:I, s:I}", "name", d->name.s, "stream",
-                     id_hex(&d->stream, stream), "timeline", id_hex(&d->timeline, timeline),
-                     "disk_id", id_hex(&d->disk_id, disk_id), "size", (json_int_t)d->size,
-                     "block_size", (json_int_t)d->block_size);
-}
-
-/* NULL: no memory. Nothing is left out silently: the next start would take it for removed. */
-static json_t *group_json(const struct group *g)
-{
-    char id[TIDE_ID_HEX];
-    json_t *members = json_array();
-    bool all = true;
-    for (unsigned k = 0; k < g->member_count; k++) {
-        const struct member *m = &g->members[k];
-        json_t *disks = json_array();
-        for (unsigned j = 0; j < g->disk_count; j++) {
-            if (g->disks[j].member == k) {
-                all = json_array_append_new(disks, disk_json(&g->disks[j])) == 0 && all;
-            }
-        }
-        json_t *member = json_pack("{s:s, s:s, s:s, s:o}", "name", m->name.s, "participant",
-                                   m->identity, "address", m->address, "disks", disks);
-        all = json_array_append_new(members, member) == 0 && all;
-    }
-    json_t *o = json_pack("{s:s, s:s, s:I, s:I, s:s, s:o}", "group", g->name.s, "id",
-                          id_hex(&g->id, id), "interval_ms", (json_int_t)g->policy.interval_ms,
-                          "hold_us_max", (json_int_t)g->policy.hold_us_max, "missing",
-                          g->policy.missing == POLICY_MISSING_PARTIAL ? "partial" : "strict",
-                          "members", members);
-    if (!all) {
-        json_decref(o);
-        o = NULL;
-    }
-    return o;
-}
-
 static int save(struct registry *r, const struct group *g, struct err *err)
 {
     char relative[128];
@@ -340,32 +65,6 @@ static int save(struct registry *r, const struct group *g, struct err *err)
 }
 
 /* ---- issuing ---- */
-
-static int build(const struct group *g, uint64_t epoch, struct definition *ret, struct err *err)
-{
-    definition_init(ret, &g->id, &g->name, epoch);
-    for (unsigned k = 0; k < g->member_count; k++) {
-        struct definition_member m = {.name = g->members[k].name};
-        memcpy(m.identity, g->members[k].identity, sizeof(m.identity));
-        memcpy(m.address, g->members[k].address, sizeof(m.address));
-        if (definition_add_member(ret, &m, err) < 0) {
-            return -1;
-        }
-        for (unsigned j = 0; j < g->disk_count; j++) {
-            const struct disk *d = &g->disks[j];
-            struct definition_disk out = {.name = d->name,
-                                          .stream = d->stream,
-                                          .timeline = d->timeline,
-                                          .disk = d->disk_id,
-                                          .size = d->size,
-                                          .block_size = d->block_size};
-            if (d->member == k && definition_add_disk(ret, &out, err) < 0) {
-                return -1;
-            }
-        }
-    }
-    return definition_check(ret, err);
-}
 
 /* NULL: no memory. */
 static json_t *definition_json(const struct definition *d)
@@ -442,7 +141,8 @@ static int put_definition(struct registry *r, const struct group *g, const uint8
 static int encode(const struct group *g, uint64_t epoch, struct definition *d, uint8_t **ret_bytes,
                   size_t *ret_size, struct err *err)
 {
-    if (build(g, epoch, d, err) < 0 || intake_definition_encode(d, ret_bytes, ret_size, err) < 0) {
+    if (group_build(g, epoch, d, err) < 0 ||
+        intake_definition_encode(d, ret_bytes, ret_size, err) < 0) {
         return -1;
     }
     d->epoch.hash = sha_of(*ret_bytes, *ret_size);
@@ -578,7 +278,8 @@ static int load_group(struct registry *r, const char *name, struct err *err)
     if (rc == 0) {
         rc = group_new(o, &g, err);
     }
-    if (rc == 0 && !id_parse(text_of(o, "id"), &g->id)) {
+    const char *id = json_string_value(json_object_get(o, "id"));
+    if (rc == 0 && (id == NULL || !id_parse(id, &g->id))) {
         rc = err_set(err, TIDE_ERR_CORRUPT, "its 'id' is wrong");
     }
     if (rc == 0) {
@@ -669,8 +370,9 @@ static void keep_registered(struct group *to, const struct group *from)
 {
     to->id = from->id;
     for (unsigned k = 0; k < to->disk_count; k++) {
-        struct disk *d = &to->disks[k];
-        const struct disk *old = find_disk(from, &to->members[d->member].name, &d->name);
+        struct group_disk *d = &to->disks[k];
+        const struct group_disk *old =
+            group_find_disk(from, &to->members[d->member].name, &d->name);
         d->registered = false;
         if (old != NULL && old->registered) {
             uint16_t member = d->member;
@@ -724,7 +426,7 @@ int registry_apply(struct registry *registry, const json_t *group, struct err *e
 
 /* *ret_disk is NULL where nothing needs to change. */
 static int check_disk(struct registry *r, const char *identity, const struct intake_disk *in,
-                      struct group **ret_group, struct disk **ret_disk, struct err *err)
+                      struct group **ret_group, struct group_disk **ret_disk, struct err *err)
 {
     struct group *g = find(r, &in->group);
     if (g == NULL) {
@@ -732,7 +434,7 @@ static int check_disk(struct registry *r, const char *identity, const struct int
                        "group '%s' is not applied here; `tidemark group apply` does it",
                        in->group.s);
     }
-    struct member *m = find_member(g, &in->member);
+    struct group_member *m = group_find_member(g, &in->member);
     if (m == NULL) {
         return err_set(err, TIDE_ERR_NOT_FOUND, "group '%s' has no member '%s'", g->name.s,
                        in->member.s);
@@ -742,7 +444,7 @@ static int check_disk(struct registry *r, const char *identity, const struct int
                        "'%s' does not stand for member '%s' of group '%s', '%s' does", identity,
                        m->name.s, g->name.s, m->identity);
     }
-    struct disk *d = find_disk(g, &in->member, &in->disk);
+    struct group_disk *d = group_find_disk(g, &in->member, &in->disk);
     if (d == NULL) {
         return err_set(err, TIDE_ERR_NOT_FOUND, "member '%s' of group '%s' has no disk '%s'",
                        m->name.s, g->name.s, in->disk.s);
@@ -769,7 +471,7 @@ static uint64_t size_of(const struct registry *r, const struct intake_disk *in)
     return store_stream_get(r->store, &in->stream, &known, &state) ? known.size : in->size;
 }
 
-static int register_disk(struct registry *r, struct group *g, struct disk *d,
+static int register_disk(struct registry *r, struct group *g, struct group_disk *d,
                          const struct intake_disk *in, struct err *err)
 {
     struct manifest_stream about = {.stream = in->stream,
@@ -808,7 +510,7 @@ int registry_register(struct registry *registry, const char *identity,
     struct err missing = {0};
     struct err e = {0};
     struct group *g = NULL;
-    struct disk *d = NULL;
+    struct group_disk *d = NULL;
     /* Nothing is registered for who may not: denied and contradicting ones first. */
     for (unsigned k = 0; k < disks->count; k++) {
         if (check_disk(registry, identity, &disks->disks[k], &g, &d, &e) < 0 &&
@@ -879,7 +581,7 @@ uint64_t registry_generation(const struct registry *registry)
 const char *registry_owner(const struct registry *registry, const struct manifest_stream *stream)
 {
     const struct group *g = find(registry, &stream->group);
-    const struct member *m = g == NULL ? NULL : find_member(g, &stream->member);
+    const struct group_member *m = g == NULL ? NULL : group_find_member(g, &stream->member);
     return m == NULL ? NULL : m->identity;
 }
 

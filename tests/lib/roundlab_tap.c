@@ -226,8 +226,8 @@ void roundlab_tap_seal(struct roundlab *lab, unsigned member, unsigned index)
     }
     disk->has_open = false;
     roundlab_say(lab, member, (int)index, "seals %s %s at %" PRIu64,
-                 roundlab_say_round(lab, &record.seal.round, r), round_outcome_name((unsigned)record.seal.outcome),
-                 out.lsn);
+                 roundlab_say_round(lab, &record.seal.round, r),
+                 round_outcome_name((unsigned)record.seal.outcome), out.lsn);
     uint64_t seal_lsn = out.lsn;
     roundlab_tap_step(lab, member, index, (struct gate_event){.type = GATE_SEAL_APPENDED}, &out);
     answer_sealed(lab, member, index, seal_lsn, SYNC_US);
