@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/core/check.h"
 #include "common/io/local.h"
 #include "coordinator/cli/cli.h"
 #include "coordinator/cli/store_find.h"
@@ -96,14 +97,13 @@ static bool take_stream(void *context, const struct survey_stream *s)
         add_row(o, disk, s, result_of(o, s));
         return true;
     }
-    json_array_append_new(
-        o->streams,
-        json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:s}", "stream",
-                  id_hex(&s->about.stream, hex), "group", s->about.group.s, "member",
-                  s->about.member.s, "disk", s->about.disk.s, "segments", (json_int_t)s->segments,
-                  "last_lsn", (json_int_t)s->last_lsn, "bytes", (json_int_t)s->bytes,
-                  "stored_bytes", (json_int_t)s->stored_bytes, "bad", (json_int_t)s->bad, "forked",
-                  s->forked, "wrong", s->wrong.text));
+    json_t *row = json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:s}", "stream",
+                            id_hex(&s->about.stream, hex), "group", s->about.group.s, "member",
+                            s->about.member.s, "disk", s->about.disk.s, "segments",
+                            (json_int_t)s->segments, "last_lsn", (json_int_t)s->last_lsn, "bytes",
+                            (json_int_t)s->bytes, "stored_bytes", (json_int_t)s->stored_bytes,
+                            "bad", (json_int_t)s->bad, "forked", s->forked, "wrong", s->wrong.text);
+    TIDE_CHECK(json_array_append_new(o->streams, row) == 0); /* as a table without memory */
     return true;
 }
 
