@@ -87,6 +87,13 @@ static const char *result_of(const struct options *o, const struct survey_stream
     return s->forked ? "forked: it goes on as a new stream" : o->read ? "ok" : "";
 }
 
+/* A path in it need not be UTF-8. */
+static json_t *text_json(const char *text)
+{
+    json_t *o = json_string(text);
+    return o != NULL ? o : json_string("(a text that is not UTF-8; without -o json it is shown)");
+}
+
 static bool take_stream(void *context, const struct survey_stream *s)
 {
     struct options *o = context;
@@ -97,12 +104,13 @@ static bool take_stream(void *context, const struct survey_stream *s)
         add_row(o, disk, s, result_of(o, s));
         return true;
     }
-    json_t *row = json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:s}", "stream",
-                            id_hex(&s->about.stream, hex), "group", s->about.group.s, "member",
-                            s->about.member.s, "disk", s->about.disk.s, "segments",
-                            (json_int_t)s->segments, "last_lsn", (json_int_t)s->last_lsn, "bytes",
-                            (json_int_t)s->bytes, "stored_bytes", (json_int_t)s->stored_bytes,
-                            "bad", (json_int_t)s->bad, "forked", s->forked, "wrong", s->wrong.text);
+    json_t *row =
+        json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:b, s:o}", "stream",
+                  id_hex(&s->about.stream, hex), "group", s->about.group.s, "member",
+                  s->about.member.s, "disk", s->about.disk.s, "segments", (json_int_t)s->segments,
+                  "last_lsn", (json_int_t)s->last_lsn, "bytes", (json_int_t)s->bytes,
+                  "stored_bytes", (json_int_t)s->stored_bytes, "bad", (json_int_t)s->bad, "forked",
+                  s->forked, "wrong", text_json(s->wrong.text));
     TIDE_CHECK(json_array_append_new(o->streams, row) == 0); /* as a table without memory */
     return true;
 }
@@ -120,11 +128,11 @@ static int print_result(struct options *o, const struct survey_result *r)
     char bytes[2][CLI_BYTES_TEXT];
     if (o->output == CLI_JSON)
         return cli_json_print(json_pack(
-            "{s:I, s:I, s:I, s:I, s:b, s:I, s:I, s:I, s:s, s:o}", "streams_count",
+            "{s:I, s:I, s:I, s:I, s:b, s:I, s:I, s:I, s:o, s:o}", "streams_count",
             (json_int_t)r->streams, "segments", (json_int_t)r->segments, "bytes",
             (json_int_t)r->bytes, "stored_bytes", (json_int_t)r->stored_bytes, "read", o->read,
             "points", (json_int_t)r->points, "bad_points", (json_int_t)r->bad_points, "bad",
-            (json_int_t)r->bad, "wrong", r->wrong.text, "streams", o->streams));
+            (json_int_t)r->bad, "wrong", text_json(r->wrong.text), "streams", o->streams));
     int status = cli_table_print(o->table);
     printf("%" PRIu64 " streams, %" PRIu64 " segments of %s in %s\n", r->streams, r->segments,
            cli_bytes(r->bytes, bytes[0]), cli_bytes(r->stored_bytes, bytes[1]));
